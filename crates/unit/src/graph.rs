@@ -1,0 +1,172 @@
+//! The appliance's units as a graph: bindings resolved, start order derived, cycles refused with their path.
+
+use std::collections::BTreeMap;
+
+use crate::problem::{Problems, Source, nearest};
+use crate::unit::{Protocol, Provide, Unit};
+use crate::values::Name;
+
+/// One `needs` edge, resolved against a `provides`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    /// The unit that needs.
+    pub consumer: Name,
+    /// The name that it gave the need.
+    pub name: Name,
+    /// The unit that provides.
+    pub provider: Name,
+    /// The provide's name.
+    pub provide: Name,
+    /// Where it answers.
+    pub target: Provide,
+}
+
+/// Units with their bindings and a start order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    /// Every binding, by consumer and name.
+    pub bindings: Vec<Binding>,
+    /// For each unit, the units that must be ready before it starts.
+    pub before: BTreeMap<Name, Vec<Name>>,
+    /// All units; each stands after everything that it waits for, otherwise by name.
+    pub order: Vec<Name>,
+}
+
+impl Graph {
+    /// Resolves the bindings among `units` and derives the order. Every unmet need, ambiguous provide, port
+    /// published twice and cycle is reported at its place in the unit's file.
+    pub fn new(units: &BTreeMap<Name, (Unit, Source)>) -> Result<Graph, Problems> {
+        let mut found = Problems::default();
+        let mut provides: BTreeMap<&Name, Vec<(&Name, &Provide)>> = BTreeMap::new();
+        for (name, (unit, _)) in units {
+            for (provide, target) in &unit.provides {
+                provides.entry(provide).or_default().push((name, target));
+            }
+        }
+        let mut bindings = Vec::new();
+        let mut before: BTreeMap<Name, Vec<Name>> = BTreeMap::new();
+        for (consumer, (unit, source)) in units {
+            let waits = before.entry(consumer.clone()).or_default();
+            for (name, need) in &unit.needs {
+                match provides.get(need).map(Vec::as_slice) {
+                    None => {
+                        let near = nearest(need.as_str(), provides.keys().map(|n| n.as_str()));
+                        let help = match near {
+                            Some(near) => format!("did you mean `{near}`?"),
+                            None => "add a unit that provides it to the recipe".to_owned(),
+                        };
+                        let message =
+                            format!("unit `{consumer}` needs `{need}`, which no unit of the appliance provides");
+                        found
+                            .0
+                            .push(source.problem_at(&["needs", name.as_str()], message, Some(help)));
+                    }
+                    Some([(provider, target)]) => {
+                        bindings.push(Binding {
+                            consumer: consumer.clone(),
+                            name: name.clone(),
+                            provider: (*provider).clone(),
+                            provide: need.clone(),
+                            target: (*target).clone(),
+                        });
+                        waits.push((*provider).clone());
+                    }
+                    Some(many) => {
+                        let names: Vec<&str> = many.iter().map(|(n, _)| n.as_str()).collect();
+                        let message = format!(
+                            "unit `{consumer}` needs `{need}`, which {} provide",
+                            names.join(" and ")
+                        );
+                        let help = "keep one of them in the recipe".to_owned();
+                        found
+                            .0
+                            .push(source.problem_at(&["needs", name.as_str()], message, Some(help)));
+                    }
+                }
+            }
+            waits.extend(unit.after.iter().filter(|a| units.contains_key(*a)).cloned());
+            waits.sort();
+            waits.dedup();
+        }
+        let mut ports: BTreeMap<(Protocol, u16), &Name> = BTreeMap::new();
+        for (name, (unit, source)) in units {
+            for (i, publish) in unit.network.publish.iter().enumerate() {
+                if let Some(other) = ports.insert((publish.protocol, publish.port), name) {
+                    let message = format!("port {} is published by `{other}` and by `{name}`", publish.port);
+                    let help = "give one of them another `port`, with `to` naming the unit's own".to_owned();
+                    found
+                        .0
+                        .push(source.problem_at(&["network", "publish", &i.to_string()], message, Some(help)));
+                }
+            }
+        }
+        let order = match order(&before) {
+            Ok(order) => order,
+            Err(cycle) => {
+                let path: Vec<&str> = cycle.iter().map(Name::as_str).collect();
+                if let Some((unit, source)) = cycle.first().and_then(|n| units.get(n)) {
+                    let next = cycle.get(1);
+                    let edge = unit.needs.iter().find(|(_, need)| {
+                        bindings
+                            .iter()
+                            .any(|b| Some(&b.provider) == next && &b.provide == *need)
+                    });
+                    let at: Vec<&str> = match edge {
+                        Some((name, _)) => vec!["needs", name.as_str()],
+                        None => vec!["after"],
+                    };
+                    let message = format!("the units wait for each other: {}", path.join(" -> "));
+                    let help = "remove one of these `needs` or `after`".to_owned();
+                    found.0.push(source.problem_at(&at, message, Some(help)));
+                }
+                Vec::new()
+            }
+        };
+        found.or(Graph {
+            bindings,
+            before,
+            order,
+        })
+    }
+}
+
+/// A topological order, or a cycle as a path that closes on its first name.
+fn order(before: &BTreeMap<Name, Vec<Name>>) -> Result<Vec<Name>, Vec<Name>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Mark {
+        Open,
+        Done,
+    }
+    fn visit(
+        name: &Name,
+        before: &BTreeMap<Name, Vec<Name>>,
+        marks: &mut BTreeMap<Name, Mark>,
+        path: &mut Vec<Name>,
+        out: &mut Vec<Name>,
+    ) -> Result<(), Vec<Name>> {
+        match marks.get(name) {
+            Some(Mark::Done) => return Ok(()),
+            Some(Mark::Open) => {
+                let start = path.iter().position(|n| n == name).unwrap_or(0);
+                let mut cycle = path[start..].to_vec();
+                cycle.push(name.clone());
+                return Err(cycle);
+            }
+            None => {}
+        }
+        marks.insert(name.clone(), Mark::Open);
+        path.push(name.clone());
+        for other in before.get(name).into_iter().flatten() {
+            visit(other, before, marks, path, out)?;
+        }
+        path.pop();
+        marks.insert(name.clone(), Mark::Done);
+        out.push(name.clone());
+        Ok(())
+    }
+    let (mut marks, mut path, mut out) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for name in before.keys() {
+        visit(name, before, &mut marks, &mut path, &mut out)?;
+    }
+    Ok(out)
+}

@@ -1,0 +1,68 @@
+//! The manifest: what `imagegen` compiled, as the running appliance reads it from
+//! `/usr/lib/cairn/appliance.json`. Everything in it was checked at build time.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::unit::Unit;
+use crate::values::{Name, Path};
+
+/// The compiled appliance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The appliance's name.
+    pub name: Name,
+    /// Its version.
+    pub version: String,
+    /// One line that says what it is.
+    pub description: String,
+    /// The image's time, in seconds since 1970: a lower bound for the clock.
+    pub built: u64,
+    /// The units, by name.
+    pub units: BTreeMap<Name, ManifestUnit>,
+}
+
+/// A unit with what only its root could tell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestUnit {
+    /// The unit as written.
+    pub unit: Unit,
+    /// The service root's path in the image: `/services/NAME`.
+    pub root: Path,
+    /// Which block of 65,536 host ids is the unit's: its range starts at `(1 + index) * 65536`. Fixed in the lock.
+    pub index: u32,
+    /// The accounts of the root's `/etc/passwd`, by name.
+    pub accounts: BTreeMap<String, Account>,
+    /// The groups of the root's `/etc/group`: name to id.
+    pub groups: BTreeMap<String, u32>,
+    /// Files rendered before every start.
+    pub templates: Vec<Template>,
+    /// The units that must be ready before this one starts.
+    pub waits_for: Vec<Name>,
+}
+
+/// One account of a service root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// Its id inside the unit.
+    pub uid: u32,
+    /// Its primary group's id.
+    pub gid: u32,
+    /// Further groups' ids.
+    pub groups: Vec<u32>,
+    /// Its home folder.
+    pub home: Path,
+}
+
+/// A file of an overlay whose name ended in `.tmpl`: the image holds an empty file at `path` as the mount's target and
+/// the template's text beside it with the ending.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// Where the rendered file is seen in the unit. The source is the same path with `.tmpl` added.
+    pub path: Path,
+}

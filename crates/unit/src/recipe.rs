@@ -1,0 +1,327 @@
+//! The recipe of an appliance, in `appliances/NAME.toml`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::problem::{Problems, Source};
+use crate::values::{Bytes, Name, Path};
+
+/// An appliance: which units, which kernel, what the host root holds, sizes and formats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The appliance's name; it is also the file's.
+    pub name: Name,
+    /// The version of the appliance, digits and dots: `1.4.0`.
+    pub version: String,
+    /// One line that says what the appliance is.
+    pub description: String,
+    /// The services, each a file in `units/`.
+    pub units: Vec<Name>,
+    /// What PID 1 itself lives in.
+    #[serde(default)]
+    pub host: HostTree,
+    /// Sizes, formats and the time that the image carries.
+    #[serde(default)]
+    pub image: ImageSpec,
+    /// How it boots.
+    #[serde(default)]
+    pub boot: Boot,
+    /// What of the packages' contents is left out.
+    #[serde(default)]
+    pub exclude: Exclude,
+    /// For images that tests drive; never in one that is handed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestOptions>,
+}
+
+/// The host root: our binaries, the kernel's modules, and a few packages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostTree {
+    /// The kernel's package; `{arch}` stands for the architecture.
+    pub kernel: String,
+    /// Packages of the host root.
+    pub packages: Vec<String>,
+    /// Folders under `overlays/` laid on the host root, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overlays: Vec<Name>,
+}
+
+impl Default for HostTree {
+    fn default() -> Self {
+        HostTree {
+            kernel: "linux-image-cloud-{arch}".into(),
+            packages: vec!["e2fsprogs".into(), "nftables".into()],
+            overlays: Vec::new(),
+        }
+    }
+}
+
+/// Sizes, formats and the time that the image carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageSpec {
+    /// Which files to write. `raw` is always made first.
+    pub formats: Vec<Format>,
+    /// How hard to compress the root.
+    pub profile: Profile,
+    /// The EFI system partition's size.
+    pub esp: Bytes,
+    /// What a slot's root partition becomes at first boot: room for every later version.
+    pub slot: Bytes,
+    /// The least size of the data partition; a smaller disk is refused at first boot.
+    pub data_min: Bytes,
+    /// The time, in seconds since 1970, of everything that the build makes. Left out: 0 is never used; the newest
+    /// time of the locked indexes is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_date_epoch: Option<u64>,
+}
+
+impl Default for ImageSpec {
+    fn default() -> Self {
+        ImageSpec {
+            formats: vec![Format::Raw],
+            profile: Profile::Fast,
+            esp: Bytes(64 << 20),
+            slot: Bytes(1 << 30),
+            data_min: Bytes(256 << 20),
+            source_date_epoch: None,
+        }
+    }
+}
+
+/// How it boots.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Boot {
+    /// Words added to the kernel's command line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command_line: Vec<String>,
+    /// Modules that the initrd carries beyond those for common disks and controllers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub initrd_modules: Vec<String>,
+}
+
+/// What of the packages' contents is left out. Patterns are paths in which `*` stands for any characters but `/`,
+/// and `**` for any characters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exclude {
+    /// Paths left out of every root.
+    pub paths: Vec<String>,
+    /// Paths kept although a pattern of `paths` matches.
+    pub keep: Vec<String>,
+}
+
+impl Default for Exclude {
+    fn default() -> Self {
+        let list = |items: &[&str]| items.iter().map(|s| (*s).to_owned()).collect();
+        Exclude {
+            paths: list(&[
+                "/usr/share/doc/**",
+                "/usr/share/man/**",
+                "/usr/share/info/**",
+                "/usr/share/locale/**",
+                "/usr/share/lintian/**",
+                "/usr/share/bug/**",
+                "/usr/share/doc-base/**",
+                "/usr/share/bash-completion/**",
+                "/usr/share/zsh/**",
+                "/usr/share/fish/**",
+                "/usr/share/apport/**",
+                "/usr/include/**",
+                "/usr/lib/**.a",
+                "/usr/lib/**.la",
+                "/usr/lib/systemd/**",
+                "/etc/init.d/**",
+                "/etc/cron.*/**",
+                "/etc/logrotate.d/**",
+                "/etc/apparmor.d/**",
+            ]),
+            keep: list(&["/usr/share/doc/*/copyright", "/usr/lib/systemd/boot/**"]),
+        }
+    }
+}
+
+/// For images that tests drive.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TestOptions {
+    /// Puts the test agent, which does whatever the machine's control channel asks, into the host root.
+    pub agent: bool,
+}
+
+/// A file format of the finished image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Format {
+    Raw,
+    Qcow2,
+    Vmdk,
+    Vhdx,
+}
+
+impl Format {
+    /// The file name's ending, which is also the format's name.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Raw => "raw",
+            Format::Qcow2 => "qcow2",
+            Format::Vmdk => "vmdk",
+            Format::Vhdx => "vhdx",
+        }
+    }
+}
+
+/// How hard to compress the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// LZ4: fast to build and to read.
+    Fast,
+    /// Zstandard: small to ship.
+    Release,
+}
+
+/// A processor architecture, by Debian's name for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Arch {
+    Amd64,
+    Arm64,
+}
+
+impl Arch {
+    /// Debian's name: `amd64` or `arm64`.
+    pub fn debian(self) -> &'static str {
+        match self {
+            Arch::Amd64 => "amd64",
+            Arch::Arm64 => "arm64",
+        }
+    }
+
+    /// Debian's multiarch folder, `x86_64-linux-gnu` or `aarch64-linux-gnu`.
+    pub fn multiarch(self) -> &'static str {
+        match self {
+            Arch::Amd64 => "x86_64-linux-gnu",
+            Arch::Arm64 => "aarch64-linux-gnu",
+        }
+    }
+
+    /// Rust's target for the binaries that go into the image.
+    pub fn rust_target(self) -> &'static str {
+        match self {
+            Arch::Amd64 => "x86_64-unknown-linux-gnu",
+            Arch::Arm64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// The architecture of the machine that this program was built for, if Cairn knows it.
+    pub fn host() -> Option<Arch> {
+        match std::env::consts::ARCH {
+            "x86_64" => Some(Arch::Amd64),
+            "aarch64" => Some(Arch::Arm64),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.debian())
+    }
+}
+
+impl FromStr for Arch {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Arch, String> {
+        match text {
+            "amd64" => Ok(Arch::Amd64),
+            "arm64" => Ok(Arch::Arm64),
+            _ => Err(format!(
+                "`{text}` is not an architecture that Cairn builds for: amd64 or arm64"
+            )),
+        }
+    }
+}
+
+impl Recipe {
+    /// Parses a recipe and checks every rule that it alone can break.
+    pub fn parse(source: &Source) -> Result<Recipe, Problems> {
+        let recipe: Recipe = source.parse()?;
+        let mut found = Problems::default();
+        let mut refuse = |path: &[&str], message: String, help: String| {
+            found.0.push(source.problem_at(path, message, Some(help)));
+        };
+        let stem = source.file.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+        if stem != recipe.name.as_str() {
+            refuse(
+                &["name"],
+                format!("the name is `{}` but the file is `{stem}.toml`", recipe.name),
+                "name both alike".into(),
+            );
+        }
+        let version = recipe
+            .version
+            .split('.')
+            .all(|p| !p.is_empty() && p.chars().all(|c| c.is_ascii_digit()));
+        if !version || recipe.version.len() > 32 {
+            refuse(
+                &["version"],
+                format!("`{}` is not a version", recipe.version),
+                "digits and dots: 1.4.0".into(),
+            );
+        }
+        for (i, unit) in recipe.units.iter().enumerate() {
+            if recipe.units[..i].contains(unit) {
+                refuse(
+                    &["units", &i.to_string()],
+                    format!("`{unit}` is named twice"),
+                    "name each unit once".into(),
+                );
+            }
+        }
+        // FAT32 needs 65,525 clusters of at least 512 bytes; below 34 MiB no conforming one can be made.
+        if recipe.image.esp.0 < 34 << 20 {
+            refuse(
+                &["image", "esp"],
+                "the EFI system partition is too small for FAT32".into(),
+                "at least 34M".into(),
+            );
+        }
+        if recipe.image.formats.is_empty() {
+            refuse(
+                &["image", "formats"],
+                "no format is named".into(),
+                "for example [\"raw\"]".into(),
+            );
+        }
+        for (i, word) in recipe.boot.command_line.iter().enumerate() {
+            if word.contains(char::is_whitespace) || word.starts_with("roothash=") {
+                refuse(
+                    &["boot", "command_line", &i.to_string()],
+                    format!("`{word}` cannot be added to the command line"),
+                    "one word each, and the root hash is set by the build".into(),
+                );
+            }
+        }
+        for (list, patterns) in [("paths", &recipe.exclude.paths), ("keep", &recipe.exclude.keep)] {
+            for (i, pattern) in patterns.iter().enumerate() {
+                if pattern.parse::<Path>().is_err() {
+                    refuse(
+                        &["exclude", list, &i.to_string()],
+                        format!("`{pattern}` is not an absolute pattern"),
+                        "patterns start with `/` and have no `..`".into(),
+                    );
+                }
+            }
+        }
+        found.or(recipe)
+    }
+}

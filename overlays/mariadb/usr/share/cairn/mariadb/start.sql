@@ -1,0 +1,2 @@
+create database mysql;
+use mysql;
