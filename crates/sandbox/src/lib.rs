@@ -1,1 +1,20 @@
-//! Placeholder.
+//! A sandbox as a value, and its application.
+//!
+//! [`Plan`] says everything that one sandboxed command may see and do; it is made, printed, compared and tested without any
+//! privileges. Every step of its application that fails stops the start and reports its own name and path ([`Failure`]).
+//! Nothing degrades.
+
+mod content;
+mod mounts;
+mod network;
+mod plan;
+mod report;
+
+pub use content::Content;
+pub use mounts::{Mount, Root};
+pub use network::{Ipv4, Ipv6, Network, Veth};
+pub use plan::{
+    Capabilities, FIRST_LISTEN_FD, Ids, Namespaces, OnViolation, Plan, Profile, Resource, Rlimit, Seccomp, User, file,
+    masked_by_default, read_only_by_default,
+};
+pub use report::{FAILED_EXIT, Failure, Report};

@@ -1,0 +1,93 @@
+//! What the helper says on the status socket: one JSON value a message, ended by a newline.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One message of the status socket, in the order in which they come: `Pid`, then `Execed` or `Failed`, then (with a reaper)
+/// `Exited` or `Signaled`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// `{"pid":N}`: the sandbox's first process, in the caller's process ids.
+    Pid {
+        /// The process id.
+        pid: i32,
+    },
+    /// `{"execed":true}`: every step was done and the command has been executed.
+    Execed {
+        /// Always true.
+        execed: bool,
+    },
+    /// `{"step":S,"path":P,"error":E}`: a step failed; nothing of the command ran. The exit code is [`FAILED_EXIT`].
+    Failed(Failure),
+    /// `{"exited":CODE}`: the command ended by itself.
+    Exited {
+        /// Exit code, 0 to 255.
+        exited: i32,
+    },
+    /// `{"signaled":SIGNAL,"core":BOOL}`: a signal ended the command. The reaper's exit code is 128 + signal.
+    Signaled {
+        /// Signal number.
+        signaled: i32,
+        /// A core was dumped.
+        core: bool,
+    },
+}
+
+/// Exit code of the helper and of the sandbox's first process when a step failed.
+pub const FAILED_EXIT: i32 = 125;
+
+impl Report {
+    /// Reads one message, with or without its newline.
+    ///
+    /// # Errors
+    /// What is wrong with the JSON.
+    pub fn parse(message: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(message)
+    }
+
+    /// The message as sent, with its newline.
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}
+
+/// A step of the application that could not be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// The step's name: `plan`, `clone`, `id-map`, `bind`, `mount`, `pivot-root`, `veth`, `seccomp`, `exec` and so on.
+    pub step: String,
+    /// The path, interface, setting or call that it was about.
+    pub path: PathBuf,
+    /// Why, and what to do.
+    pub error: String,
+}
+
+impl Failure {
+    /// Of a step and what it was about.
+    pub fn new(step: &str, path: impl Into<PathBuf>, error: impl fmt::Display) -> Self {
+        Self {
+            step: step.to_owned(),
+            path: path.into(),
+            error: error.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "sandbox step {} on {}: {}",
+            self.step,
+            self.path.display(),
+            self.error
+        )
+    }
+}
