@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct ValueError(String);
 
 macro_rules! text_value {
-    ($name:ident, $pattern:literal) => {
+    ($name:ident, $pattern:literal, $form:literal, $examples:expr) => {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 s.collect_str(self)
@@ -29,7 +29,9 @@ macro_rules! text_value {
                 stringify!($name).into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "pattern": $pattern })
+                schemars::json_schema!({
+                    "type": "string", "pattern": $pattern, "description": $form, "examples": $examples,
+                })
             }
         }
     };
@@ -83,7 +85,12 @@ impl FromStr for Name {
         }
     }
 }
-text_value!(Name, "^[a-z][a-z0-9-]{0,31}$");
+text_value!(
+    Name,
+    "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$",
+    "Lower case letters, digits and `-`, starting with a letter and not ending with `-`, at most 32 characters.",
+    ["caddy", "web-1"]
+);
 
 /// A number of bytes, written as a number with an optional suffix `K`, `M`, `G` or `T` (powers of 1024).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,7 +131,12 @@ impl fmt::Display for Bytes {
         write!(f, "{}", self.0)
     }
 }
-text_value!(Bytes, "^[0-9]+[KMGT]?$");
+text_value!(
+    Bytes,
+    "^[0-9]+[KMGT]?$",
+    "Bytes: a number with an optional `K`, `M`, `G` or `T` (powers of 1024), in quotes.",
+    ["512M", "2G"]
+);
 
 /// A duration, kept in milliseconds, written as `250ms`, `30s`, `5m`, `12h` or `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -178,7 +190,12 @@ impl fmt::Display for Seconds {
         write!(f, "{}ms", self.milliseconds)
     }
 }
-text_value!(Seconds, "^[0-9]+(ms|s|m|h|d)$");
+text_value!(
+    Seconds,
+    "^[0-9]+(ms|s|m|h|d)$",
+    "A number with `ms`, `s`, `m`, `h` or `d`.",
+    ["250ms", "30s", "5m"]
+);
 
 /// Permission bits, written in octal: `"0750"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -201,7 +218,12 @@ impl fmt::Display for Mode {
         write!(f, "{:04o}", self.0)
     }
 }
-text_value!(Mode, "^[0-7]{3,5}$");
+text_value!(
+    Mode,
+    "^([0-7]{3,4}|0[0-7]{4})$",
+    "Permission bits in octal, in quotes.",
+    ["0750", "1777"]
+);
 
 /// An absolute path without `.`, `..`, empty parts or a closing `/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -250,7 +272,12 @@ impl FromStr for Path {
         }
     }
 }
-text_value!(Path, "^/");
+text_value!(
+    Path,
+    "^/",
+    "An absolute path without `.`, `..`, `//` or a closing `/`.",
+    ["/var/lib/caddy"]
+);
 
 /// A signal by its name without `SIG`: `TERM`, `QUIT`, `INT`, `HUP`, `USR1`, `USR2`, `WINCH`, `KILL`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -1,0 +1,304 @@
+//! The words of the command line, as types.
+
+use std::path::PathBuf;
+
+use cairn_unit::{Arch, Bytes, Format, Profile};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Turns a list of services into one verified, bootable image.
+#[derive(Debug, Parser)]
+#[command(
+    name = "imagegen",
+    version,
+    about = "Turns a list of services into one verified, bootable image",
+    long_about = "Turns a list of services into one verified, bootable image.\n\nA recipe (appliances/NAME.toml) names \
+                  units (units/NAME.toml); imagegen resolves their packages, writes a lock, and makes an image that is \
+                  a function of that lock: the same bytes on any machine. It needs no root.",
+    after_help = "Examples:\n  imagegen build                       build appliances/base.toml into build/\n  \
+                  imagegen run                         build it if needed and boot it here\n  \
+                  imagegen check appliances/mine.toml  everything that can be known without building\n\n\
+                  Exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.",
+    max_term_width = 100
+)]
+pub struct Arguments {
+    /// Write one JSON document to standard output, also for an error; no bars
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a recipe
+    #[command(
+        after_help = "Examples:\n  imagegen build\n  imagegen build appliances/minimal.toml --format raw,qcow2\n  \
+                      imagegen build --profile release -o out/\n  imagegen build --offline\n  \
+                      imagegen build --arch arm64 --binaries prebuilt/arm64/"
+    )]
+    Build(Build),
+    /// Write or refresh a recipe's lock, showing what changes
+    #[command(after_help = "Examples:\n  imagegen lock\n  imagegen lock appliances/minimal.toml --arch arm64")]
+    Lock(Lock),
+    /// Find everything wrong that can be known without building
+    #[command(after_help = "Examples:\n  imagegen check\n  imagegen check appliances/minimal.toml --json")]
+    Check(Check),
+    /// Boot an image under QEMU, building it first if needed
+    #[command(
+        after_help = "Examples:\n  imagegen run\n  imagegen run --headless --port 8443:443\n  \
+                      imagegen run --disk mine.raw --memory 4G --cpus 4\n\nCtrl-C shuts the guest down cleanly; a \
+                      second Ctrl-C ends it at once."
+    )]
+    Run(Run),
+    /// Show an image's partitions, root hash, units, packages and sizes
+    #[command(after_help = "Examples:\n  imagegen inspect build/base-0.1.0.raw\n  \
+                            imagegen inspect build/base-0.1.0.raw --json")]
+    Inspect(Inspect),
+    /// Show what differs between two images: packages, files, size
+    #[command(after_help = "Examples:\n  imagegen diff old/base-0.1.0.raw build/base-0.1.0.raw")]
+    Diff(Diff),
+    /// Write an image's software bill of materials
+    #[command(
+        after_help = "Examples:\n  imagegen sbom build/base-0.1.0.raw --format spdx > base.spdx.json\n  \
+                            imagegen sbom build/base-0.1.0.raw --format cyclonedx -o base.cdx.json"
+    )]
+    Sbom(Sbom),
+    /// Write an image to a disk, read it back and verify it
+    #[command(
+        after_help = "Examples:\n  imagegen flash build/base-0.1.0.raw /dev/sdX --dry-run\n  \
+                      imagegen flash build/base-0.1.0.raw /dev/sdX\n\nA mounted, in-use or non-removable device is \
+                      refused without --force; one that is too small always is."
+    )]
+    Flash(Flash),
+    /// Print the JSON Schema of a format, so that an editor completes it
+    #[command(after_help = "Examples:\n  imagegen schema unit > unit.schema.json\n  \
+                            imagegen schema recipe --markdown")]
+    Schema(Schema),
+    /// Print a shell's completion script
+    #[command(
+        after_help = "Examples:\n  imagegen completions bash > ~/.local/share/bash-completion/completions/imagegen\n  \
+                            imagegen completions fish > ~/.config/fish/completions/imagegen.fish"
+    )]
+    Completions(Completions),
+    /// Look at or shrink the package cache
+    #[command(after_help = "Examples:\n  imagegen cache info\n  imagegen cache gc\n  imagegen cache gc --keep-days 0")]
+    Cache(Cache),
+}
+
+/// Where the recipe is, for every command that reads one.
+#[derive(Debug, Clone, Args)]
+pub struct RecipeFile {
+    /// The recipe
+    #[arg(value_name = "RECIPE", default_value = "appliances/base.toml")]
+    pub recipe: PathBuf,
+}
+
+/// `imagegen build`.
+#[derive(Debug, Clone, Args)]
+pub struct Build {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeFile,
+    /// File formats to write, by comma [default: the recipe's]
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format)]
+    pub format: Vec<Format>,
+    /// How hard to compress: fast (LZ4) or release (Zstandard) [default: the recipe's]
+    #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    pub profile: Option<Profile>,
+    /// The image's architecture: amd64 or arm64 [default: this machine's]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<Arch>,
+    /// The folder that receives the image
+    #[arg(short, long, value_name = "DIR", default_value = "build")]
+    pub output: PathBuf,
+    /// Use only what the cache holds; open no connection
+    #[arg(long)]
+    pub offline: bool,
+    /// Take Cairn's own binaries from this folder instead of compiling them
+    #[arg(long, value_name = "DIR")]
+    pub binaries: Option<PathBuf>,
+    /// Resolve anew what the lock names but the archive no longer carries, saying what changes
+    #[arg(long)]
+    pub relock_missing: bool,
+}
+
+/// `imagegen lock`.
+#[derive(Debug, Clone, Args)]
+pub struct Lock {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeFile,
+    /// The architecture: amd64 or arm64 [default: this machine's]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<Arch>,
+}
+
+/// `imagegen check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeFile,
+    /// The architecture whose lock is looked at: amd64 or arm64 [default: this machine's]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<Arch>,
+}
+
+/// `imagegen run`.
+#[derive(Debug, Clone, Args)]
+pub struct Run {
+    /// What to build.
+    #[command(flatten)]
+    pub build: Build,
+    /// No window; the console goes to this terminal
+    #[arg(long)]
+    pub headless: bool,
+    /// Hand kernel and initrd to QEMU instead of going through firmware and boot loader
+    #[arg(long)]
+    pub direct_kernel: bool,
+    /// Forward a port of this machine's loopback to the guest (repeat for more) [default: every published port]
+    #[arg(long = "port", value_name = "HOST:GUEST", value_parser = port)]
+    pub ports: Vec<(u16, u16)>,
+    /// The guest's memory
+    #[arg(long, value_name = "SIZE", default_value = "2G")]
+    pub memory: Bytes,
+    /// The guest's processors
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub cpus: u32,
+    /// Keep the guest's disk in this file and go on with it next time [default: a copy that is thrown away]
+    #[arg(long, value_name = "FILE")]
+    pub disk: Option<PathBuf>,
+}
+
+/// `imagegen inspect`.
+#[derive(Debug, Clone, Args)]
+pub struct Inspect {
+    /// The image, in raw format
+    pub image: PathBuf,
+}
+
+/// `imagegen diff`.
+#[derive(Debug, Clone, Args)]
+pub struct Diff {
+    /// The image before
+    pub a: PathBuf,
+    /// The image after
+    pub b: PathBuf,
+}
+
+/// `imagegen sbom`.
+#[derive(Debug, Clone, Args)]
+pub struct Sbom {
+    /// The image
+    pub image: PathBuf,
+    /// The document's format
+    #[arg(long, value_enum, default_value_t = SbomFormat::Spdx)]
+    pub format: SbomFormat,
+    /// The file to write [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// A bill of materials' format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SbomFormat {
+    /// SPDX 2.3 JSON
+    Spdx,
+    /// CycloneDX 1.6 JSON
+    Cyclonedx,
+}
+
+/// `imagegen flash`.
+#[derive(Debug, Clone, Args)]
+pub struct Flash {
+    /// The image, in raw format
+    pub image: PathBuf,
+    /// The disk that is overwritten
+    pub device: PathBuf,
+    /// Write also to a mounted, in-use or non-removable device
+    #[arg(long)]
+    pub force: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Print what would be done and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `imagegen schema`.
+#[derive(Debug, Clone, Args)]
+pub struct Schema {
+    /// Which format
+    #[arg(value_enum)]
+    pub format: SchemaOf,
+    /// Print the reference as Markdown instead
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// A text format that has a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// A service: units/NAME.toml
+    Unit,
+    /// An appliance: appliances/NAME.toml
+    Recipe,
+    /// Both (with --markdown: the whole of docs/units.md)
+    All,
+}
+
+/// `imagegen completions`.
+#[derive(Debug, Clone, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `imagegen cache`.
+#[derive(Debug, Clone, Args)]
+pub struct Cache {
+    /// What to do with the cache.
+    #[command(subcommand)]
+    pub action: CacheAction,
+}
+
+/// What to do with the cache.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CacheAction {
+    /// Say where the cache is and what it holds
+    #[command(after_help = "Example:\n  imagegen cache info")]
+    Info,
+    /// Remove what no build has used lately
+    #[command(after_help = "Examples:\n  imagegen cache gc\n  imagegen cache gc --keep-days 0")]
+    Gc {
+        /// Keep what was used within so many days
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        keep_days: u32,
+    },
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    [Format::Raw, Format::Qcow2, Format::Vmdk, Format::Vhdx]
+        .into_iter()
+        .find(|f| f.extension() == text)
+        .ok_or_else(|| format!("`{text}` is not a format: raw, qcow2, vmdk or vhdx"))
+}
+
+fn profile(text: &str) -> Result<Profile, String> {
+    match text {
+        "fast" => Ok(Profile::Fast),
+        "release" => Ok(Profile::Release),
+        _ => Err(format!("`{text}` is not a profile: fast or release")),
+    }
+}
+
+fn port(text: &str) -> Result<(u16, u16), String> {
+    let number = |s: &str| s.parse::<u16>().ok().filter(|n| *n != 0);
+    text.split_once(':')
+        .and_then(|(host, guest)| Some((number(host)?, number(guest)?)))
+        .ok_or_else(|| format!("`{text}` is not HOST:GUEST: write for example 8443:443"))
+}
