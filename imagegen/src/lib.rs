@@ -1,1 +1,14 @@
 //! Placeholder.
+
+pub mod archive;
+pub mod cache;
+pub mod image;
+pub mod machine;
+pub mod progress;
+pub mod resolve;
+pub mod tree;
+pub mod commands;
+pub mod reference;
+pub mod report;
+pub mod sbom;
+pub mod flash;
