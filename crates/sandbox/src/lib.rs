@@ -4,13 +4,26 @@
 //! privileges. Every step of its application that fails stops the start and reports its own name and path ([`Failure`]).
 //! Nothing degrades.
 
+mod check;
+mod child;
+mod command;
+mod confine;
 mod content;
+mod handover;
+mod helper;
 mod mounts;
+mod netlink;
 mod network;
 mod plan;
 mod report;
+mod seccomp;
+mod sys;
+mod syscalls;
+mod tool;
+mod tree;
 
 pub use content::Content;
+pub use helper::{Mode, helper_main};
 pub use mounts::{Mount, Root};
 pub use network::{Ipv4, Ipv6, Network, Veth};
 pub use plan::{
@@ -18,3 +31,4 @@ pub use plan::{
     masked_by_default, read_only_by_default,
 };
 pub use report::{FAILED_EXIT, Failure, Report};
+pub use tool::{Child, HELPER_ARG, Outcome, Stream, ToolBind, ToolSpec, helper_if_asked, run_plan, run_tool};

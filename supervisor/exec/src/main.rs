@@ -1,2 +1,12 @@
-//! Placeholder.
-fn main() {}
+//! Applies one sandbox plan and executes its command.
+//!
+//! cairn-init starts it with the plan (JSON, see `cairn_sandbox::Plan`) on descriptor 3, a status socket on 4, and the
+//! unit's sockets from 5 up; the messages on the status socket are `cairn_sandbox::Report`. With the argument `__sandbox`
+//! it waits for the command instead of leaving it to its parent.
+
+use cairn_sandbox::{Mode, helper_if_asked, helper_main};
+
+fn main() {
+    helper_if_asked();
+    helper_main(Mode::Detach)
+}

@@ -1,0 +1,222 @@
+//! The raw system calls that nix and rustix lack. The only unsafe code of the crate; nothing here decides anything.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::{null, null_mut};
+
+use nix::libc;
+use seccompiler::BpfProgram;
+
+use crate::plan::{Resource, Rlimit};
+
+pub(crate) const ATTR_READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+pub(crate) const ATTR_NO_SUID: u64 = libc::MOUNT_ATTR_NOSUID;
+pub(crate) const ATTR_NO_DEV: u64 = libc::MOUNT_ATTR_NODEV;
+pub(crate) const ATTR_NO_EXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Proof that this process has one thread, which forking without exec needs: the child has no other thread and would find
+/// locks held for ever.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SingleThread(());
+
+impl SingleThread {
+    /// Counts the threads; none if there are more. Whoever holds the proof starts no thread.
+    pub(crate) fn prove() -> io::Result<Option<Self>> {
+        Ok((std::fs::read_dir("/proc/self/task")?.count() == 1).then_some(Self(())))
+    }
+
+    /// Forks with clone3: 0 in the child, the child's process id in the parent.
+    pub(crate) fn fork(self, flags: u64, exit_signal: i32) -> io::Result<i32> {
+        // SAFETY: all zero is a valid clone_args: no stack of its own, no pointers.
+        let mut args: libc::clone_args = unsafe { zeroed() };
+        args.flags = flags;
+        args.exit_signal = exit_signal as u64;
+        // SAFETY: args is valid for its size; callers pass namespace flags and CLONE_PARENT only, so the child has its own
+        // copy of this stack and of the heap; there is one thread, as proven.
+        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+        Ok(check(pid)? as i32)
+    }
+}
+
+/// Takes over an open descriptor by number.
+pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD reads the descriptor table only.
+    check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into())?;
+    // SAFETY: it is open, and callers name descriptors that are handed over by number and owned by nothing else.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// dup2 without the close-on-exec flag.
+pub(crate) fn dup_to(source: RawFd, target: RawFd) -> io::Result<()> {
+    // SAFETY: no memory is touched; callers only pick targets that no owned descriptor has.
+    check(unsafe { libc::dup2(source, target) }.into()).map(drop)
+}
+
+/// A copy of a descriptor numbered `least` or higher, closed on exec.
+pub(crate) fn dup_above(source: RawFd, least: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is touched.
+    let number = check(unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, least) }.into())?;
+    // SAFETY: just made, so owned by nothing else.
+    Ok(unsafe { OwnedFd::from_raw_fd(number as RawFd) })
+}
+
+/// Closes, or marks for closing on exec, every descriptor from `first` up.
+pub(crate) fn close_from(first: RawFd, on_exec: bool) -> io::Result<()> {
+    let flags = if on_exec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
+    // SAFETY: no memory is touched; callers close only before they own descriptors in the range, or on exec.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) }).map(drop)
+}
+
+/// Sets attributes of the mount whose root `mount` is, and shifts its owners by a user namespace if given.
+pub(crate) fn mount_setattr(mount: impl AsFd, recursive: bool, set: u64, ids: Option<&OwnedFd>) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: set | if ids.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 },
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: ids.map_or(0, |ids| ids.as_raw_fd() as u64),
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string and attr is valid for its size.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Installs a system call filter on this thread.
+pub(crate) fn seccomp(program: &BpfProgram) -> io::Result<()> {
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
+        filter: program.as_ptr() as *mut libc::sock_filter,
+    };
+    // SAFETY: seccompiler's sock_filter has the kernel's layout (repr(C)); the kernel only reads it, during the call.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) }).map(drop)
+}
+
+fn resource(resource: Resource) -> libc::__rlimit_resource_t {
+    match resource {
+        Resource::As => libc::RLIMIT_AS,
+        Resource::Core => libc::RLIMIT_CORE,
+        Resource::Cpu => libc::RLIMIT_CPU,
+        Resource::Data => libc::RLIMIT_DATA,
+        Resource::Fsize => libc::RLIMIT_FSIZE,
+        Resource::Memlock => libc::RLIMIT_MEMLOCK,
+        Resource::Msgqueue => libc::RLIMIT_MSGQUEUE,
+        Resource::Nice => libc::RLIMIT_NICE,
+        Resource::Nofile => libc::RLIMIT_NOFILE,
+        Resource::Nproc => libc::RLIMIT_NPROC,
+        Resource::Rtprio => libc::RLIMIT_RTPRIO,
+        Resource::Sigpending => libc::RLIMIT_SIGPENDING,
+        Resource::Stack => libc::RLIMIT_STACK,
+    }
+}
+
+/// Sets a limit of a process, 0 for this one.
+pub(crate) fn set_limit(pid: i32, limit: &Rlimit) -> io::Result<()> {
+    let new = libc::rlimit64 {
+        rlim_cur: limit.soft,
+        rlim_max: limit.hard,
+    };
+    // SAFETY: new is valid, the old value is not asked for.
+    check(unsafe { libc::prlimit64(pid, resource(limit.resource), &raw const new, null_mut()) }.into()).map(drop)
+}
+
+/// The (soft, hard) limit of a process, 0 for this one.
+pub(crate) fn limit(pid: i32, which: Resource) -> io::Result<(u64, u64)> {
+    let mut old = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: old is valid for writing, no new value is given.
+    check(unsafe { libc::prlimit64(pid, resource(which), null(), &raw mut old) }.into())?;
+    Ok((old.rlim_cur, old.rlim_max))
+}
+
+/// Blocks every signal of this thread.
+pub(crate) fn block_signals() {
+    // SAFETY: all zero is a valid signal set, filled before use; the old mask is not asked for.
+    unsafe {
+        let mut all: libc::sigset_t = zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, null_mut());
+    }
+}
+
+/// Gives every signal its default action and unblocks all.
+pub(crate) fn reset_signals() {
+    // SAFETY: plain resets to the default action; signals that cannot be set answer with an error that means nothing here.
+    unsafe {
+        let mut action: libc::sigaction = zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        for signal in 1..=64 {
+            libc::sigaction(signal, &raw const action, null_mut());
+        }
+        let mut none: libc::sigset_t = zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, null_mut());
+    }
+}
+
+/// Waits for any (blocked) signal and takes it: its number.
+pub(crate) fn next_signal() -> io::Result<i32> {
+    // SAFETY: the set is filled before use; the details of the signal are not asked for.
+    let signal = unsafe {
+        let mut all: libc::sigset_t = zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigwaitinfo(&raw const all, null_mut())
+    };
+    check(signal.into()).map(|signal| signal as i32)
+}
+
+/// Sends a signal, any number.
+pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: no memory is touched.
+    check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// A handle on a process that is not mistaken for a later one.
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is touched.
+    let number = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: just made, so owned by nothing else.
+    Ok(unsafe { OwnedFd::from_raw_fd(number as RawFd) })
+}
+
+/// Sends a signal by handle.
+pub(crate) fn pidfd_signal(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
+    let info = null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo asks for that of kill.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) }).map(drop)
+}
+
+/// Waits for a child: its raw wait status and id; none when `block` is false and none has ended.
+pub(crate) fn wait_child(pid: i32, block: bool) -> io::Result<Option<(i32, i32)>> {
+    let mut status = 0;
+    let flags = if block { 0 } else { libc::WNOHANG };
+    // SAFETY: status is valid for writing.
+    let pid = check(unsafe { libc::waitpid(pid, &raw mut status, flags) }.into())? as i32;
+    Ok((pid != 0).then_some((pid, status)))
+}
+
+/// Ends the process at once: no destructors, no exit handlers (they belong to the process this one was forked from).
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: never returns and touches nothing.
+    unsafe { libc::_exit(code) }
+}

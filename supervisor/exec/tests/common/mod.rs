@@ -1,0 +1,189 @@
+//! Runs plans through the real cairn-exec, as cairn-init does (detached) or as imagegen does (waiting).
+#![allow(dead_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use cairn_sandbox::{Failure, Mount, Plan, Report, Stream, run_plan};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// The binary under test.
+pub fn helper() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_cairn-exec"))
+}
+
+/// False, with the reason printed, when a test that needs root has to be skipped.
+pub fn root(test: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: {test} needs root");
+    }
+    root
+}
+
+/// The tightest plan over the host's own tree, ids shifted.
+pub fn plan(argv: &[&str]) -> Plan {
+    let argv = argv.iter().map(|argument| (*argument).to_owned()).collect();
+    let mut plan = Plan::new("probe", Path::new("/"), 900_000, argv);
+    plan.env.insert("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    plan
+}
+
+/// The tightest plan for a shell script.
+pub fn script(text: &str) -> Plan {
+    plan(&["/bin/sh", "-c", text])
+}
+
+/// What a finished sandbox left.
+#[derive(Debug)]
+pub struct Ran {
+    pub reports: Vec<Report>,
+    pub helper: i32,
+    /// How the sandbox's first process ended, if it came to be.
+    pub first: Option<WaitStatus>,
+    pub output: String,
+}
+
+impl Ran {
+    pub fn failure(&self) -> &Failure {
+        self.reports
+            .iter()
+            .find_map(|report| match report {
+                Report::Failed(failure) => Some(failure),
+                _ => None,
+            })
+            .unwrap_or_else(|| panic!("nothing failed: {self:?}"))
+    }
+
+    /// The output of a command that ended well.
+    pub fn ok(&self) -> &str {
+        assert_eq!(self.reports.last(), Some(&Report::Exited { exited: 0 }), "{self:?}");
+        self.output.trim()
+    }
+}
+
+/// A sandbox that was started as cairn-init starts one.
+pub struct Started {
+    status: UnixStream,
+    helper: Pid,
+    output: File,
+}
+
+/// Starts without waiting; sockets go to descriptors 5 and up.
+pub fn start(plan_text: &[u8], sockets: &[OwnedFd]) -> Started {
+    let mut plan = tempfile::tempfile().unwrap();
+    plan.write_all(plan_text).unwrap();
+    let (status, theirs) = UnixStream::pair().unwrap();
+    let output = tempfile::tempfile().unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let lift = |fd: &dyn AsRawFd| {
+        let number = nix::unistd::dup(borrow(fd)).unwrap();
+        fcntl(&number, FcntlArg::F_DUPFD_CLOEXEC(50)).unwrap()
+    };
+    let mut actions = PosixSpawnFileActions::init().unwrap();
+    let mut lifted = Vec::new();
+    let streams: [(&dyn AsRawFd, i32); 5] = [(&null, 0), (&output, 1), (&output, 2), (&plan, 3), (&theirs, 4)];
+    for (from, to) in streams {
+        lifted.push((lift(from), to));
+    }
+    for (socket, to) in sockets.iter().zip(5..) {
+        lifted.push((lift(socket), to));
+    }
+    for (from, to) in &lifted {
+        actions.add_dup2(*from, *to).unwrap();
+    }
+    let path = CString::new(helper().to_str().unwrap()).unwrap();
+    let attributes = PosixSpawnAttr::init().unwrap();
+    let helper = posix_spawn::<_, _, CString>(path.as_c_str(), &actions, &attributes, &[path.clone()], &[]).unwrap();
+    for (from, _) in lifted {
+        nix::unistd::close(from).unwrap();
+    }
+    Started { status, helper, output }
+}
+
+#[allow(unsafe_code)]
+fn borrow(fd: &dyn AsRawFd) -> std::os::fd::BorrowedFd<'_> {
+    // SAFETY: the owner is borrowed for as long.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd.as_raw_fd()) }
+}
+
+impl Started {
+    /// Reads reports until the command runs or has failed; the first process.
+    pub fn until_running(&mut self) -> (i32, Vec<Report>) {
+        let mut reports = Vec::new();
+        let mut pid = 0;
+        loop {
+            let mut line = Vec::new();
+            let mut byte = [0];
+            while self.status.read(&mut byte).unwrap() == 1 {
+                line.push(byte[0]);
+                if byte[0] == b'\n' {
+                    break;
+                }
+            }
+            if line.is_empty() {
+                return (pid, reports);
+            }
+            let report = Report::parse(&line).unwrap();
+            reports.push(report.clone());
+            match report {
+                Report::Pid { pid: first } => pid = first,
+                Report::Execed { .. } => return (pid, reports),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for the end of everything.
+    pub fn finish(mut self, mut reports: Vec<Report>) -> Ran {
+        let mut text = Vec::new();
+        self.status.read_to_end(&mut text).unwrap();
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        reports.extend(lines.map(|line| Report::parse(line).unwrap()));
+        let helper = match waitpid(self.helper, None).unwrap() {
+            WaitStatus::Exited(_, code) => code,
+            other => panic!("{other:?}"),
+        };
+        let first = reports.iter().find_map(|report| match report {
+            Report::Pid { pid } => Some(waitpid(Pid::from_raw(*pid), None).unwrap()),
+            _ => None,
+        });
+        let mut output = String::new();
+        self.output.rewind().unwrap();
+        self.output.read_to_string(&mut output).unwrap();
+        Ran { reports, helper, first, output }
+    }
+}
+
+/// Runs a plan to its end, detached.
+pub fn run(plan: &Plan) -> Ran {
+    start(&serde_json::to_vec(plan).unwrap(), &[]).finish(Vec::new())
+}
+
+/// Runs a plan to its end under a waiting helper: its output.
+pub fn run_waiting(plan: &Plan) -> (cairn_sandbox::Outcome, String) {
+    let mut child = run_plan(plan, helper(), [Stream::Null, Stream::Pipe, Stream::Inherit]).unwrap();
+    let mut output = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+    (child.wait().unwrap(), output)
+}
+
+/// A bind of a host path, read-only unless `writable`, owners shifted.
+pub fn bind(source: &Path, target: &str, writable: bool) -> Mount {
+    Mount::Bind {
+        source: source.to_owned(),
+        target: PathBuf::from(target),
+        read_only: !writable,
+        idmapped: true,
+        recursive: false,
+        exec: false,
+        suid: false,
+    }
+}
