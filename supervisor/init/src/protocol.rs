@@ -551,12 +551,7 @@ impl<'a> Reader<'a> {
         if bytes[0] != VERSION {
             return Err(Malformed::Version(bytes[0]));
         }
-        Ok((
-            bytes[1],
-            Self {
-                body: &bytes[BODY..],
-            },
-        ))
+        Ok((bytes[1], Self { body: &bytes[BODY..] }))
     }
 
     fn take<const N: usize>(&mut self) -> [u8; N] {

@@ -31,10 +31,7 @@ fn events() -> Vec<Event> {
         },
         Event::Resumed,
         Event::Spawned { token: 1, pid: 2 },
-        Event::SpawnFailed {
-            token: 3,
-            errno: 12,
-        },
+        Event::SpawnFailed { token: 3, errno: 12 },
         Event::Exited {
             seq: 5,
             token: 6,
@@ -67,10 +64,7 @@ impl Random {
 #[test]
 fn every_message_survives_the_wire() {
     for request in requests() {
-        assert_eq!(
-            Request::decode(&request.encode(), request.fds()),
-            Ok(request)
-        );
+        assert_eq!(Request::decode(&request.encode(), request.fds()), Ok(request));
     }
     for event in events() {
         assert_eq!(Event::decode(&event.encode(), event.fds()), Ok(event));

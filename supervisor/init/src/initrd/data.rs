@@ -1,0 +1,154 @@
+//! The data partition: its file system is made, checked, mounted and grown here.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use rustix::mount::{MountFlags, mount};
+
+use super::SYSROOT;
+use super::disks::KernelPartition;
+use super::failure::{Doing as _, Failure};
+use crate::console::{debug, say};
+use crate::sys;
+
+/// Makes the file system: `mkfs.ext4` from the verified root. Returns when it is safe on the disk.
+pub(crate) fn format(partition: &KernelPartition) -> Result<(), Failure> {
+    let path = partition.path();
+    let device = path.to_string_lossy();
+    // What can be done later in the background is; nothing is discarded, which can take minutes on slow media.
+    let args = [
+        "/usr/sbin/mkfs.ext4",
+        "-q",
+        "-F",
+        "-m",
+        "1",
+        "-L",
+        "data",
+        "-E",
+        "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+        &device,
+    ];
+    let status = sys::run_in_root(Path::new(SYSROOT), &args).doing(|| "run mkfs.ext4 from the root".to_owned())?;
+    if !status.success() {
+        return Err(Failure::Tool {
+            program: "mkfs.ext4",
+            device: device.into_owned(),
+            why: status.to_string(),
+        });
+    }
+    let file = File::open(&path).doing(|| format!("open {device}"))?;
+    file.sync_all().doing(|| format!("flush {device}"))
+}
+
+/// Mounts the data partition on `target`; what a plain mount cannot do is repaired once, as far as that is safe.
+pub(crate) fn mount_data(partition: &KernelPartition, target: &str) -> Result<(), Failure> {
+    let path = partition.path();
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    let attempt = || mount(&path, target, c"ext4", flags, c"errors=remount-ro").map_err(io::Error::from);
+    let noted = Superblock::read(&path).is_ok_and(|s| s.has_errors);
+    let why = if noted {
+        "it is marked as having errors".to_owned()
+    } else {
+        match attempt() {
+            Ok(()) => return Ok(()),
+            Err(error) => error.to_string(),
+        }
+    };
+    let device = path.to_string_lossy();
+    say!("checking the data partition {device}: {why}");
+    let status = sys::run_in_root(Path::new(SYSROOT), &["/usr/sbin/e2fsck", "-p", &device])
+        .doing(|| "run e2fsck from the root".to_owned())?;
+    let failed = |why: String| Failure::Data {
+        device: device.clone().into_owned(),
+        why,
+    };
+    if !repaired(status) {
+        return Err(failed(format!("{why}; e2fsck -p: {status}")));
+    }
+    attempt().map_err(|error| failed(error.to_string()))
+}
+
+/// e2fsck(8): 0 clean, 1 repaired, 2 repaired and a restart is advised (only for a mounted root).
+fn repaired(status: ExitStatus) -> bool {
+    matches!(status.code(), Some(0..=2))
+}
+
+/// Lets the mounted file system use all of its partition.
+pub(crate) fn grow(partition: &KernelPartition, target: &str) {
+    let result = || -> io::Result<()> {
+        let superblock = Superblock::read(&partition.path())?;
+        let blocks = partition.length / superblock.block_size;
+        if blocks > superblock.blocks {
+            debug!("growing data from {} to {blocks} blocks", superblock.blocks);
+            sys::ext4_resize(File::open(target)?, blocks)?;
+        }
+        Ok(())
+    };
+    if let Err(error) = result() {
+        // Not worth a boot: the next one tries again.
+        say!("cannot grow the file system on {}: {error}", partition.path().display());
+    }
+}
+
+/// The few fields of ext4's superblock that matter here (Documentation/filesystems/ext4/super.rst).
+struct Superblock {
+    block_size: u64,
+    blocks: u64,
+    has_errors: bool,
+}
+
+impl Superblock {
+    fn read(path: &Path) -> io::Result<Self> {
+        let mut bytes = [0; 1024];
+        File::open(path)?.read_exact_at(&mut bytes, 1024)?;
+        Self::parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no ext4 superblock"))
+    }
+
+    fn parse(bytes: &[u8; 1024]) -> Option<Self> {
+        let le32 = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let magic = u16::from_le_bytes([bytes[0x38], bytes[0x39]]);
+        let state = u16::from_le_bytes([bytes[0x3a], bytes[0x3b]]);
+        let log = le32(0x18);
+        // Feature 0x80 of the incompatible ones: the count has a high half.
+        let high = if le32(0x60) & 0x80 != 0 { le32(0x150) } else { 0 };
+        (magic == 0xef53 && log <= 6).then(|| Self {
+            block_size: 1024 << log,
+            blocks: u64::from(high) << 32 | u64::from(le32(4)),
+            has_errors: state & 2 != 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_superblock_of_a_real_file_system_is_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(64 << 20).unwrap();
+        let made = std::process::Command::new("/usr/sbin/mkfs.ext4")
+            .args(["-q", "-F", "-b", "4096"])
+            .arg(file.path())
+            .status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: no mkfs.ext4 here");
+            return;
+        }
+        let superblock = Superblock::read(file.path()).unwrap();
+        assert_eq!(superblock.block_size, 4096);
+        assert_eq!(superblock.blocks, (64 << 20) / 4096);
+        assert!(!superblock.has_errors);
+    }
+
+    #[test]
+    fn garbage_is_no_superblock() {
+        assert!(Superblock::parse(&[0; 1024]).is_none());
+        let mut bytes = [0xff; 1024];
+        bytes[0x38..0x3a].copy_from_slice(&0xef53u16.to_le_bytes());
+        assert!(Superblock::parse(&bytes).is_none());
+    }
+}

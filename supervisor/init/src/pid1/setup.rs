@@ -1,0 +1,104 @@
+//! What PID 1 prepares before anything runs: the mounts that are missing, cgroups, a few kernel settings.
+//!
+//! A step that fails is told on the console and left: a machine that is up with a fault is better than none.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, mount};
+
+use crate::console::say;
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Mounts what is not there yet.
+pub(super) fn mounts() {
+    let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let files = MountFlags::NOSUID | MountFlags::NODEV;
+    let table = [
+        ("proc", "/proc", plain, c""),
+        ("sysfs", "/sys", plain, c""),
+        (
+            "devtmpfs",
+            "/dev",
+            MountFlags::NOSUID | MountFlags::NOEXEC,
+            c"mode=0755",
+        ),
+        ("tmpfs", "/run", files, c"mode=0755,size=20%"),
+        ("tmpfs", "/dev/shm", files, c"mode=1777,size=50%"),
+        (
+            "devpts",
+            "/dev/pts",
+            MountFlags::NOSUID | MountFlags::NOEXEC,
+            c"mode=0620,gid=5,ptmxmode=0666",
+        ),
+        ("tmpfs", "/tmp", files, c"mode=1777,size=50%"),
+        ("cgroup2", CGROUPS, plain, c"nsdelegate,memory_recursiveprot"),
+        ("securityfs", "/sys/kernel/security", plain, c""),
+    ];
+    let mounted = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let is_mounted = |target: &str| mounted.lines().any(|l| l.split(' ').nth(4) == Some(target));
+    for (kind, target, flags, options) in table {
+        if is_mounted(target) {
+            continue;
+        }
+        // Folders in /dev must be made; elsewhere this fails where the folder is there already or cannot be.
+        let _ = fs::create_dir(target);
+        if let Err(error) = mount(kind, target, kind, flags, options)
+            && kind != "securityfs"
+        {
+            say!("cannot mount {kind} at {target}: {error}");
+        }
+    }
+}
+
+/// Makes our cgroups, moves us into ours, and returns the manager's.
+pub(super) fn cgroups() -> Option<OwnedFd> {
+    let result = || -> std::io::Result<OwnedFd> {
+        let root = Path::new(CGROUPS);
+        let own = root.join("cairn");
+        fs::create_dir_all(&own)?;
+        for folder in [root, own.as_path()] {
+            enable_controllers(folder)?;
+        }
+        for name in ["init", "manager"] {
+            let folder = own.join(name);
+            if !folder.exists() {
+                fs::create_dir(&folder)?;
+            }
+        }
+        fs::write(own.join("init/cgroup.procs"), "0")?;
+        Ok(File::open(own.join("manager"))?.into())
+    };
+    match result() {
+        Ok(manager) => Some(manager),
+        Err(error) => {
+            say!("cannot set up cgroups in {CGROUPS}: {error}");
+            None
+        }
+    }
+}
+
+/// One by one: a controller that cannot be enabled does not take the others with it.
+fn enable_controllers(folder: &Path) -> std::io::Result<()> {
+    for name in fs::read_to_string(folder.join("cgroup.controllers"))?.split_whitespace() {
+        if let Err(error) = fs::write(folder.join("cgroup.subtree_control"), format!("+{name}")) {
+            say!(
+                "cannot enable cgroup controller {name} in {}: {error}",
+                folder.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Settings of the kernel and of this process.
+pub(super) fn settings() {
+    // If the kernel itself dies, it starts again instead of standing still.
+    let _ = fs::write("/proc/sys/kernel/panic", "10");
+    let _ = fs::write("/proc/self/oom_score_adj", "-1000");
+    crate::set_module_helper(crate::IN_ROOT);
+    // Ctrl-Alt-Del then reaches us as SIGINT.
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::CadOff);
+}
