@@ -145,12 +145,13 @@ fn boot_sector(
 }
 
 /// A boot sector that waits for two timer interrupts and then leaves through the debug-exit port.
-fn sector() -> [u8; 512] {
-    let mut sector = [0; 512];
+/// The disk is a megabyte, as SeaBIOS boots from none that is smaller than a cylinder.
+fn sector() -> Vec<u8> {
+    let mut sector = vec![0; 1 << 20];
     // sti; hlt; hlt; mov al, EXIT_VALUE; out 0xf4, al; cli; hlt; jmp $
     let code = [0xfb, 0xf4, 0xf4, 0xb0, EXIT_VALUE, 0xe6, 0xf4, 0xfa, 0xf4, 0xeb, 0xfe];
     sector[..code.len()].copy_from_slice(&code);
-    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector[510..512].copy_from_slice(&[0x55, 0xaa]);
     sector
 }
 

@@ -1,0 +1,6 @@
+//! Small blocking clients for what an appliance serves, from outside, through its forwarded ports. They judge our services, so they
+//! share no code with the project.
+
+pub mod https;
+pub mod ldap;
+pub mod mariadb;

@@ -1,0 +1,218 @@
+//! Test disks: sparse copies of an image, grown; and judging what is on them from outside.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{SeekFrom as Region, copy_file_range, ioctl_ficlone, seek};
+
+use crate::error::HarnessError;
+
+/// Copies a raw image to `to`, holes as holes (or all of it by reference where the file system can), and grows it to `size` bytes.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn copy_grown(from: &Path, to: &Path, size: u64) -> Result<(), HarnessError> {
+    let source = File::open(from).map_err(HarnessError::io("open", from))?;
+    let target = File::create(to).map_err(HarnessError::io("create", to))?;
+    let length = source.metadata().map_err(HarnessError::io("look at", from))?.len();
+    if ioctl_ficlone(&target, &source).is_err() {
+        copy_data(&source, &target, length).map_err(HarnessError::io("copy to", to))?;
+    }
+    target.set_len(size.max(length)).map_err(HarnessError::io("grow", to))
+}
+
+fn copy_data(source: &File, target: &File, length: u64) -> std::io::Result<()> {
+    let mut at = 0;
+    while at < length {
+        let start = match seek(source, Region::Data(at)) {
+            Ok(start) => start,
+            // No data after here.
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(source, Region::Hole(start))?;
+        let (mut from, mut to) = (start, start);
+        while from < end {
+            let wanted = usize::try_from(end - from).unwrap_or(usize::MAX);
+            if copy_file_range(source, Some(&mut from), target, Some(&mut to), wanted)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        at = end;
+    }
+    Ok(())
+}
+
+/// A partition of a raw disk, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its type, as lower-case text.
+    pub kind: String,
+    /// Its first byte.
+    pub start: u64,
+    /// Its length.
+    pub length: u64,
+}
+
+/// The Discoverable Partitions Specification's types for x86-64.
+pub const ROOT: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
+/// The data partition: generic Linux data, or `/var`.
+pub const DATA: [&str; 2] = [
+    "0fc63daf-8483-4772-8e79-3d69d8477de4",
+    "4d21b016-b534-45c2-a9fb-5c16e091fd2d",
+];
+
+/// Reads the primary GPT. On purpose not the project's own reader: this one judges what that one wrote.
+///
+/// # Errors
+/// When there is no GPT.
+pub fn partitions(disk: &Path) -> Result<Vec<Partition>, HarnessError> {
+    let mut file = File::open(disk).map_err(HarnessError::io("open", disk))?;
+    let mut header = [0; 512];
+    file.seek(SeekFrom::Start(512))
+        .map_err(HarnessError::io("read", disk))?;
+    file.read_exact(&mut header).map_err(HarnessError::io("read", disk))?;
+    if &header[..8] != b"EFI PART" {
+        let none = std::io::Error::new(std::io::ErrorKind::InvalidData, "it has no GPT");
+        return Err(HarnessError::io("read", disk)(none));
+    }
+    let count = u32::from_le_bytes([header[80], header[81], header[82], header[83]]).min(256) as usize;
+    file.seek(SeekFrom::Start(number(&header, 72) * 512))
+        .map_err(HarnessError::io("read", disk))?;
+    let mut table = vec![0; count * 128];
+    file.read_exact(&mut table).map_err(HarnessError::io("read", disk))?;
+    let used = table.chunks(128).filter(|entry| entry[..16] != [0; 16]);
+    Ok(used
+        .map(|entry| {
+            let start = number(entry, 32) * 512;
+            Partition {
+                kind: guid(&entry[..16]),
+                start,
+                length: (number(entry, 40) + 1) * 512 - start,
+            }
+        })
+        .collect())
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(number)
+}
+
+fn guid(b: &[u8]) -> String {
+    let hex = |order: &[usize]| {
+        order
+            .iter()
+            .map(|index| format!("{:02x}", b[*index]))
+            .collect::<String>()
+    };
+    [
+        hex(&[3, 2, 1, 0]),
+        hex(&[5, 4]),
+        hex(&[7, 6]),
+        hex(&[8, 9]),
+        hex(&[10, 11, 12, 13, 14, 15]),
+    ]
+    .join("-")
+}
+
+/// The last partition of one of these types.
+///
+/// # Errors
+/// When the disk has none.
+pub fn find(disk: &Path, kinds: &[&str]) -> Result<Partition, HarnessError> {
+    let found = partitions(disk)?
+        .into_iter()
+        .rev()
+        .find(|partition| kinds.contains(&partition.kind.as_str()));
+    found.ok_or_else(|| {
+        let none = std::io::Error::new(
+            std::io::ErrorKind::NotFound,
+            format!("it has no partition of type {kinds:?}"),
+        );
+        HarnessError::io("read", disk)(none)
+    })
+}
+
+/// Inverts one bit.
+///
+/// # Errors
+/// When the disk cannot be read or written there.
+pub fn flip_bit(disk: &Path, at: u64, bit: u8) -> Result<(), HarnessError> {
+    let flip = || {
+        let mut file = File::options().read(true).write(true).open(disk)?;
+        let mut byte = [0];
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(&mut byte)?;
+        byte[0] ^= 1 << (bit % 8);
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(&byte)
+    };
+    flip().map_err(HarnessError::io("flip a bit of", disk))
+}
+
+/// Overwrites a region with zeros.
+///
+/// # Errors
+/// When the disk cannot be written there.
+pub fn wipe(disk: &Path, start: u64, length: u64) -> Result<(), HarnessError> {
+    let wipe = || {
+        let mut file = File::options().write(true).open(disk)?;
+        file.seek(SeekFrom::Start(start))?;
+        std::io::copy(&mut std::io::repeat(0).take(length), &mut file).map(drop)
+    };
+    wipe().map_err(HarnessError::io("wipe a part of", disk))
+}
+
+/// What `e2fsck -fn` says of the data partition of a disk that is not running: `Ok` when it is clean and its journal is empty.
+///
+/// # Errors
+/// With e2fsck's own words.
+pub fn check_data(disk: &Path, folder: &Path) -> Result<(), HarnessError> {
+    let data = find(disk, &DATA)?;
+    let copy: PathBuf = folder.join("data.ext4");
+    let extract = || {
+        let mut file = File::open(disk)?;
+        file.seek(SeekFrom::Start(data.start))?;
+        let mut out = File::create(&copy)?;
+        let mut block = vec![0; 1 << 20];
+        let mut left = data.length;
+        while left > 0 {
+            let part = usize::try_from(left.min(block.len() as u64)).unwrap_or(block.len());
+            file.read_exact(&mut block[..part])?;
+            if block[..part].iter().all(|byte| *byte == 0) {
+                out.seek(SeekFrom::Current(part as i64))?;
+            } else {
+                out.write_all(&block[..part])?;
+            }
+            left -= part as u64;
+        }
+        out.set_len(data.length)
+    };
+    extract().map_err(HarnessError::io("take the data partition out of", disk))?;
+    let mut features = [0; 4];
+    let mut superblock = || {
+        let mut file = File::open(&copy)?;
+        // s_feature_incompat of the superblock at 1024; bit 2 is needs_recovery: the file system was not unmounted.
+        file.seek(SeekFrom::Start(1024 + 0x60))?;
+        file.read_exact(&mut features)
+    };
+    superblock().map_err(HarnessError::io("read", &copy))?;
+    let bad = |reason: String| HarnessError::io("accept", disk)(std::io::Error::other(reason));
+    if u32::from_le_bytes(features) & 4 != 0 {
+        return Err(bad(
+            "the data file system was not unmounted: its journal needs recovery".into(),
+        ));
+    }
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("e2fsck").env("PATH", path).arg("-fn").arg(&copy).output();
+    let output = output.map_err(HarnessError::io("run", "e2fsck"))?;
+    let _ = std::fs::remove_file(&copy);
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(bad(String::from_utf8_lossy(&output.stdout).into_owned()))
+}
