@@ -1,0 +1,155 @@
+//! Our own programs for the image: taken from a folder, or built here by cargo.
+//!
+//! Built programs are the same bytes from any checkout: they are static, stripped, and the folders of the checkout, of
+//! cargo and of the toolchain are written as fixed names.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cairn_unit::Arch;
+
+use super::BuildError;
+
+/// The programs that an image holds: name and path in the host root.
+pub(super) const PROGRAMS: [(&str, &str); 4] = [
+    ("cairn-init", "usr/lib/cairn/cairn-init"),
+    ("cairn-exec", "usr/lib/cairn/cairn-exec"),
+    ("cairn-manager", "usr/lib/cairn/cairn-manager"),
+    ("cairn", "usr/bin/cairn"),
+];
+
+/// The packages of the workspace that hold them.
+const CRATES: [&str; 4] = ["cairn-init", "cairn-exec", "cairn-manager", "cairn"];
+
+/// Where the programs come from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Binaries {
+    /// Files in this folder, built for the image's architecture.
+    Folder(PathBuf),
+    /// Built from the workspace in this folder.
+    Workspace(PathBuf),
+}
+
+impl Binaries {
+    /// The folder that holds the programs, after building them if need be.
+    pub(super) fn provide(&self, arch: Arch) -> Result<PathBuf, BuildError> {
+        let folder = match self {
+            Binaries::Folder(folder) => folder.clone(),
+            Binaries::Workspace(root) => build(root, arch)?,
+        };
+        for (name, _) in PROGRAMS {
+            let path = folder.join(name);
+            if !path.is_file() {
+                return Err(BuildError::NoProgram { path });
+            }
+        }
+        Ok(folder)
+    }
+
+    /// The files whose change means that the programs may change: path, length and time.
+    pub(super) fn inputs(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut out = Vec::new();
+        match self {
+            Binaries::Folder(folder) => out.extend(PROGRAMS.iter().map(|(name, _)| folder.join(name))),
+            Binaries::Workspace(root) => {
+                out.extend([root.join("Cargo.toml"), root.join("Cargo.lock")]);
+                for folder in ["supervisor", "crates"] {
+                    files(&root.join(folder), &mut out)?;
+                }
+            }
+        }
+        out.sort();
+        Ok(out)
+    }
+}
+
+fn files(folder: &Path, out: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            files(&entry.path(), out)?;
+        } else {
+            out.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn build(root: &Path, arch: Arch) -> Result<PathBuf, BuildError> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let failed = |program: &str, why: String| BuildError::Cargo {
+        program: program.to_owned(),
+        why,
+    };
+    let target = arch.rust_target();
+    let output = Command::new(&rustc)
+        .args(["--print", "sysroot"])
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| failed("rustc", e.to_string()))?;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if !sysroot.join("lib/rustlib").join(target).is_dir() {
+        return Err(BuildError::NoTarget {
+            target: target.to_owned(),
+            arch,
+        });
+    }
+    let root = root.canonicalize().map_err(|e| failed("cargo", e.to_string()))?;
+    let home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cargo")))
+        .unwrap_or_default();
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    for (path, name) in [(&root, "/cairn"), (&home, "/cargo"), (&sysroot, "/rust")] {
+        if !path.as_os_str().is_empty() {
+            flags.push(format!("--remap-path-prefix={}={name}", path.display()));
+        }
+    }
+    let folder = root.join("target/appliance");
+    let mut command = Command::new(&cargo);
+    command
+        .args([
+            "build",
+            "--locked",
+            "--quiet",
+            "--profile",
+            "appliance",
+            "--target",
+            target,
+            "--target-dir",
+        ])
+        .arg(&folder)
+        .current_dir(&root)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_TARGET_DIR")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env("SOURCE_DATE_EPOCH", "0")
+        .stdin(Stdio::null());
+    // What cargo tells a build that it itself started must not reach the inner one.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PROFILE_") || text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_BUILD_") {
+            command.env_remove(&name);
+        }
+    }
+    if arch != Arch::Amd64 || cfg!(not(target_arch = "x86_64")) {
+        let linker = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
+        if Arch::host() != Some(arch) && std::env::var_os(&linker).is_none() {
+            command.env(&linker, format!("{}-gcc", arch.multiarch()));
+        }
+    }
+    for name in CRATES {
+        command.args(["-p", name]);
+    }
+    let output = command.output().map_err(|e| failed("cargo", e.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(
+            "cargo",
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ));
+    }
+    Ok(folder.join(target).join("appliance"))
+}

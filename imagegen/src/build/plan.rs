@@ -1,0 +1,262 @@
+//! What a build will do, as a plain value.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use cairn_unit::{Arch, Format, Graph, Name, Profile, Recipe, Source, Unit};
+use serde::Serialize;
+
+use super::{Binaries, BuildError};
+use crate::archive::parse_date;
+use crate::resolve::{Lock, LockedPackage, Request};
+
+/// What the caller chooses beyond the recipe.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The image's architecture.
+    pub arch: Arch,
+    /// File formats; `None`: the recipe's.
+    pub formats: Option<Vec<Format>>,
+    /// Compression; `None`: the recipe's.
+    pub profile: Option<Profile>,
+    /// The folder that receives the image.
+    pub output: PathBuf,
+    /// Cairn's own programs; `None`: built from the workspace that the recipe is in.
+    pub binaries: Option<PathBuf>,
+}
+
+/// One root of the image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RootPlan {
+    /// Its unit; `host` for the host root.
+    pub name: String,
+    /// Its packages, exactly.
+    pub packages: Vec<LockedPackage>,
+    /// Its overlays: name and folder, in the order in which they are laid.
+    pub overlays: Vec<(String, PathBuf)>,
+}
+
+/// What a build will do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BuildPlan {
+    /// The recipe's file.
+    pub recipe_file: PathBuf,
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The units.
+    pub units: BTreeMap<Name, Unit>,
+    /// For each unit, the units that are ready before it starts.
+    pub waits_for: BTreeMap<Name, Vec<Name>>,
+    /// The architecture.
+    pub arch: Arch,
+    /// The formats, `raw` first.
+    pub formats: Vec<Format>,
+    /// The compression.
+    pub profile: Profile,
+    /// The time that everything carries, in seconds since 1970.
+    pub epoch: u64,
+    /// The service roots, by unit.
+    pub roots: BTreeMap<Name, RootPlan>,
+    /// The host root.
+    pub host: RootPlan,
+    /// The kernel's packages.
+    pub kernel: Vec<LockedPackage>,
+    /// The boot loader's packages.
+    pub loader: Vec<LockedPackage>,
+    /// The lock's file.
+    pub lock_file: PathBuf,
+    /// The lock.
+    #[serde(skip)]
+    pub lock: Lock,
+    /// Where Cairn's own programs come from.
+    pub binaries: Binaries,
+    /// The folder that receives the image.
+    pub output: PathBuf,
+}
+
+/// The project that a recipe is in: the folder above the one that holds the recipe.
+pub(super) fn project(recipe_file: &Path) -> PathBuf {
+    let folder = recipe_file
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    match folder.parent() {
+        Some(up) if up.as_os_str().is_empty() => PathBuf::from("."),
+        Some(up) => up.to_owned(),
+        None => folder.join(".."),
+    }
+}
+
+/// Where the lock of a recipe for an architecture is: beside the recipe, `NAME.ARCH.lock`.
+pub fn lock_path(recipe_file: &Path, arch: Arch) -> PathBuf {
+    recipe_file.with_extension(format!("{arch}.lock"))
+}
+
+/// What the lock of a recipe is made from: the packages of each unit, of the host root (`host`), the kernel (`kernel`) and
+/// the boot loader (`loader`).
+pub fn lock_request(recipe: &Recipe, units: &BTreeMap<Name, Unit>, arch: Arch) -> Request {
+    let mut all: BTreeMap<String, Vec<String>> = units
+        .iter()
+        .map(|(name, unit)| (name.to_string(), unit.packages.clone()))
+        .collect();
+    all.insert("@host".into(), recipe.host.packages.clone());
+    all.insert(
+        "@kernel".into(),
+        vec![recipe.host.kernel.replace("{arch}", arch.debian())],
+    );
+    all.insert("@loader".into(), vec!["systemd-boot-efi".into()]);
+    Request {
+        arch: arch.debian().into(),
+        units: all,
+    }
+}
+
+/// Reads the recipe and its units and checks what they alone can break.
+pub(super) fn load(recipe_file: &Path) -> Result<(Recipe, BTreeMap<Name, (Unit, Source)>), BuildError> {
+    let source = Source::read(recipe_file).map_err(cairn_unit::Problems::from)?;
+    let recipe = Recipe::parse(&source)?;
+    let folder = project(recipe_file).join("units");
+    let mut units = BTreeMap::new();
+    let mut found = cairn_unit::Problems::default();
+    for (i, name) in recipe.units.iter().enumerate() {
+        let file = folder.join(format!("{name}.toml"));
+        let read = Source::read(&file).map_err(|problem| {
+            let message = format!("there is no unit `{name}`: {} {}", file.display(), problem.message);
+            cairn_unit::Problems::from(source.problem_at(&["units", &i.to_string()], message, problem.help))
+        });
+        match read.and_then(|text| Unit::parse(&text).map(|unit| (unit, text))) {
+            Ok(unit) => {
+                units.insert(name.clone(), unit);
+            }
+            Err(problems) => found.0.extend(problems.0),
+        }
+    }
+    found.or((recipe, units)).map_err(Into::into)
+}
+
+/// Plans the build of a recipe: reads recipe, units and lock, and checks that they fit each other.
+pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildError> {
+    let (recipe, units) = load(recipe_file)?;
+    let graph = Graph::new(&units)?;
+    let project = project(recipe_file);
+    let units: BTreeMap<Name, Unit> = units.into_iter().map(|(name, (unit, _))| (name, unit)).collect();
+    let lock_file = lock_path(recipe_file, options.arch);
+    let lock = Lock::read(&lock_file)?;
+    if !lock.is_current(&lock_request(&recipe, &units, options.arch)) {
+        return Err(BuildError::Stale {
+            path: lock_file,
+            recipe: recipe_file.display().to_string(),
+        });
+    }
+    let packages =
+        |name: &str| -> Vec<LockedPackage> { lock.unit(name).unwrap_or_default().into_iter().cloned().collect() };
+    let overlay = |name: &Name| (name.to_string(), project.join("overlays").join(name.as_str()));
+    let mut roots = BTreeMap::new();
+    for (name, unit) in &units {
+        let overlays = match &unit.overlays {
+            Some(names) => names.iter().map(overlay).collect(),
+            None => Some(overlay(name))
+                .filter(|(_, folder)| folder.is_dir())
+                .into_iter()
+                .collect(),
+        };
+        roots.insert(
+            name.clone(),
+            RootPlan {
+                name: name.to_string(),
+                packages: packages(name.as_str()),
+                overlays,
+            },
+        );
+    }
+    let epoch = recipe.image.source_date_epoch.unwrap_or_else(|| {
+        let seconds = |date: &str| parse_date(date)?.duration_since(UNIX_EPOCH).ok().map(|d| d.as_secs());
+        lock.suites
+            .iter()
+            .filter_map(|suite| seconds(&suite.date))
+            .max()
+            .unwrap_or(1)
+    });
+    let mut formats = options.formats.clone().unwrap_or_else(|| recipe.image.formats.clone());
+    formats.push(Format::Raw);
+    formats.sort();
+    formats.dedup();
+    // Of the kernel's closure only the kernel itself: its other packages (initramfs-tools and the like) serve scripts
+    // that never run here.
+    let kernel = packages("@kernel")
+        .into_iter()
+        .filter(|p| p.source == "linux" || p.source.starts_with("linux-signed"));
+    Ok(BuildPlan {
+        host: RootPlan {
+            name: "host".into(),
+            packages: packages("@host"),
+            overlays: recipe.host.overlays.iter().map(overlay).collect(),
+        },
+        kernel: kernel.collect(),
+        loader: packages("@loader")
+            .into_iter()
+            .filter(|p| p.name.starts_with("systemd-boot"))
+            .collect(),
+        waits_for: graph.before,
+        binaries: match &options.binaries {
+            Some(folder) => Binaries::Folder(folder.clone()),
+            None => Binaries::Workspace(project),
+        },
+        profile: options.profile.unwrap_or(recipe.image.profile),
+        recipe_file: recipe_file.to_owned(),
+        arch: options.arch,
+        output: options.output.clone(),
+        recipe,
+        units,
+        formats,
+        epoch,
+        roots,
+        lock_file,
+        lock,
+    })
+}
+
+impl BuildPlan {
+    /// Every package that the build reads, once.
+    pub fn packages(&self) -> Vec<&LockedPackage> {
+        let roots = self.roots.values().chain([&self.host]).flat_map(|root| &root.packages);
+        let mut all: Vec<&LockedPackage> = roots.chain(&self.kernel).chain(&self.loader).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.dedup_by(|a, b| a.name == b.name);
+        all
+    }
+
+    /// The start of every output file's name: `NAME-VERSION`, and the architecture where it is not this machine's.
+    pub fn stem(&self) -> String {
+        let (name, version) = (&self.recipe.name, &self.recipe.version);
+        match self.arch {
+            Arch::Amd64 => format!("{name}-{version}"),
+            arch => format!("{name}-{version}-{arch}"),
+        }
+    }
+
+    /// The root's command line, but for the root hash.
+    pub(super) fn command_line(&self, root_hash: &str) -> String {
+        let image = &self.recipe.image;
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let slot = mib(image.slot.0) << 20;
+        let verity = mib(cairn_disk::verity::hash_device_size(slot));
+        let mut words = vec![
+            format!("roothash={root_hash}"),
+            // The last console is /dev/console; the kernel writes to all of them, and cairn-init too.
+            "console=tty0".to_owned(),
+            match self.arch {
+                Arch::Amd64 => "console=ttyS0".to_owned(),
+                Arch::Arm64 => "console=ttyAMA0".to_owned(),
+            },
+            "quiet".into(),
+            "panic=10".into(),
+            format!("cairn.slot={}", mib(image.slot.0)),
+            format!("cairn.verity={verity}"),
+            format!("cairn.data-min={}", mib(image.data_min.0)),
+        ];
+        words.extend(self.recipe.boot.command_line.iter().cloned());
+        words.join(" ")
+    }
+}
