@@ -4,6 +4,7 @@
 //! pure: the only I/O is reading the named file. Every problem is a [`Problem`] with file, line, column and
 //! what to do. Nothing here knows a service by name.
 
+mod checks;
 mod graph;
 mod manifest;
 mod problem;

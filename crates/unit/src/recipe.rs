@@ -303,7 +303,7 @@ impl Recipe {
             );
         }
         for (i, word) in recipe.boot.command_line.iter().enumerate() {
-            if word.contains(char::is_whitespace) || word.starts_with("roothash=") {
+            if word.is_empty() || word.contains(char::is_whitespace) || word.starts_with("roothash=") {
                 refuse(
                     &["boot", "command_line", &i.to_string()],
                     format!("`{word}` cannot be added to the command line"),
@@ -322,6 +322,9 @@ impl Recipe {
                 }
             }
         }
+        crate::checks::recipe(&recipe, &mut |path: &[&str], message, help| {
+            refuse(path, message, help.to_owned())
+        });
         found.or(recipe)
     }
 }

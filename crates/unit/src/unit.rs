@@ -452,8 +452,9 @@ impl Unit {
         }
         for (i, publish) in unit.network.publish.iter().enumerate() {
             if publish.port == 0 || publish.to == Some(0) {
+                let key = if publish.port == 0 { "port" } else { "to" };
                 refuse(
-                    &["network", "publish", &i.to_string()],
+                    &["network", "publish", &i.to_string(), key],
                     "port 0 is no port".into(),
                     "ports are 1 to 65535",
                 );
@@ -489,6 +490,7 @@ impl Unit {
                 );
             }
         }
+        crate::checks::unit(&unit, &mut refuse);
         found.or(unit)
     }
 }

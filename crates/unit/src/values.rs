@@ -112,9 +112,7 @@ impl FromStr for Bytes {
                 )));
             }
         };
-        digits
-            .parse::<u64>()
-            .ok()
+        number(digits)
             .and_then(|n| n.checked_mul(1 << shift))
             .map(Bytes)
             .ok_or_else(|| ValueError(format!("`{text}` is not a size: write for example 512M or 2G")))
@@ -137,6 +135,12 @@ text_value!(
     "Bytes: a number with an optional `K`, `M`, `G` or `T` (powers of 1024), in quotes.",
     ["512M", "2G"]
 );
+
+/// A number in plain digits; the standard library would also take a sign.
+fn number(digits: &str) -> Option<u64> {
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
 
 /// A duration, kept in milliseconds, written as `250ms`, `30s`, `5m`, `12h` or `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,7 +174,7 @@ impl FromStr for Seconds {
             "d" => Some(86_400_000),
             _ => None,
         };
-        unit.and_then(|u| digits.parse::<u64>().ok()?.checked_mul(u))
+        unit.and_then(|u| number(digits)?.checked_mul(u))
             .map(|milliseconds| Seconds { milliseconds })
             .ok_or_else(|| {
                 ValueError(format!(
@@ -205,7 +209,7 @@ impl FromStr for Mode {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match u32::from_str_radix(text, 8) {
-            Ok(bits) if bits <= 0o7777 && (3..=5).contains(&text.len()) => Ok(Mode(bits)),
+            Ok(bits) if bits <= 0o7777 && (3..=5).contains(&text.len()) && !text.starts_with('+') => Ok(Mode(bits)),
             _ => Err(ValueError(format!(
                 "`{text}` is not a mode: write it in octal, for example \"0750\""
             ))),

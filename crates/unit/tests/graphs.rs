@@ -1,0 +1,174 @@
+//! Bindings between units: what is met, what is not, and in which order units start.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use cairn_unit::{Graph, Name, Problem, Source, Unit};
+use common::source;
+
+fn units(list: &[(&str, &str)]) -> BTreeMap<Name, (Unit, Source)> {
+    list.iter()
+        .map(|(name, more)| {
+            let after = more.lines().find(|l| l.starts_with("after"));
+            let rest: String = more
+                .lines()
+                .filter(|l| !l.starts_with("after"))
+                .map(|l| format!("{l}\n"))
+                .collect();
+            let text = format!(
+                "description = \"A\"\n{}\n[service]\ncommand = [\"/a\"]\n{rest}",
+                after.unwrap_or_default()
+            );
+            let source = source(&format!("units/{name}.toml"), &text);
+            (name.parse().unwrap(), (Unit::parse(&source).unwrap(), source))
+        })
+        .collect()
+}
+
+fn graph(list: &[(&str, &str)]) -> Graph {
+    Graph::new(&units(list)).unwrap()
+}
+
+fn problems(list: &[(&str, &str)]) -> Vec<Problem> {
+    Graph::new(&units(list)).unwrap_err().0
+}
+
+const DB: &str = "[provides.mariadb]\nkind = \"database\"\nport = 3306\n";
+
+#[test]
+fn a_need_becomes_a_binding_and_an_order() {
+    let graph = graph(&[("app", "[needs]\ndb = \"mariadb\"\n"), ("zdb", DB)]);
+    let order: Vec<&str> = graph.order.iter().map(Name::as_str).collect();
+    assert_eq!(order, ["zdb", "app"]);
+    let binding = &graph.bindings[0];
+    assert_eq!(
+        (
+            binding.consumer.as_str(),
+            binding.name.as_str(),
+            binding.provider.as_str()
+        ),
+        ("app", "db", "zdb")
+    );
+    assert_eq!(binding.target.port, Some(3306));
+}
+
+#[test]
+fn units_that_wait_for_nothing_start_by_name() {
+    let graph = graph(&[("c", ""), ("a", ""), ("b", "after = [\"c\"]")]);
+    let order: Vec<&str> = graph.order.iter().map(Name::as_str).collect();
+    assert_eq!(order, ["a", "c", "b"]);
+}
+
+#[test]
+fn after_a_unit_that_is_not_part_is_no_error() {
+    assert_eq!(graph(&[("a", "after = [\"absent\"]")]).order.len(), 1);
+}
+
+#[test]
+fn an_unmet_need_is_shown_with_the_provide_that_was_meant() {
+    let found = problems(&[
+        ("app", "[needs]\ndb = \"mariadb-\"\n".replace("b-", "b2").as_str()),
+        ("zdb", DB),
+    ]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].file.to_str(), Some("units/app.toml"));
+    assert_eq!(found[0].at, Some((6, 6)));
+    assert_eq!(
+        found[0].message,
+        "unit `app` needs `mariadb2`, which no unit of the appliance provides"
+    );
+    assert_eq!(found[0].help.as_deref(), Some("did you mean `mariadb`?"));
+}
+
+#[test]
+fn a_need_that_nothing_is_near_to_says_what_to_add() {
+    let found = problems(&[("app", "[needs]\ndb = \"mariadb\"\n")]);
+    assert_eq!(
+        found[0].help.as_deref(),
+        Some("add a unit that provides it to the recipe")
+    );
+}
+
+#[test]
+fn a_need_that_two_units_meet_is_refused() {
+    let found = problems(&[("app", "[needs]\ndb = \"mariadb\"\n"), ("x", DB), ("y", DB)]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].message, "unit `app` needs `mariadb`, which x and y provide");
+    assert_eq!(found[0].at, Some((6, 6)));
+}
+
+#[test]
+fn a_cycle_is_refused_with_its_whole_path() {
+    let unit = |provides: &str, needs: &str| {
+        format!("[provides.{provides}]\nkind = \"k\"\nport = 1\n[needs]\nn = \"{needs}\"\n")
+    };
+    let (a, b, c) = (unit("pa", "pb"), unit("pb", "pc"), unit("pc", "pa"));
+    let found = problems(&[("a", &a), ("b", &b), ("c", &c), ("d", "")]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].message, "the units wait for each other: a -> b -> c -> a");
+    assert_eq!(found[0].file.to_str(), Some("units/a.toml"));
+    assert_eq!(found[0].line.as_deref(), Some("n = \"pb\""));
+}
+
+#[test]
+fn a_cycle_through_after_is_shown_at_the_after() {
+    let found = problems(&[("a", "after = [\"b\"]"), ("b", "after = [\"a\"]")]);
+    assert_eq!(found[0].message, "the units wait for each other: a -> b -> a");
+    assert_eq!(
+        (found[0].file.to_str(), found[0].at.map(|a| a.0)),
+        (Some("units/a.toml"), Some(2))
+    );
+}
+
+#[test]
+fn a_unit_that_needs_itself_is_a_cycle() {
+    let found = problems(&[("a", "[provides.p]\nkind = \"k\"\nport = 1\n[needs]\nn = \"p\"\n")]);
+    assert_eq!(found[0].message, "the units wait for each other: a -> a");
+}
+
+#[test]
+fn a_cycle_is_found_although_another_need_is_unmet() {
+    let found = problems(&[
+        ("a", "after = [\"b\"]\n[needs]\nn = \"nothing\""),
+        ("b", "after = [\"a\"]"),
+    ]);
+    assert_eq!(found.len(), 2, "{found:#?}");
+}
+
+#[test]
+fn a_port_published_by_two_units_is_refused_in_the_second() {
+    let publish = "[[network.publish]]\nport = 443\n";
+    let found = problems(&[("a", publish), ("b", publish)]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].message, "port 443 is published by `a` and by `b`");
+    assert_eq!(found[0].file.to_str(), Some("units/b.toml"));
+}
+
+#[test]
+fn the_same_port_by_another_protocol_is_another_port() {
+    graph(&[
+        ("a", "[[network.publish]]\nport = 53\n"),
+        ("b", "[[network.publish]]\nport = 53\nprotocol = \"udp\"\n"),
+    ]);
+}
+
+#[test]
+fn a_long_chain_of_units_is_no_problem() {
+    let names: Vec<String> = (0..3000).map(|i| format!("u{i:04}")).collect();
+    let list: Vec<(String, String)> = names
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            (
+                name.clone(),
+                names
+                    .get(i + 1)
+                    .map(|n| format!("after = [\"{n}\"]"))
+                    .unwrap_or_default(),
+            )
+        })
+        .collect();
+    let list: Vec<(&str, &str)> = list.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(graph(&list).order[0].as_str(), "u2999");
+}
