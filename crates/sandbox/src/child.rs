@@ -180,7 +180,8 @@ fn shrink(plan: &Plan) -> Result<(), Failure> {
     confine::keep_only(&[caps::Capability::CAP_KILL])
 }
 
-fn ended(status: i32) -> Report {
+/// The report of a wait status.
+pub(crate) fn ended(status: i32) -> Report {
     if libc::WIFSIGNALED(status) {
         Report::Signaled {
             signaled: libc::WTERMSIG(status),

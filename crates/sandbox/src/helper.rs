@@ -86,6 +86,12 @@ fn prepare(mode: Mode) -> Result<Setup, Failure> {
     drop(file);
     let plan: Plan = serde_json::from_slice(&text).map_err(|error| plan_failed(&error))?;
     plan.check()?;
+    let filters = plan
+        .seccomp
+        .as_ref()
+        .map(seccomp::compile)
+        .transpose()?
+        .unwrap_or_default();
     let single = sys::SingleThread::prove().map_err(|error| Failure::new("threads", "/proc/self/task", error))?;
     let single = single.ok_or_else(|| {
         Failure::new(
@@ -111,12 +117,6 @@ fn prepare(mode: Mode) -> Result<Setup, Failure> {
             let _ = null.into_raw_fd();
         }
     }
-    let filters = plan
-        .seccomp
-        .as_ref()
-        .map(seccomp::compile)
-        .transpose()?
-        .unwrap_or_default();
     Ok(Setup {
         plan,
         filters,
@@ -155,17 +155,18 @@ fn start(setup: Setup) -> Result<i32, Failure> {
         let _ = sys::kill(pid, libc::SIGKILL);
         return Err(failure);
     }
-    let executed = handover::await_end(&ours);
-    if setup.mode == Mode::Wait {
-        return wait(pid, &setup.status);
-    }
-    if executed == Some(FAILED) {
-        return Ok(FAILED_EXIT);
-    }
-    if !setup.plan.reaper {
+    let failed = handover::await_end(&ours) == Some(FAILED);
+    if !failed && !setup.plan.reaper {
         report(&setup.status, &Report::Execed { execed: true });
     }
-    Ok(0)
+    if setup.mode == Mode::Detach {
+        return Ok(if failed { FAILED_EXIT } else { 0 });
+    }
+    let ended = wait(pid, &setup.status)?;
+    if !failed && !setup.plan.reaper {
+        report(&setup.status, &child::ended(ended));
+    }
+    Ok(child::exit_code(ended))
 }
 
 fn namespace_flags(plan: &Plan) -> u64 {
@@ -259,7 +260,7 @@ fn provide(plan: &Plan, pid: i32, socket: &OwnedFd) -> Result<(), Failure> {
     handover::go(socket).map_err(|error| Failure::new("clone", "handover", error))
 }
 
-/// Waits for the sandbox, and kills it when nobody listens any more.
+/// Waits for the sandbox, and kills it when nobody listens any more: its wait status.
 fn wait(pid: i32, status: &OwnedFd) -> Result<i32, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new("wait", "sandbox", error);
     let pidfd = sys::pidfd_open(pid).map_err(|error| failed(&error))?;
@@ -279,5 +280,7 @@ fn wait(pid: i32, status: &OwnedFd) -> Result<i32, Failure> {
         }
     }
     let ended = sys::wait_child(pid, true).map_err(|error| failed(&error))?;
-    Ok(ended.map_or(FAILED_EXIT, |(_, status)| child::exit_code(status)))
+    ended
+        .map(|(_, status)| status)
+        .ok_or_else(|| failed(&"it is not our child"))
 }

@@ -25,7 +25,7 @@ const SERVICE: &[&str] = &[
     "mknodat name_to_handle_at newfstatat open openat openat2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead",
     "readlink readlinkat readv removexattr rename renameat renameat2 rmdir sendfile setxattr splice stat statfs statx symlink",
     "symlinkat sync sync_file_range syncfs tee truncate umask unlink unlinkat utime utimensat utimes vmsplice write writev ioctl",
-    "fanotify_mark cachestat statmount listmount",
+    "fanotify_mark cachestat",
     // memory
     "brk madvise membarrier memfd_create mincore mlock mlock2 mlockall mmap mprotect mremap msync munlock munlockall munmap",
     "pkey_alloc pkey_free pkey_mprotect get_mempolicy mbind set_mempolicy map_shadow_stack mseal remap_file_pages",

@@ -17,6 +17,18 @@ pub(crate) fn number(name: &str) -> Option<Option<i64>> {
         .then_some(None)
 }
 
+/// Calls that libc does not name yet; from the kernel's `scripts/syscall.tbl` and `syscall_64.tbl`.
+const LATER: &[(&str, i64)] = &[
+    ("io_pgetevents", if cfg!(target_arch = "x86_64") { 333 } else { 292 }),
+    ("cachestat", 451),
+    ("map_shadow_stack", 453),
+    ("futex_wake", 454),
+    ("futex_wait", 455),
+    ("futex_requeue", 456),
+    ("statmount", 457),
+    ("listmount", 458),
+];
+
 macro_rules! numbers {
     ($($name:ident)*) => { &[$((stringify!($name), libc::$name)),*] };
 }

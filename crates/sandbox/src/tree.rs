@@ -100,8 +100,13 @@ pub(crate) fn build(plan: &Plan, mut sources: impl Iterator<Item = OwnedFd>) -> 
     .map_err(at("pivot-root", slash))?;
     // Files of the plan lie on a tmpfs of their own, which must be mounted somewhere to take binds from it (before Linux
     // 6.15); below the new root it goes away with the host's tree.
-    let files = tmpfs(&[("mode", "0700"), ("size", "16m")], MountAttrFlags::empty()).map_err(at("file", slash))?;
-    stack(&files, &old).map_err(at("file", slash))?;
+    let files = if plan.mounts.iter().any(|mount| matches!(mount, Mount::File { .. })) {
+        let files = tmpfs(&[("mode", "0700"), ("size", "16m")], MountAttrFlags::empty()).map_err(at("file", slash))?;
+        stack(&files, &old).map_err(at("file", slash))?;
+        Some(files)
+    } else {
+        None
+    };
     let root = match &plan.root {
         Root::Tree { path, .. } => sources.next().ok_or_else(|| missing(path))?,
         Root::Empty => {
@@ -164,7 +169,7 @@ fn mount_id(path: &str) -> Result<u64, Errno> {
 
 struct Tree {
     root: OwnedFd,
-    files: OwnedFd,
+    files: Option<OwnedFd>,
     written: u32,
     /// Made read-only when everything lies on them.
     freeze: Vec<(OwnedFd, PathBuf)>,
@@ -221,16 +226,18 @@ impl Tree {
                 ..
             } => {
                 let failed = |error: Errno| Failure::new("file", target, error);
+                let Some(files) = &self.files else {
+                    return Err(failed(Errno::NOENT));
+                };
                 let name = self.written.to_string();
                 self.written += 1;
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let mut file =
-                    File::from(openat(&self.files, &name, flags, Mode::from_raw_mode(0o600)).map_err(failed)?);
+                let mut file = File::from(openat(files, &name, flags, Mode::from_raw_mode(0o600)).map_err(failed)?);
                 file.write_all(content.as_bytes())
                     .map_err(|error| Failure::new("file", target, error))?;
                 fchown(&file, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid))).map_err(failed)?;
                 fchmod(&file, Mode::from_raw_mode(*mode)).map_err(failed)?;
-                let detached = clone(self.files.as_fd(), Path::new(&name), false).map_err(failed)?;
+                let detached = clone(files.as_fd(), Path::new(&name), false).map_err(failed)?;
                 let attributes = ATTR_READ_ONLY | ATTR_NO_SUID | ATTR_NO_DEV | ATTR_NO_EXEC;
                 sys::mount_setattr(&detached, false, attributes, None)
                     .map_err(|error| Failure::new("file", target, error))?;

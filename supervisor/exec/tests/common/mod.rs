@@ -1,5 +1,5 @@
 //! Runs plans through the real cairn-exec, as cairn-init does (detached) or as imagegen does (waiting).
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::ffi::CString;
 use std::fs::File;
@@ -158,7 +158,12 @@ impl Started {
         let mut output = String::new();
         self.output.rewind().unwrap();
         self.output.read_to_string(&mut output).unwrap();
-        Ran { reports, helper, first, output }
+        Ran {
+            reports,
+            helper,
+            first,
+            output,
+        }
     }
 }
 
