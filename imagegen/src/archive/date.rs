@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 /// Reads such a date. None for anything else, other time zones included.
 pub fn parse_date(text: &str) -> Option<SystemTime> {
@@ -21,7 +23,11 @@ pub fn parse_date(text: &str) -> Option<SystemTime> {
         return None;
     }
     // Days since 1970-01-01 in the proleptic Gregorian calendar, with years that begin in March.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
     let days = days.checked_sub(719_468)?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400 + hour * 3600 + minute * 60 + second))
@@ -37,7 +43,13 @@ mod tests {
         assert_eq!(seconds("Thu, 01 Jan 1970 00:00:00 UTC"), Some(0));
         assert_eq!(seconds("Sat, 12 Sep 2026 07:55:41 UTC"), Some(1_789_199_741));
         assert_eq!(seconds("Thu, 29 Feb 2024 23:59:59 GMT"), Some(1_709_251_199));
-        for bad in ["", "Sat, 12 Sep 2026", "Sat, 12 Sep 2026 07:55:41 CET", "Sat, 12 Foo 2026 07:55:41 UTC", "x, 1 Jan 2026 25:00:00 UTC"] {
+        for bad in [
+            "",
+            "Sat, 12 Sep 2026",
+            "Sat, 12 Sep 2026 07:55:41 CET",
+            "Sat, 12 Foo 2026 07:55:41 UTC",
+            "x, 1 Jan 2026 25:00:00 UTC",
+        ] {
             assert_eq!(seconds(bad), None, "{bad}");
         }
     }

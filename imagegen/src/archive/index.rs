@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Area, ArchiveError, Keyring, Listed, Mirror, Release, Suite};
+use super::{ArchiveError, Area, Keyring, Listed, Mirror, Release, Suite};
 use crate::cache::{Cache, CacheError, Digest, FetchError, FetchOptions, Transport, TransportError, Want, fetch_all};
 use crate::progress::Progress;
 
@@ -60,10 +60,18 @@ pub struct Archive<'a> {
 
 impl Archive<'_> {
     /// The package lists of `suites` for `arch` (a Debian architecture name), in the order of `suites`.
-    pub fn indexes(&self, suites: &[Suite], arch: &str, progress: &dyn Progress) -> Result<Vec<SuiteIndex>, ArchiveError> {
+    pub fn indexes(
+        &self,
+        suites: &[Suite],
+        arch: &str,
+        progress: &dyn Progress,
+    ) -> Result<Vec<SuiteIndex>, ArchiveError> {
         let _in_use = self.cache.in_use()?;
         std::thread::scope(|scope| {
-            let running: Vec<_> = suites.iter().map(|suite| scope.spawn(move || self.index(suite, arch, progress))).collect();
+            let running: Vec<_> = suites
+                .iter()
+                .map(|suite| scope.spawn(move || self.index(suite, arch, progress)))
+                .collect();
             running
                 .into_iter()
                 .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -74,30 +82,46 @@ impl Archive<'_> {
     fn index(&self, suite: &Suite, arch: &str, progress: &dyn Progress) -> Result<SuiteIndex, ArchiveError> {
         let (bytes, release, fresh) = self.release(suite)?;
         let origin = self.origin(suite);
-        release
-            .check_arch(arch)
-            .map_err(|source| ArchiveError::Release { suite: suite.name.clone(), origin, source })?;
+        release.check_arch(arch).map_err(|source| ArchiveError::Release {
+            suite: suite.name.clone(),
+            origin,
+            source,
+        })?;
         let packages = self.packages(suite, arch, &release, progress)?;
         if fresh {
             self.cache.write(&self.kept(suite), &bytes)?;
         }
         let inrelease = Digest::of(&bytes);
-        Ok(SuiteIndex { name: suite.name.clone(), area: suite.area, date: release.date, inrelease, packages })
+        Ok(SuiteIndex {
+            name: suite.name.clone(),
+            area: suite.area,
+            date: release.date,
+            inrelease,
+            packages,
+        })
     }
 
     /// The newest `InRelease` that is to be believed, and whether it is not the one in the cache.
     fn release(&self, suite: &Suite) -> Result<(Vec<u8>, Release, bool), ArchiveError> {
         let path = self.kept(suite);
         let kept = match fs::read(&path) {
-            Ok(bytes) => self.check(suite, &bytes, &path.display().to_string()).map(|release| (bytes, release)),
-            Err(_) => Err(ArchiveError::Offline { suite: suite.name.clone(), what: "InRelease".into() }),
+            Ok(bytes) => self
+                .check(suite, &bytes, &path.display().to_string())
+                .map(|release| (bytes, release)),
+            Err(_) => Err(ArchiveError::Offline {
+                suite: suite.name.clone(),
+                what: "InRelease".into(),
+            }),
         };
         if self.options.offline {
             return kept.map(|(bytes, release)| (bytes, release, false));
         }
         let url = self.origin(suite);
         let bytes = self.read_with_retries(&url).map_err(|source| match source {
-            TransportError::NotFound { .. } => ArchiveError::NoSuite { suite: suite.name.clone(), source },
+            TransportError::NotFound { .. } => ArchiveError::NoSuite {
+                suite: suite.name.clone(),
+                source,
+            },
             source => ArchiveError::Unreachable { source },
         })?;
         let release = self.check(suite, &bytes, &url)?;
@@ -133,9 +157,18 @@ impl Archive<'_> {
         })
     }
 
-    fn packages(&self, suite: &Suite, arch: &str, release: &Release, progress: &dyn Progress) -> Result<String, ArchiveError> {
+    fn packages(
+        &self,
+        suite: &Suite,
+        arch: &str,
+        release: &Release,
+        progress: &dyn Progress,
+    ) -> Result<String, ArchiveError> {
         let plain_path = format!("main/binary-{arch}/Packages");
-        let no_list = || ArchiveError::Unpack { suite: suite.name.clone(), reason: format!("it lists no {plain_path}") };
+        let no_list = || ArchiveError::Unpack {
+            suite: suite.name.clone(),
+            reason: format!("it lists no {plain_path}"),
+        };
         let plain = release.file(&plain_path).ok_or_else(no_list)?;
         let kept = self.cache.indexes().join("sha256").join(plain.sha256.to_string());
         if let Some(text) = read_verified(&kept, plain) {
@@ -143,7 +176,10 @@ impl Archive<'_> {
             return Ok(text);
         }
         if self.options.offline {
-            return Err(ArchiveError::Offline { suite: suite.name.clone(), what: plain_path });
+            return Err(ArchiveError::Offline {
+                suite: suite.name.clone(),
+                what: plain_path,
+            });
         }
         let forms = [("xz", ".xz"), ("gz", ".gz"), ("plain", "")];
         let found = forms.iter().find_map(|(form, ending)| {
@@ -155,17 +191,32 @@ impl Archive<'_> {
         let mut urls = vec![format!("{dists}/{path}")];
         if release.by_hash {
             // By its digest the file stays the same one while the mirror is being updated.
-            urls.insert(0, format!("{dists}/main/binary-{arch}/by-hash/SHA256/{}", listed.sha256));
+            urls.insert(
+                0,
+                format!("{dists}/main/binary-{arch}/by-hash/SHA256/{}", listed.sha256),
+            );
         }
         let label = format!("{} {path}", suite.name);
-        let want = Want { label, urls, sha256: listed.sha256, size: listed.size };
-        let fetch = |source: FetchError| ArchiveError::Fetch { suite: suite.name.clone(), source };
+        let want = Want {
+            label,
+            urls,
+            sha256: listed.sha256,
+            size: listed.size,
+        };
+        let fetch = |source: FetchError| ArchiveError::Fetch {
+            suite: suite.name.clone(),
+            source,
+        };
         fetch_all(self.cache, self.transport, &[want], self.options, progress).map_err(fetch)?;
         let blob = self.cache.blob_path(&listed.sha256);
-        let unpacked = unpack(form, &blob, plain)
-            .map_err(|reason| ArchiveError::Unpack { suite: suite.name.clone(), reason })?;
+        let unpacked = unpack(form, &blob, plain).map_err(|reason| ArchiveError::Unpack {
+            suite: suite.name.clone(),
+            reason,
+        })?;
         let mut staged = self.cache.stage(&kept)?;
-        staged.write_all(unpacked.as_bytes()).map_err(|e| CacheError::io("write", &kept, e))?;
+        staged
+            .write_all(unpacked.as_bytes())
+            .map_err(|e| CacheError::io("write", &kept, e))?;
         staged.commit_unsynced()?;
         // The packed form has served its purpose.
         let _ = fs::remove_file(&blob);

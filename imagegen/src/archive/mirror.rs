@@ -26,7 +26,10 @@ pub struct Suite {
 impl Suite {
     /// Debian 13 with its updates and security fixes, in the order that apt would list them.
     pub fn trixie() -> Vec<Self> {
-        let suite = |name: &str, area| Self { name: name.into(), area };
+        let suite = |name: &str, area| Self {
+            name: name.into(),
+            area,
+        };
         vec![
             suite("trixie", Area::Main),
             suite("trixie-updates", Area::Main),
@@ -60,7 +63,11 @@ impl Mirror {
     /// named there do not matter: a mirror carries them all.
     pub fn discover() -> Result<Self, ArchiveError> {
         let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self::choose(var("IMAGEGEN_MIRROR").as_deref(), var("IMAGEGEN_SECURITY_MIRROR").as_deref(), Path::new("/etc/apt"))
+        Self::choose(
+            var("IMAGEGEN_MIRROR").as_deref(),
+            var("IMAGEGEN_SECURITY_MIRROR").as_deref(),
+            Path::new("/etc/apt"),
+        )
     }
 
     /// As [`Mirror::discover`], with its inputs given.
@@ -95,7 +102,9 @@ fn is_archive(uri: &str, name: &str) -> bool {
 
 fn sibling(main: &str) -> String {
     match main.rsplit_once("/debian") {
-        Some((before, after)) if after.is_empty() || after.starts_with('/') => format!("{before}/debian-security{after}"),
+        Some((before, after)) if after.is_empty() || after.starts_with('/') => {
+            format!("{before}/debian-security{after}")
+        }
         _ => match main.rsplit_once('/') {
             Some((before, _)) => format!("{before}/debian-security"),
             None => main.to_owned(),
@@ -110,23 +119,48 @@ mod tests {
     #[test]
     fn given_address_wins_and_brings_its_sibling() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("sources.list"), "deb http://h.example/debian x main\ndeb http://h.example/sec/debian-security x main\n").unwrap();
+        std::fs::write(
+            folder.path().join("sources.list"),
+            "deb http://h.example/debian x main\ndeb http://h.example/sec/debian-security x main\n",
+        )
+        .unwrap();
         let given = Mirror::choose(Some("file:///m/debian/"), None, folder.path()).unwrap();
-        assert_eq!(given, Mirror { main: "file:///m/debian".into(), security: "file:///m/debian-security".into() });
+        assert_eq!(
+            given,
+            Mirror {
+                main: "file:///m/debian".into(),
+                security: "file:///m/debian-security".into()
+            }
+        );
         let host = Mirror::choose(None, None, folder.path()).unwrap();
         assert_eq!(host.security, "http://h.example/sec/debian-security");
-        let mixed = Mirror::choose(Some("http://a.example/debian"), Some("http://b.example/s/"), folder.path()).unwrap();
+        let mixed = Mirror::choose(
+            Some("http://a.example/debian"),
+            Some("http://b.example/s/"),
+            folder.path(),
+        )
+        .unwrap();
         assert_eq!(mixed.security, "http://b.example/s");
     }
 
     #[test]
     fn other_archives_are_passed_over_and_none_is_an_error_that_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("sources.list"), "deb https://x.example/apt x main\ndeb cdrom:[d]/debian x main\n").unwrap();
+        std::fs::write(
+            folder.path().join("sources.list"),
+            "deb https://x.example/apt x main\ndeb cdrom:[d]/debian x main\n",
+        )
+        .unwrap();
         let error = Mirror::choose(None, None, folder.path()).unwrap_err();
         assert!(error.to_string().contains("IMAGEGEN_MIRROR"), "{error}");
-        assert!(is_archive("http://s.example/archive/debian/20250520T000000Z/", "debian"));
+        assert!(is_archive(
+            "http://s.example/archive/debian/20250520T000000Z/",
+            "debian"
+        ));
         assert!(!is_archive("http://s.example/debian/extra", "debian"));
-        assert_eq!(sibling("http://s.example/archive/debian/20250520T000000Z"), "http://s.example/archive/debian-security/20250520T000000Z");
+        assert_eq!(
+            sibling("http://s.example/archive/debian/20250520T000000Z"),
+            "http://s.example/archive/debian-security/20250520T000000Z"
+        );
     }
 }

@@ -26,7 +26,9 @@ use crate::cache::{CacheError, FetchError, TransportError};
 #[non_exhaustive]
 pub enum ArchiveError {
     /// No mirror is named anywhere.
-    #[error("no Debian mirror found: {looked} names no http(s) source of a Debian archive; set IMAGEGEN_MIRROR to the address of one (it ends in /debian)")]
+    #[error(
+        "no Debian mirror found: {looked} names no http(s) source of a Debian archive; set IMAGEGEN_MIRROR to the address of one (it ends in /debian)"
+    )]
     NoMirror {
         /// The apt configuration that was read.
         looked: PathBuf,
@@ -38,7 +40,9 @@ pub enum ArchiveError {
         source: TransportError,
     },
     /// The mirror answers, but has no such suite.
-    #[error("suite {suite} is not at the mirror: {source}; set IMAGEGEN_MIRROR (and IMAGEGEN_SECURITY_MIRROR) to a full Debian mirror")]
+    #[error(
+        "suite {suite} is not at the mirror: {source}; set IMAGEGEN_MIRROR (and IMAGEGEN_SECURITY_MIRROR) to a full Debian mirror"
+    )]
     NoSuite {
         /// The suite.
         suite: String,
@@ -82,7 +86,9 @@ pub enum ArchiveError {
         source: FetchError,
     },
     /// A package list does not unpack to what was signed.
-    #[error("the package list of {suite} does not unpack to what the index states ({reason}); the mirror is broken: try another (IMAGEGEN_MIRROR)")]
+    #[error(
+        "the package list of {suite} does not unpack to what the index states ({reason}); the mirror is broken: try another (IMAGEGEN_MIRROR)"
+    )]
     Unpack {
         /// The suite.
         suite: String,

@@ -15,12 +15,30 @@ use super::ArchiveError;
 
 /// Debian's keys, as data. Where they come from: `keys/README.md`.
 const PINNED: [(&str, &[u8]); 6] = [
-    ("debian-archive-trixie-automatic.asc", include_bytes!("../../keys/debian-archive-trixie-automatic.asc")),
-    ("debian-archive-trixie-security-automatic.asc", include_bytes!("../../keys/debian-archive-trixie-security-automatic.asc")),
-    ("debian-archive-trixie-stable.asc", include_bytes!("../../keys/debian-archive-trixie-stable.asc")),
-    ("debian-archive-bookworm-automatic.asc", include_bytes!("../../keys/debian-archive-bookworm-automatic.asc")),
-    ("debian-archive-bookworm-security-automatic.asc", include_bytes!("../../keys/debian-archive-bookworm-security-automatic.asc")),
-    ("debian-archive-bookworm-stable.asc", include_bytes!("../../keys/debian-archive-bookworm-stable.asc")),
+    (
+        "debian-archive-trixie-automatic.asc",
+        include_bytes!("../../keys/debian-archive-trixie-automatic.asc"),
+    ),
+    (
+        "debian-archive-trixie-security-automatic.asc",
+        include_bytes!("../../keys/debian-archive-trixie-security-automatic.asc"),
+    ),
+    (
+        "debian-archive-trixie-stable.asc",
+        include_bytes!("../../keys/debian-archive-trixie-stable.asc"),
+    ),
+    (
+        "debian-archive-bookworm-automatic.asc",
+        include_bytes!("../../keys/debian-archive-bookworm-automatic.asc"),
+    ),
+    (
+        "debian-archive-bookworm-security-automatic.asc",
+        include_bytes!("../../keys/debian-archive-bookworm-security-automatic.asc"),
+    ),
+    (
+        "debian-archive-bookworm-stable.asc",
+        include_bytes!("../../keys/debian-archive-bookworm-stable.asc"),
+    ),
 ];
 
 /// How far a clock may be off before a signature counts as made in the future.
@@ -31,7 +49,9 @@ const CLOCK_SKEW: Duration = Duration::from_secs(86_400);
 #[non_exhaustive]
 pub enum SignatureError {
     /// Not a clear-signed message.
-    #[error("it is not a signed file ({0}); something between here and the mirror answers in its place (a login page?)")]
+    #[error(
+        "it is not a signed file ({0}); something between here and the mirror answers in its place (a login page?)"
+    )]
     NotSigned(String),
     /// No signature is by a trusted key.
     #[error("it is signed by {signed}, and trusted are {trusted}; if Debian has new keys, imagegen must be updated", signed = names(.signed_by), trusted = names(.trusted))]
@@ -42,7 +62,9 @@ pub enum SignatureError {
         trusted: Vec<String>,
     },
     /// The file was changed after it was signed.
-    #[error("the signature by {key} does not fit the content: the file was changed or damaged after signing ({reason}); try another mirror (IMAGEGEN_MIRROR)")]
+    #[error(
+        "the signature by {key} does not fit the content: the file was changed or damaged after signing ({reason}); try another mirror (IMAGEGEN_MIRROR)"
+    )]
     Bad {
         /// The key that the signature claims.
         key: String,
@@ -60,7 +82,11 @@ pub enum SignatureError {
 }
 
 fn names(list: &[String]) -> String {
-    if list.is_empty() { "no one".into() } else { list.join(", ") }
+    if list.is_empty() {
+        "no one".into()
+    } else {
+        list.join(", ")
+    }
 }
 
 /// A key that may sign: a primary key or a subkey that is bound to one.
@@ -114,7 +140,10 @@ impl Keyring {
 
     /// Trusts every `*.asc` in `folder` too.
     pub fn add_folder(&mut self, folder: &Path) -> Result<(), ArchiveError> {
-        let error = |path: &Path, e: std::io::Error| ArchiveError::Key { path: path.into(), reason: e.to_string() };
+        let error = |path: &Path, e: std::io::Error| ArchiveError::Key {
+            path: path.into(),
+            reason: e.to_string(),
+        };
         let entries = std::fs::read_dir(folder).map_err(|e| error(folder, e))?;
         let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         paths.retain(|path| path.extension().is_some_and(|ending| ending == "asc"));
@@ -126,7 +155,10 @@ impl Keyring {
     }
 
     fn add(&mut self, path: &Path, armoured: &[u8]) -> Result<(), ArchiveError> {
-        let error = |reason: String| ArchiveError::Key { path: path.into(), reason };
+        let error = |reason: String| ArchiveError::Key {
+            path: path.into(),
+            reason,
+        };
         let (keys, _) = SignedPublicKey::from_armor_many(armoured).map_err(|e| error(e.to_string()))?;
         let before = self.signers.len();
         for key in keys {
@@ -145,14 +177,26 @@ impl Keyring {
         }
         let primary = &key.primary_key;
         // The newest self-signature holds; certifications by others are not looked at.
-        let own = key.details.users.iter().flat_map(|user| user.signatures.iter().map(move |s| (user, s)));
+        let own = key
+            .details
+            .users
+            .iter()
+            .flat_map(|user| user.signatures.iter().map(move |s| (user, s)));
         let newest = own
-            .filter(|(_, s)| s.issuer_fingerprint().contains(&&primary.fingerprint()) || s.issuer_key_id().contains(&&primary.legacy_key_id()))
-            .filter(|(user, s)| s.verify_certification(primary, pgp::types::Tag::UserId, &user.id).is_ok())
+            .filter(|(_, s)| {
+                s.issuer_fingerprint().contains(&&primary.fingerprint())
+                    || s.issuer_key_id().contains(&&primary.legacy_key_id())
+            })
+            .filter(|(user, s)| {
+                s.verify_certification(primary, pgp::types::Tag::UserId, &user.id)
+                    .is_ok()
+            })
             .map(|(_, s)| s)
             .max_by_key(|s| s.created());
         let Some(newest) = newest else {
-            return Err(pgp::errors::Error::from(std::io::Error::other("it has no valid self-signature")));
+            return Err(pgp::errors::Error::from(std::io::Error::other(
+                "it has no valid self-signature",
+            )));
         };
         if newest.key_flags().sign() {
             self.signers.push(Signer {
@@ -163,18 +207,28 @@ impl Keyring {
             });
         }
         for subkey in key.public_subkeys {
-            let revoked = subkey.signatures.iter().any(|s| s.typ() == Some(SignatureType::SubkeyRevocation));
+            let revoked = subkey
+                .signatures
+                .iter()
+                .any(|s| s.typ() == Some(SignatureType::SubkeyRevocation));
             let binding = subkey
                 .signatures
                 .iter()
                 .filter(|s| s.typ() == Some(SignatureType::SubkeyBinding))
                 .filter(|s| s.verify_subkey_binding(primary, &subkey.key).is_ok())
                 .max_by_key(|s| s.created());
-            let Some(binding) = binding.filter(|s| s.key_flags().sign() && !revoked) else { continue };
+            let Some(binding) = binding.filter(|s| s.key_flags().sign() && !revoked) else {
+                continue;
+            };
             // A signing subkey must itself have agreed to the binding (RFC 9580, 5.2.1.9).
-            let agreed = binding.embedded_signature().is_some_and(|s| s.verify_primary_key_binding(&subkey.key, primary).is_ok());
+            let agreed = binding
+                .embedded_signature()
+                .is_some_and(|s| s.verify_primary_key_binding(&subkey.key, primary).is_ok());
             if agreed {
-                let limits = [expiry(primary.created_at(), newest), expiry(subkey.key.created_at(), binding)];
+                let limits = [
+                    expiry(primary.created_at(), newest),
+                    expiry(subkey.key.created_at(), binding),
+                ];
                 self.signers.push(Signer {
                     fingerprint: subkey.key.fingerprint(),
                     id: subkey.key.legacy_key_id(),
@@ -204,7 +258,10 @@ impl Keyring {
             signed_by.push(issuer(signature));
             for signer in self.signers.iter().filter(|signer| signer.is_issuer(signature)) {
                 let key = hex(&signer.fingerprint);
-                let bad = |reason: String| SignatureError::Bad { key: key.clone(), reason };
+                let bad = |reason: String| SignatureError::Bad {
+                    key: key.clone(),
+                    reason,
+                };
                 let sound = [HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512];
                 if !signature.hash_alg().is_some_and(|hash| sound.contains(&hash)) {
                     return Err(bad("its hash algorithm is not safe".into()));
@@ -212,15 +269,23 @@ impl Keyring {
                 if !matches!(signature.typ(), Some(SignatureType::Text | SignatureType::Binary)) {
                     return Err(bad("it is not a signature of a document".into()));
                 }
-                signer.check(signature, text.as_bytes()).map_err(|e| bad(e.to_string()))?;
-                lapsed(signer, signature, now).map_err(|reason| SignatureError::Lapsed { key: key.clone(), reason })?;
+                signer
+                    .check(signature, text.as_bytes())
+                    .map_err(|e| bad(e.to_string()))?;
+                lapsed(signer, signature, now).map_err(|reason| SignatureError::Lapsed {
+                    key: key.clone(),
+                    reason,
+                })?;
                 good = true;
             }
         }
         if good {
             return Ok(text.replace("\r\n", "\n"));
         }
-        Err(SignatureError::UnknownKey { signed_by, trusted: self.fingerprints() })
+        Err(SignatureError::UnknownKey {
+            signed_by,
+            trusted: self.fingerprints(),
+        })
     }
 }
 
@@ -232,7 +297,10 @@ fn lapsed(signer: &Signer, signature: &Signature, now: SystemTime) -> Result<(),
     if signer.expires.is_some_and(|at| at <= now) {
         return Err("the key has expired".into());
     }
-    let ends = signature.signature_expiration_time().map(|span| u64::from(span.as_secs())).filter(|span| *span > 0);
+    let ends = signature
+        .signature_expiration_time()
+        .map(|span| u64::from(span.as_secs()))
+        .filter(|span| *span > 0);
     if ends.is_some_and(|span| created + Duration::from_secs(span) <= now) {
         return Err("the signature has expired".into());
     }
@@ -241,7 +309,10 @@ fn lapsed(signer: &Signer, signature: &Signature, now: SystemTime) -> Result<(),
 
 /// When a key ends by its self-signature; 0 means never.
 fn expiry(created: pgp::types::Timestamp, signature: &Signature) -> Option<SystemTime> {
-    let span = signature.key_expiration_time().map(|span| u64::from(span.as_secs())).filter(|span| *span > 0)?;
+    let span = signature
+        .key_expiration_time()
+        .map(|span| u64::from(span.as_secs()))
+        .filter(|span| *span > 0)?;
     Some(SystemTime::from(created) + Duration::from_secs(span))
 }
 
@@ -253,5 +324,8 @@ fn issuer(signature: &Signature) -> String {
     if let Some(fingerprint) = signature.issuer_fingerprint().first() {
         return hex(fingerprint);
     }
-    signature.issuer_key_id().first().map_or("an unnamed key".into(), |id| id.to_string().to_uppercase())
+    signature
+        .issuer_key_id()
+        .first()
+        .map_or("an unnamed key".into(), |id| id.to_string().to_uppercase())
 }

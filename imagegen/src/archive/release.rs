@@ -15,7 +15,9 @@ const FUTURE: Duration = Duration::from_secs(86_400);
 #[non_exhaustive]
 pub enum ReleaseError {
     /// Its validity is over.
-    #[error("it expired on {until}: the mirror has not been updated since {date}, or this machine's clock is wrong; take another mirror (IMAGEGEN_MIRROR)")]
+    #[error(
+        "it expired on {until}: the mirror has not been updated since {date}, or this machine's clock is wrong; take another mirror (IMAGEGEN_MIRROR)"
+    )]
     Expired {
         /// When it was made.
         date: String,
@@ -29,7 +31,9 @@ pub enum ReleaseError {
         date: String,
     },
     /// It is for another suite.
-    #[error("it is for {found}, not for {wanted}; the mirror's folders are mixed up: take another mirror (IMAGEGEN_MIRROR)")]
+    #[error(
+        "it is for {found}, not for {wanted}; the mirror's folders are mixed up: take another mirror (IMAGEGEN_MIRROR)"
+    )]
     OtherSuite {
         /// The suite and codename that it states.
         found: String,
@@ -95,18 +99,29 @@ impl Release {
         }
         let field = |name| fields.get(name).copied().unwrap_or_default();
         let time = |name: &'static str| {
-            parse_date(field(name)).ok_or_else(|| ReleaseError::Field { field: name, value: field(name).into() })
+            parse_date(field(name)).ok_or_else(|| ReleaseError::Field {
+                field: name,
+                value: field(name).into(),
+            })
         };
         let made = time("Date")?;
         if made > now + FUTURE {
-            return Err(ReleaseError::Future { date: field("Date").into() });
+            return Err(ReleaseError::Future {
+                date: field("Date").into(),
+            });
         }
         if fields.contains_key("Valid-Until") && time("Valid-Until")? < now && expiry == Expiry::Enforce {
-            return Err(ReleaseError::Expired { date: field("Date").into(), until: field("Valid-Until").into() });
+            return Err(ReleaseError::Expired {
+                date: field("Date").into(),
+                until: field("Valid-Until").into(),
+            });
         }
         if field("Codename") != suite.name && field("Suite") != suite.name {
             let found = format!("{} ({})", field("Codename"), field("Suite"));
-            return Err(ReleaseError::OtherSuite { found, wanted: suite.name.clone() });
+            return Err(ReleaseError::OtherSuite {
+                found,
+                wanted: suite.name.clone(),
+            });
         }
         Ok(Self {
             date: field("Date").into(),
@@ -127,13 +142,19 @@ impl Release {
         if self.architectures.split_ascii_whitespace().any(|name| name == arch) {
             return Ok(());
         }
-        Err(ReleaseError::NoArch { arch: arch.into(), has: self.architectures.clone() })
+        Err(ReleaseError::NoArch {
+            arch: arch.into(),
+            has: self.architectures.clone(),
+        })
     }
 }
 
 /// `DIGEST SIZE PATH`
 fn listed(item: &str) -> Result<(String, Listed), ReleaseError> {
-    let bad = || ReleaseError::Field { field: "SHA256", value: item.chars().take(200).collect() };
+    let bad = || ReleaseError::Field {
+        field: "SHA256",
+        value: item.chars().take(200).collect(),
+    };
     let mut parts = item.split_ascii_whitespace();
     let sha256 = parts.next().and_then(|text| text.parse().ok()).ok_or_else(bad)?;
     let size = parts.next().and_then(|text| text.parse().ok()).ok_or_else(bad)?;

@@ -27,7 +27,9 @@ pub(super) fn uris(etc_apt: &Path) -> Vec<String> {
 fn one_line(text: &str, found: &mut Vec<String>) {
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim();
-        let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with([' ', '\t'])) else { continue };
+        let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with([' ', '\t'])) else {
+            continue;
+        };
         let rest = rest.trim_start();
         let rest = match rest.strip_prefix('[') {
             Some(options) => options.split_once(']').map_or("", |(_, rest)| rest),
@@ -57,7 +59,10 @@ fn deb822(text: &str, found: &mut Vec<String>) {
             }
             value
         };
-        let enabled = !matches!(field("Enabled").trim().to_ascii_lowercase().as_str(), "no" | "false" | "0" | "off");
+        let enabled = !matches!(
+            field("Enabled").trim().to_ascii_lowercase().as_str(),
+            "no" | "false" | "0" | "off"
+        );
         if enabled && field("Types").split_ascii_whitespace().any(|kind| kind == "deb") {
             found.extend(field("URIs").split_ascii_whitespace().map(str::to_owned));
         }
@@ -88,7 +93,11 @@ mod tests {
         fs::write(parts.join("b.list.save"), "deb http://saved.example/debian x main\n").unwrap();
         assert_eq!(
             uris(folder.path()),
-            ["http://one.example/debian", "http://two.example/debian", "http://three.example/debian"]
+            [
+                "http://one.example/debian",
+                "http://two.example/debian",
+                "http://three.example/debian"
+            ]
         );
     }
 }

@@ -89,7 +89,10 @@ mod tests {
     #[test]
     fn text_round_trips_and_bad_text_is_refused() {
         let digest = Digest::of(b"");
-        assert_eq!(digest.to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            digest.to_string(),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("e3b0".parse::<Digest>().is_err());
         assert!("g".repeat(64).parse::<Digest>().is_err());

@@ -42,7 +42,12 @@ pub struct FetchOptions {
 
 impl Default for FetchOptions {
     fn default() -> Self {
-        Self { threads: 5, retries: 4, back_off: Duration::from_millis(500), offline: false }
+        Self {
+            threads: 5,
+            retries: 4,
+            back_off: Duration::from_millis(500),
+            offline: false,
+        }
     }
 }
 
@@ -74,7 +79,9 @@ pub enum FetchError {
         gone: Vec<Missing>,
     },
     /// A download has other bytes than promised, also when fetched afresh.
-    #[error("{label} from {url}: {what}; the mirror or something on the way to it changes files. Nothing was kept; try another mirror (IMAGEGEN_MIRROR)")]
+    #[error(
+        "{label} from {url}: {what}; the mirror or something on the way to it changes files. Nothing was kept; try another mirror (IMAGEGEN_MIRROR)"
+    )]
     Mismatch {
         /// What was fetched.
         label: String,
@@ -84,7 +91,9 @@ pub enum FetchError {
         what: String,
     },
     /// The request failed, also when repeated.
-    #[error("cannot fetch {label}: {source}; check the network and the mirror (IMAGEGEN_MIRROR), then start again: what has arrived is kept")]
+    #[error(
+        "cannot fetch {label}: {source}; check the network and the mirror (IMAGEGEN_MIRROR), then start again: what has arrived is kept"
+    )]
     Transport {
         /// What was to be fetched.
         label: String,
@@ -109,12 +118,20 @@ pub struct Missing {
 
 impl From<&Want> for Missing {
     fn from(want: &Want) -> Self {
-        Self { label: want.label.clone(), sha256: want.sha256, size: want.size }
+        Self {
+            label: want.label.clone(),
+            sha256: want.sha256,
+            size: want.size,
+        }
     }
 }
 
 fn list(missing: &[Missing]) -> String {
-    let mut text: String = missing.iter().take(20).map(|m| format!("  {} ({} bytes)\n", m.label, m.size)).collect();
+    let mut text: String = missing
+        .iter()
+        .take(20)
+        .map(|m| format!("  {} ({} bytes)\n", m.label, m.size))
+        .collect();
     if missing.len() > 20 {
         text.push_str(&format!("  and {} more\n", missing.len() - 20));
     }
@@ -137,12 +154,17 @@ pub fn fetch_all(
     let mut todo: Vec<&Want> = wants.iter().filter(|want| seen.insert(want.sha256)).collect();
     let all = todo.len();
     todo.retain(|want| cache.blob(&want.sha256, want.size).is_none());
-    let mut report = FetchReport { cached: all - todo.len(), ..FetchReport::default() };
+    let mut report = FetchReport {
+        cached: all - todo.len(),
+        ..FetchReport::default()
+    };
     if todo.is_empty() {
         return Ok(report);
     }
     if options.offline {
-        return Err(FetchError::Offline { missing: todo.into_iter().map(Missing::from).collect() });
+        return Err(FetchError::Offline {
+            missing: todo.into_iter().map(Missing::from).collect(),
+        });
     }
     todo.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.label.cmp(&b.label)));
     progress.start(Stage::Download, todo.iter().map(|want| want.size).sum());
@@ -152,7 +174,9 @@ pub fn fetch_all(
         for _ in 0..options.threads.clamp(1, todo.len()) {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    let Some(want) = todo.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                    let Some(want) = todo.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                        break;
+                    };
                     let result = fetch_one(cache, transport, want, options, progress);
                     if matches!(result, Err(FetchError::Cache(_))) {
                         stop.store(true, Ordering::Relaxed);
@@ -171,7 +195,10 @@ pub fn fetch_all(
                 report.fetched += 1;
                 report.received += received;
             }
-            Err(FetchError::Transport { source: TransportError::NotFound { .. }, .. }) => gone.push(want.into()),
+            Err(FetchError::Transport {
+                source: TransportError::NotFound { .. },
+                ..
+            }) => gone.push(want.into()),
             // A full disk explains the others; show it before them.
             Err(error @ FetchError::Cache(_)) => first = Some(error),
             Err(error) => first = first.or(Some(error)),
@@ -214,7 +241,12 @@ fn fetch_one(
                 failures += 1;
                 continue;
             }
-            Err(Failed::Transport(source)) => return Err(FetchError::Transport { label: want.label.clone(), source }),
+            Err(Failed::Transport(source)) => {
+                return Err(FetchError::Transport {
+                    label: want.label.clone(),
+                    source,
+                });
+            }
             Err(Failed::Cache(error)) => return Err(error.into()),
         }
         let found = partial.digest();
@@ -230,7 +262,11 @@ fn fetch_one(
         // What an earlier run left may be to blame: once more from the start.
         if !resumed {
             let _ = fs::remove_file(&partial.path);
-            return Err(FetchError::Mismatch { label: want.label.clone(), url, what });
+            return Err(FetchError::Mismatch {
+                label: want.label.clone(),
+                url,
+                what,
+            });
         }
     }
 }
@@ -260,9 +296,12 @@ fn attempt(
     let mut reader = body.reader.take(want.size.saturating_sub(partial.length) + 1);
     let mut buffer = vec![0; 128 * 1024];
     loop {
-        let count = reader
-            .read(&mut buffer)
-            .map_err(|e| Failed::Transport(TransportError::Unreachable { url: url.into(), reason: e.to_string() }))?;
+        let count = reader.read(&mut buffer).map_err(|e| {
+            Failed::Transport(TransportError::Unreachable {
+                url: url.into(),
+                reason: e.to_string(),
+            })
+        })?;
         if count == 0 {
             break;
         }
@@ -272,7 +311,10 @@ fn attempt(
     }
     if partial.length < want.size {
         let reason = format!("the transfer ended after {} of {} bytes", partial.length, want.size);
-        return Err(Failed::Transport(TransportError::Unreachable { url: url.into(), reason }));
+        return Err(Failed::Transport(TransportError::Unreachable {
+            url: url.into(),
+            reason,
+        }));
     }
     Ok(())
 }
@@ -291,8 +333,16 @@ impl Partial {
     fn open(cache: &Cache, want: &Want) -> Result<Option<Self>, CacheError> {
         let path = cache.partial_path(&want.sha256);
         loop {
-            let io = |doing| { let path = path.clone(); move |e| CacheError::io(doing, &path, e) };
-            let file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(io("open"))?;
+            let io = |doing| {
+                let path = path.clone();
+                move |e| CacheError::io(doing, &path, e)
+            };
+            let file = OpenOptions::new()
+                .create(true)
+                .read(true)
+                .append(true)
+                .open(&path)
+                .map_err(io("open"))?;
             flock(&file, FlockOperation::LockExclusive).map_err(|e| io("lock")(e.into()))?;
             if cache.blob(&want.sha256, want.size).is_some() {
                 remove_if_same(&path, &file);
@@ -304,7 +354,12 @@ impl Partial {
                 Ok(now) if now.ino() == ours.ino() && now.dev() == ours.dev() => {}
                 _ => continue,
             }
-            let mut partial = Self { path: path.clone(), file, length: 0, hasher: Sha256::new() };
+            let mut partial = Self {
+                path: path.clone(),
+                file,
+                length: 0,
+                hasher: Sha256::new(),
+            };
             if ours.len() > want.size {
                 partial.restart()?;
                 return Ok(Some(partial));
@@ -334,7 +389,9 @@ impl Partial {
     }
 
     fn restart(&mut self) -> Result<(), CacheError> {
-        self.file.set_len(0).map_err(|e| CacheError::io("truncate", &self.path, e))?;
+        self.file
+            .set_len(0)
+            .map_err(|e| CacheError::io("truncate", &self.path, e))?;
         self.length = 0;
         self.hasher = Sha256::new();
         Ok(())
@@ -349,7 +406,9 @@ impl Partial {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|e| CacheError::io("create", folder, e))?;
         }
-        self.file.sync_data().map_err(|e| CacheError::io("sync", &self.path, e))?;
+        self.file
+            .sync_data()
+            .map_err(|e| CacheError::io("sync", &self.path, e))?;
         fs::rename(&self.path, &path).map_err(|e| CacheError::io("rename to", &path, e))
     }
 }

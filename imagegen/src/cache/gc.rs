@@ -32,7 +32,9 @@ impl Cache {
         let lock_path = self.root().join("lock");
         let lock = open_lock(&lock_path)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
-            rustix::io::Errno::WOULDBLOCK => CacheError::Busy { path: self.root().into() },
+            rustix::io::Errno::WOULDBLOCK => CacheError::Busy {
+                path: self.root().into(),
+            },
             e => CacheError::io("lock", &lock_path, e.into()),
         })?;
         let mut report = GcReport::default();
@@ -59,7 +61,11 @@ fn sweep(folder: &Path, keep: &HashSet<Digest>, max_age: Duration, report: &mut 
         let digest = name.split('.').next().unwrap_or_default().parse::<Digest>().ok();
         // Temporary files are nobody's: collection holds the lock alone.
         let abandoned = name.starts_with(".tmp-");
-        let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default();
+        let age = meta
+            .modified()
+            .ok()
+            .and_then(|at| SystemTime::now().duration_since(at).ok())
+            .unwrap_or_default();
         let old = age >= max_age && digest.is_none_or(|digest| !keep.contains(&digest));
         if abandoned || old {
             fs::remove_file(&path).map_err(|e| CacheError::io("remove", &path, e))?;

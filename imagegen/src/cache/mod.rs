@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 pub use digest::{BadDigest, Digest};
 pub use fetch::{FetchError, FetchOptions, FetchReport, Missing, Want, fetch_all};
 pub use gc::GcReport;
-pub use store::{Cache, InUse, Staged};
 pub(crate) use store::touch;
+pub use store::{Cache, InUse, Staged};
 pub use transport::{Body, Transport, TransportError};
 
 /// A failure of the cache's own files.
@@ -30,10 +30,14 @@ pub use transport::{Body, Transport, TransportError};
 #[non_exhaustive]
 pub enum CacheError {
     /// Neither IMAGEGEN_CACHE, XDG_CACHE_HOME nor HOME says where the cache is.
-    #[error("no place for the cache: none of IMAGEGEN_CACHE, XDG_CACHE_HOME and HOME is set; set IMAGEGEN_CACHE to a folder")]
+    #[error(
+        "no place for the cache: none of IMAGEGEN_CACHE, XDG_CACHE_HOME and HOME is set; set IMAGEGEN_CACHE to a folder"
+    )]
     NoPlace,
     /// The file system (or the quota) is full.
-    #[error("no space left while writing {path}: free some space or run `imagegen cache gc`, then start again; what was already stored is kept")]
+    #[error(
+        "no space left while writing {path}: free some space or run `imagegen cache gc`, then start again; what was already stored is kept"
+    )]
     Full {
         /// What was being written.
         path: PathBuf,
@@ -45,7 +49,9 @@ pub enum CacheError {
         path: PathBuf,
     },
     /// Any other failure of a file.
-    #[error("cannot {doing} {path}: {source}; check the folder's owner and permissions, or set IMAGEGEN_CACHE to another folder")]
+    #[error(
+        "cannot {doing} {path}: {source}; check the folder's owner and permissions, or set IMAGEGEN_CACHE to another folder"
+    )]
     Io {
         /// The step, as a verb.
         doing: &'static str,
@@ -64,7 +70,11 @@ impl CacheError {
         if Errno::from_io_error(&source).is_some_and(|errno| full.contains(&errno)) {
             Self::Full { path: path.into() }
         } else {
-            Self::Io { doing, path: path.into(), source }
+            Self::Io {
+                doing,
+                path: path.into(),
+                source,
+            }
         }
     }
 }

@@ -34,7 +34,11 @@ impl Cache {
 
     /// The user's cache: `IMAGEGEN_CACHE`, else `cairn` in `XDG_CACHE_HOME`, else `$HOME/.cache/cairn`.
     pub fn from_env() -> Result<Self, CacheError> {
-        let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let var = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let root = var("IMAGEGEN_CACHE")
             .or_else(|| var("XDG_CACHE_HOME").map(|path| path.join("cairn")))
             .or_else(|| var("HOME").map(|path| path.join(".cache/cairn")))
@@ -100,7 +104,10 @@ impl Cache {
             .prefix(".tmp-")
             .tempfile_in(folder)
             .map_err(|e| CacheError::io("create a file in", folder, e))?;
-        Ok(Staged { temporary, path: path.into() })
+        Ok(Staged {
+            temporary,
+            path: path.into(),
+        })
     }
 
     /// Writes a small file whole.
@@ -122,14 +129,21 @@ impl Staged {
     /// Gives the file its name, after its content is on the disk.
     pub fn commit(self) -> Result<(), CacheError> {
         let Self { temporary, path } = self;
-        temporary.as_file().sync_data().map_err(|e| CacheError::io("sync", &path, e))?;
-        temporary.persist(&path).map_err(|e| CacheError::io("rename to", &path, e.error))?;
+        temporary
+            .as_file()
+            .sync_data()
+            .map_err(|e| CacheError::io("sync", &path, e))?;
+        temporary
+            .persist(&path)
+            .map_err(|e| CacheError::io("rename to", &path, e.error))?;
         Ok(())
     }
 
     /// As [`Staged::commit`] without waiting for the disk: for what can be made again and is checked when read.
     pub fn commit_unsynced(self) -> Result<(), CacheError> {
-        self.temporary.persist(&self.path).map_err(|e| CacheError::io("rename to", &self.path, e.error))?;
+        self.temporary
+            .persist(&self.path)
+            .map_err(|e| CacheError::io("rename to", &self.path, e.error))?;
         Ok(())
     }
 }

@@ -91,7 +91,10 @@ impl Transport {
         if !(url.starts_with("http://") || url.starts_with("https://")) {
             return Err(TransportError::Scheme { url: url.into() });
         }
-        let unreachable = |e: ureq::Error| TransportError::Unreachable { url: url.into(), reason: e.to_string() };
+        let unreachable = |e: ureq::Error| TransportError::Unreachable {
+            url: url.into(),
+            reason: e.to_string(),
+        };
         let mut request = self.agent.get(url);
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
@@ -103,22 +106,38 @@ impl Transport {
             404 | 410 => return Err(TransportError::NotFound { url: url.into() }),
             // Nothing lies past `from`: the partial file is not a prefix of this one. Take it from the start.
             416 if from > 0 => return self.open(url, 0),
-            status => return Err(TransportError::Status { url: url.into(), status }),
+            status => {
+                return Err(TransportError::Status {
+                    url: url.into(),
+                    status,
+                });
+            }
         };
         if start != 0 && start != from {
             return self.open(url, 0);
         }
-        Ok(Body { start, reader: Box::new(response.into_body().into_reader()) })
+        Ok(Body {
+            start,
+            reader: Box::new(response.into_body().into_reader()),
+        })
     }
 
     /// The whole of a small file, at most `limit` bytes.
     pub fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>, TransportError> {
-        let unreachable = |reason: String| TransportError::Unreachable { url: url.into(), reason };
+        let unreachable = |reason: String| TransportError::Unreachable {
+            url: url.into(),
+            reason,
+        };
         let mut bytes = Vec::new();
         let body = self.open(url, 0)?;
-        body.reader.take(limit + 1).read_to_end(&mut bytes).map_err(|e| unreachable(e.to_string()))?;
+        body.reader
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| unreachable(e.to_string()))?;
         if bytes.len() as u64 > limit {
-            return Err(unreachable(format!("it is larger than {limit} bytes, which this kind of file never is")));
+            return Err(unreachable(format!(
+                "it is larger than {limit} bytes, which this kind of file never is"
+            )));
         }
         Ok(bytes)
     }
@@ -127,13 +146,19 @@ impl Transport {
 fn open_file(url: &str, path: &str, from: u64) -> Result<Body, TransportError> {
     let unreachable = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => TransportError::NotFound { url: url.into() },
-        _ => TransportError::Unreachable { url: url.into(), reason: e.to_string() },
+        _ => TransportError::Unreachable {
+            url: url.into(),
+            reason: e.to_string(),
+        },
     };
     let mut file = File::open(PathBuf::from(path)).map_err(unreachable)?;
     let length = file.metadata().map_err(unreachable)?.len();
     let start = if from <= length { from } else { 0 };
     file.seek(SeekFrom::Start(start)).map_err(unreachable)?;
-    Ok(Body { start, reader: Box::new(file) })
+    Ok(Body {
+        start,
+        reader: Box::new(file),
+    })
 }
 
 /// The first offset of `Content-Range: bytes 5-9/10` (RFC 9110, 14.4).

@@ -26,7 +26,13 @@ pub struct Closure {
 
 /// The closure of `names`. The order of the names can matter where there are alternatives, as it does for apt.
 pub fn resolve(universe: &Universe<'_>, names: &[&str]) -> Result<Closure, ResolveError> {
-    let mut walk = Walk { universe, chosen: Vec::new(), by_id: HashMap::new(), meets: HashMap::new(), conflicts: Conflicts::new(universe) };
+    let mut walk = Walk {
+        universe,
+        chosen: Vec::new(),
+        by_id: HashMap::new(),
+        meets: HashMap::new(),
+        conflicts: Conflicts::new(universe),
+    };
     let mut named = Vec::new();
     for name in names {
         let id = find(universe, name)?;
@@ -50,12 +56,18 @@ fn find(universe: &Universe<'_>, name: &str) -> Result<PackageId, ResolveError> 
     }
     // As for apt, a virtual name stands for its provider when there is only one.
     match universe.providers(name).as_slice() {
-        [] => Err(ResolveError::Unknown { name: name.into(), near: universe.near(name) }),
+        [] => Err(ResolveError::Unknown {
+            name: name.into(),
+            near: universe.near(name),
+        }),
         [only] => Ok(*only),
         several => {
             let mut providers: Vec<String> = several.iter().map(|id| universe.get(*id).name.to_owned()).collect();
             providers.sort();
-            Err(ResolveError::Virtual { name: name.into(), providers })
+            Err(ResolveError::Virtual {
+                name: name.into(),
+                providers,
+            })
         }
     }
 }
@@ -63,9 +75,16 @@ fn find(universe: &Universe<'_>, name: &str) -> Result<PackageId, ResolveError> 
 /// Why a package cannot be chosen.
 enum Failure {
     /// Nothing meets a relation: from the package that was tried down to the one that has it.
-    Unmet { path: Vec<PackageId>, relation: String, reason: String },
+    Unmet {
+        path: Vec<PackageId>,
+        relation: String,
+        reason: String,
+    },
     /// It, or what it needs, conflicts with what is chosen.
-    Conflict { path: Vec<PackageId>, error: ResolveError },
+    Conflict {
+        path: Vec<PackageId>,
+        error: ResolveError,
+    },
     Error(ResolveError),
 }
 
@@ -92,14 +111,18 @@ impl<'a> Walk<'_, 'a> {
     }
 
     fn is_met(&mut self, relation: &Relation<'a>) -> bool {
-        let Self { universe, by_id, meets, .. } = self;
+        let Self {
+            universe, by_id, meets, ..
+        } = self;
         relation.0.iter().any(|alternative| {
             let possible = meets.entry(alternative.name).or_insert_with(|| {
                 let mut ids = universe.providers(alternative.name);
                 ids.extend(universe.candidate(alternative.name));
                 ids
             });
-            possible.iter().any(|id| by_id.contains_key(id) && universe.meets(*id, alternative))
+            possible
+                .iter()
+                .any(|id| by_id.contains_key(id) && universe.meets(*id, alternative))
         })
     }
 
@@ -164,7 +187,12 @@ impl<'a> Walk<'_, 'a> {
             None if self.universe.providers(name).is_empty() => format!("no package is or provides {name}"),
             None => format!("{name} is only provided, without that version"),
         };
-        relation.0.iter().map(|alternative| have(alternative.name)).collect::<Vec<_>>().join("; ")
+        relation
+            .0
+            .iter()
+            .map(|alternative| have(alternative.name))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     fn error(&self, failure: Failure) -> ResolveError {

@@ -12,18 +12,32 @@ pub(super) struct Conflicts<'u, 'a> {
 
 impl<'u, 'a> Conflicts<'u, 'a> {
     pub(super) fn new(universe: &'u Universe<'a>) -> Self {
-        Self { universe, declared: HashMap::new() }
+        Self {
+            universe,
+            declared: HashMap::new(),
+        }
     }
 
     /// The first conflict between `newcomer` and the chosen packages, in either direction.
-    pub(super) fn against(&mut self, chosen: &[Picked], newcomer: Picked) -> Result<Option<ResolveError>, ResolveError> {
+    pub(super) fn against(
+        &mut self,
+        chosen: &[Picked],
+        newcomer: Picked,
+    ) -> Result<Option<ResolveError>, ResolveError> {
         for other in chosen {
             for (declares, suffers) in [(newcomer, *other), (*other, newcomer)] {
                 if let Some(relation) = self.excludes(declares.id, suffers.id)? {
                     let mut all = chosen.to_vec();
                     all.push(newcomer);
-                    let (first, second) = (chain(self.universe, &all, declares), chain(self.universe, &all, suffers));
-                    return Ok(Some(ResolveError::Conflict { relation, first, second }));
+                    let (first, second) = (
+                        chain(self.universe, &all, declares),
+                        chain(self.universe, &all, suffers),
+                    );
+                    return Ok(Some(ResolveError::Conflict {
+                        relation,
+                        first,
+                        second,
+                    }));
                 }
             }
         }
@@ -45,12 +59,19 @@ impl<'u, 'a> Conflicts<'u, 'a> {
             let mut list = Vec::new();
             for (field, verb) in [("Conflicts", "conflicts with"), ("Breaks", "breaks")] {
                 let relations = self.universe.relations(declares, field)?;
-                list.extend(relations.into_iter().flat_map(|relation| relation.0).map(|alternative| (verb, alternative)));
+                list.extend(
+                    relations
+                        .into_iter()
+                        .flat_map(|relation| relation.0)
+                        .map(|alternative| (verb, alternative)),
+                );
             }
             self.declared.insert(declares, list);
         }
         let list = self.declared.get(&declares).map(Vec::as_slice).unwrap_or_default();
-        let hit = list.iter().find(|(_, alternative)| self.universe.meets(suffers, alternative));
+        let hit = list
+            .iter()
+            .find(|(_, alternative)| self.universe.meets(suffers, alternative));
         Ok(hit.map(|(verb, alternative)| format!("{} {verb} {alternative}", self.universe.get(declares).name)))
     }
 }

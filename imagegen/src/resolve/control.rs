@@ -7,7 +7,9 @@ pub struct Stanza<'a>(pub &'a str);
 impl<'a> Stanza<'a> {
     /// The value of the field, without the space around it; continuation lines are part of it.
     pub fn field(&self, name: &str) -> Option<&'a str> {
-        self.fields().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.fields()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 
     /// All fields in their order.
@@ -49,7 +51,9 @@ pub(crate) fn stanzas(text: &str) -> impl Iterator<Item = Stanza<'_>> {
 fn split_field(text: &str) -> (&str, &str) {
     let mut from = 0;
     loop {
-        let Some(at) = text[from..].find('\n') else { return (text, "") };
+        let Some(at) = text[from..].find('\n') else {
+            return (text, "");
+        };
         let next = from + at + 1;
         match text.as_bytes().get(next) {
             Some(b' ' | b'\t') => from = next,

@@ -139,7 +139,9 @@ pub enum LockError {
         reason: String,
     },
     /// Another version of imagegen made it.
-    #[error("the lock {path} has schema {found}, this imagegen knows {SCHEMA}; use the imagegen that made it, or make it anew with `imagegen lock`")]
+    #[error(
+        "the lock {path} has schema {found}, this imagegen knows {SCHEMA}; use the imagegen that made it, or make it anew with `imagegen lock`"
+    )]
     Schema {
         /// The file.
         path: PathBuf,
@@ -163,17 +165,29 @@ impl Lock {
     pub fn read(path: &Path) -> Result<Self, LockError> {
         let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => LockError::Absent { path: path.into() },
-            _ => LockError::Io { doing: "read", path: path.into(), source },
+            _ => LockError::Io {
+                doing: "read",
+                path: path.into(),
+                source,
+            },
         })?;
         Self::parse(&text, path)
     }
 
     /// Reads a lock from its text; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, LockError> {
-        let malformed = |reason: String| LockError::Malformed { path: path.into(), reason };
-        let schema = text.lines().find_map(|line| line.strip_prefix("schema = ")?.trim().parse::<u32>().ok());
+        let malformed = |reason: String| LockError::Malformed {
+            path: path.into(),
+            reason,
+        };
+        let schema = text
+            .lines()
+            .find_map(|line| line.strip_prefix("schema = ")?.trim().parse::<u32>().ok());
         if let Some(found) = schema.filter(|found| *found != SCHEMA) {
-            return Err(LockError::Schema { path: path.into(), found });
+            return Err(LockError::Schema {
+                path: path.into(),
+                found,
+            });
         }
         let lock: Self = toml::from_str(text).map_err(|e| malformed(e.to_string()))?;
         let names: BTreeSet<&str> = lock.packages.iter().map(|package| package.name.as_str()).collect();
@@ -183,9 +197,14 @@ impl Lock {
             }
         }
         for package in &lock.packages {
-            let inside = Path::new(&package.filename).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+            let inside = Path::new(&package.filename)
+                .components()
+                .all(|part| matches!(part, std::path::Component::Normal(_)));
             if !inside || !lock.suites.iter().any(|suite| suite.name == package.suite) {
-                return Err(malformed(format!("package {} has a bad filename or suite", package.name)));
+                return Err(malformed(format!(
+                    "package {} has a bad filename or suite",
+                    package.name
+                )));
             }
         }
         Ok(lock)
@@ -193,16 +212,29 @@ impl Lock {
 
     /// The text of the lock file.
     pub fn to_text(&self) -> Result<String, LockError> {
-        let body = toml::to_string_pretty(self)
-            .map_err(|e| LockError::Malformed { path: PathBuf::new(), reason: e.to_string() })?;
-        Ok(format!("# Made by `imagegen lock`. Belongs under version control; not to be edited.\n{body}"))
+        let body = toml::to_string_pretty(self).map_err(|e| LockError::Malformed {
+            path: PathBuf::new(),
+            reason: e.to_string(),
+        })?;
+        Ok(format!(
+            "# Made by `imagegen lock`. Belongs under version control; not to be edited.\n{body}"
+        ))
     }
 
     /// Writes the lock file: whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), LockError> {
-        let io = |doing| move |source| LockError::Io { doing, path: path.into(), source };
+        let io = |doing| {
+            move |source| LockError::Io {
+                doing,
+                path: path.into(),
+                source,
+            }
+        };
         let text = self.to_text()?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("create"))?;
         file.write_all(text.as_bytes()).map_err(io("write"))?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -219,14 +251,27 @@ impl Lock {
 
     /// The packages of one unit, sorted by name; none if the lock has no such unit.
     pub fn unit(&self, name: &str) -> Option<Vec<&LockedPackage>> {
-        let by_name: HashMap<&str, &LockedPackage> = self.packages.iter().map(|package| (package.name.as_str(), package)).collect();
+        let by_name: HashMap<&str, &LockedPackage> = self
+            .packages
+            .iter()
+            .map(|package| (package.name.as_str(), package))
+            .collect();
         let unit = self.units.get(name)?;
-        Some(unit.closure.iter().filter_map(|name| by_name.get(name.as_str()).copied()).collect())
+        Some(
+            unit.closure
+                .iter()
+                .filter_map(|name| by_name.get(name.as_str()).copied())
+                .collect(),
+        )
     }
 
     /// What to fetch for all packages, from this mirror.
     pub fn wants(&self, mirror: &Mirror) -> Vec<Want> {
-        let areas: HashMap<&str, Area> = self.suites.iter().map(|suite| (suite.name.as_str(), suite.area)).collect();
+        let areas: HashMap<&str, Area> = self
+            .suites
+            .iter()
+            .map(|suite| (suite.name.as_str(), suite.area))
+            .collect();
         let want = |package: &LockedPackage| {
             let area = areas.get(package.suite.as_str()).copied().unwrap_or(Area::Main);
             Want {
@@ -259,7 +304,13 @@ pub fn lock(
                 packages.insert(package.name, locked(universe, package)?);
             }
         }
-        units.insert(unit.clone(), LockedUnit { named: named.clone(), closure });
+        units.insert(
+            unit.clone(),
+            LockedUnit {
+                named: named.clone(),
+                closure,
+            },
+        );
     }
     let suite = |index: &SuiteIndex| LockedSuite {
         name: index.name.clone(),
@@ -318,7 +369,10 @@ pub struct Change {
 /// What changes from `old` to `new`, by name. A package with the same version and other bytes is a change too.
 pub fn diff(old: &Lock, new: &Lock) -> Vec<Change> {
     let index = |lock: &Lock| -> BTreeMap<String, (String, Digest)> {
-        lock.packages.iter().map(|p| (p.name.clone(), (p.version.clone(), p.sha256))).collect()
+        lock.packages
+            .iter()
+            .map(|p| (p.name.clone(), (p.version.clone(), p.sha256)))
+            .collect()
     };
     let (before, after) = (index(old), index(new));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -326,6 +380,10 @@ pub fn diff(old: &Lock, new: &Lock) -> Vec<Change> {
     names
         .into_iter()
         .filter(|name| before.get(*name) != after.get(*name))
-        .map(|name| Change { name: name.clone(), old: version(before.get(name)), new: version(after.get(name)) })
+        .map(|name| Change {
+            name: name.clone(),
+            old: version(before.get(name)),
+            new: version(after.get(name)),
+        })
         .collect()
 }

@@ -58,7 +58,8 @@ pub struct Alternative<'a> {
 impl Alternative<'_> {
     /// Whether a package with this version meets the version part.
     pub fn accepts(&self, version: &str) -> bool {
-        self.version.is_none_or(|(operator, wanted)| operator.accepts(compare_versions(version, wanted)))
+        self.version
+            .is_none_or(|(operator, wanted)| operator.accepts(compare_versions(version, wanted)))
     }
 }
 
@@ -146,11 +147,16 @@ fn parse_alternative<'a>(text: &'a str, arch: &str) -> Option<Option<Alternative
         }
         rest = after.trim_start();
     }
-    Some(applies.then_some(Alternative { name, qualifier, version }))
+    Some(applies.then_some(Alternative {
+        name,
+        qualifier,
+        version,
+    }))
 }
 
 fn arch_list(list: &str, arch: &str) -> bool {
-    let is_us = |name: &str| matches!(name, "any" | "linux-any") || name == arch || name.strip_prefix("any-") == Some(arch);
+    let is_us =
+        |name: &str| matches!(name, "any" | "linux-any") || name == arch || name.strip_prefix("any-") == Some(arch);
     let mut names = list.split_ascii_whitespace().peekable();
     match names.peek() {
         Some(first) if first.starts_with('!') => !names.any(|name| is_us(name.trim_start_matches('!'))),

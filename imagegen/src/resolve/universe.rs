@@ -74,7 +74,10 @@ impl<'a> Universe<'a> {
         };
         for (number, suite) in suites.iter().enumerate() {
             for stanza in stanzas(&suite.packages) {
-                universe.add(stanza, number).map_err(|reason| ResolveError::Malformed { suite: suite.name.clone(), reason })?;
+                universe.add(stanza, number).map_err(|reason| ResolveError::Malformed {
+                    suite: suite.name.clone(),
+                    reason,
+                })?;
             }
         }
         Ok(universe)
@@ -99,7 +102,13 @@ impl<'a> Universe<'a> {
             return Ok(());
         }
         let id = PackageId(self.packages.len() as u32);
-        self.packages.push(Package { name, version, arch, suite, stanza });
+        self.packages.push(Package {
+            name,
+            version,
+            arch,
+            suite,
+            stanza,
+        });
         match self.candidates.get(name) {
             Some(old) if compare_versions(self.get(*old).version, version).is_ge() => {}
             _ => {
@@ -107,7 +116,8 @@ impl<'a> Universe<'a> {
             }
         }
         if !provides.is_empty() {
-            let parsed = parse_relations(provides, &self.arch).map_err(|part| format!("Provides of {name}: {part:?}"))?;
+            let parsed =
+                parse_relations(provides, &self.arch).map_err(|part| format!("Provides of {name}: {part:?}"))?;
             for alternative in parsed.into_iter().flat_map(|relation| relation.0) {
                 let version = alternative.version.map(|(_, version)| version);
                 self.provides.entry(alternative.name).or_default().push((id, version));
@@ -153,7 +163,11 @@ impl<'a> Universe<'a> {
     /// The candidates that provide `name` under another name.
     pub(super) fn providers(&self, name: &str) -> Vec<PackageId> {
         let all = self.provides.get(name).map(Vec::as_slice).unwrap_or_default();
-        let mut found: Vec<_> = all.iter().map(|(id, _)| *id).filter(|id| self.is_candidate(*id)).collect();
+        let mut found: Vec<_> = all
+            .iter()
+            .map(|(id, _)| *id)
+            .filter(|id| self.is_candidate(*id))
+            .collect();
         found.dedup();
         found
     }
@@ -164,7 +178,11 @@ impl<'a> Universe<'a> {
         if package.name == alternative.name {
             return package.fits(alternative.qualifier) && alternative.accepts(package.version);
         }
-        let all = self.provides.get(alternative.name).map(Vec::as_slice).unwrap_or_default();
+        let all = self
+            .provides
+            .get(alternative.name)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         // `:any` asks for a package of that name, so nothing provided will do.
         alternative.qualifier != Some("any")
             && all.iter().any(|(provider, version)| {
@@ -191,7 +209,11 @@ impl<'a> Universe<'a> {
         let rank = |id: &PackageId| {
             let package = self.get(*id);
             let yes = |field| package.stanza.field(field) == Some("yes");
-            let class = (package.name != alternative.name, !yes("Essential"), !(yes("Important") || yes("Protected")));
+            let class = (
+                package.name != alternative.name,
+                !yes("Essential"),
+                !(yes("Important") || yes("Protected")),
+            );
             (class, priority(package))
         };
         found.sort_by_cached_key(rank);
@@ -204,7 +226,9 @@ impl<'a> Universe<'a> {
     /// The relations of one field of a package.
     pub(super) fn relations(&self, id: PackageId, field: &str) -> Result<Vec<Relation<'a>>, ResolveError> {
         let package = self.get(id);
-        let Some(value) = package.stanza.field(field) else { return Ok(Vec::new()) };
+        let Some(value) = package.stanza.field(field) else {
+            return Ok(Vec::new());
+        };
         parse_relations(value, &self.arch).map_err(|part| ResolveError::Malformed {
             suite: self.suites[package.suite].0.into(),
             reason: format!("{field} of {} {}: {part:?}", package.name, package.version),
@@ -214,8 +238,17 @@ impl<'a> Universe<'a> {
     /// Where a relation or a package of the lists first bears this name. apt numbers packages in this order, and falls
     /// back on the numbers. Reads the lists; called only where nothing else decides.
     fn first_mention(&self, name: &str) -> (usize, usize) {
-        const FIELDS: [&str; 9] =
-            ["Package", "Depends", "Pre-Depends", "Conflicts", "Breaks", "Recommends", "Suggests", "Replaces", "Provides"];
+        const FIELDS: [&str; 9] = [
+            "Package",
+            "Depends",
+            "Pre-Depends",
+            "Conflicts",
+            "Breaks",
+            "Recommends",
+            "Suggests",
+            "Replaces",
+            "Provides",
+        ];
         let part_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
         for (number, text) in self.texts.iter().enumerate() {
             for (at, _) in text.match_indices(name) {

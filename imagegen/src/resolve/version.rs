@@ -56,7 +56,9 @@ fn digits_from(text: &[u8]) -> usize {
 }
 
 fn text_from(text: &[u8]) -> usize {
-    text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len())
+    text.iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(text.len())
 }
 
 /// Numbers of any length, leading zeros aside.
@@ -73,15 +75,43 @@ mod tests {
     #[test]
     fn versions_are_ordered_as_dpkg_orders_them() {
         let ascending = [
-            "0~~", "0~~a", "0~", "0", "0a", "0+", "1.0~rc1-1", "1.0-1~bpo1", "1.0-1", "1.0-1+b1", "1.0-1+deb13u1", "1.0-1.1", "1.0-2",
-            "1.0-10", "1.0a-1", "1.0+x-1", "1.00001.2", "1.2-3-1", "1.10", "2", "1:0.1", "2:0~", "10:0", "10:99999999999999999999",
+            "0~~",
+            "0~~a",
+            "0~",
+            "0",
+            "0a",
+            "0+",
+            "1.0~rc1-1",
+            "1.0-1~bpo1",
+            "1.0-1",
+            "1.0-1+b1",
+            "1.0-1+deb13u1",
+            "1.0-1.1",
+            "1.0-2",
+            "1.0-10",
+            "1.0a-1",
+            "1.0+x-1",
+            "1.00001.2",
+            "1.2-3-1",
+            "1.10",
+            "2",
+            "1:0.1",
+            "2:0~",
+            "10:0",
+            "10:99999999999999999999",
         ];
         for (i, a) in ascending.iter().enumerate() {
             for (j, b) in ascending.iter().enumerate() {
                 assert_eq!(compare_versions(a, b), i.cmp(&j), "{a} {b}");
             }
         }
-        for (a, b) in [("1.0", "1.00"), ("0:1", "1"), ("1-0", "1"), ("1.0-", "1.0"), ("1", "01")] {
+        for (a, b) in [
+            ("1.0", "1.00"),
+            ("0:1", "1"),
+            ("1-0", "1"),
+            ("1.0-", "1.0"),
+            ("1", "01"),
+        ] {
             assert_eq!(compare_versions(a, b), Ordering::Equal, "{a} {b}");
         }
     }
