@@ -11,12 +11,13 @@ pub const CONTROL_PORT: &str = "org.cairn.control";
 
 /// The processor under TCG: everything that QEMU can emulate, less what is slow when emulated.
 ///
-/// Measured on two cores, QEMU 10.0, kernel 6.12 (see `docs` of [`MachineSpec::args`]):
+/// Measured in one guest with two CPUs, QEMU 10.0, kernel 6.12, one run each on a host that had other work: the size of the
+/// differences counts, not the last digit.
 /// - `erms` and `fsrm` make kernel and glibc copy by `rep movsb`, which TCG does byte by byte: reading from the page
 ///   cache 99 MB/s with them, 679 MB/s without.
 /// - `sha-ni` (in `max`) makes SHA-256 52 MB/s, if the guest loads `sha256-ssse3`; the kernel's own C code makes 34, AVX2
 ///   under TCG 10. So the guest's initrd should carry that module, and `sha-ni` must stay.
-/// - `la57` costs a fifth level in every emulated page walk.
+/// - `la57` is off for the fifth level in every emulated page walk; its gain was below the noise.
 const TCG_CPU: &str = "max,-erms,-fsrm,-la57";
 
 /// A virtual machine: what it has, not how it is run.
