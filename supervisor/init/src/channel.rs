@@ -58,7 +58,7 @@ pub fn send(socket: impl AsFd, frame: &Frame, fds: &[BorrowedFd<'_>]) -> Result<
 /// Receives one packet; `None` when the peer has closed its end.
 ///
 /// # Errors
-/// `EAGAIN` when nothing is there (wait until the socket is readable); `ECONNRESET` and the like.
+/// `EAGAIN` when nothing is there: wait until the socket is readable. Others mean that the socket is of no use.
 pub fn receive(socket: impl AsFd) -> Result<Option<Packet>, Errno> {
     let mut packet = Packet {
         bytes: [0; FRAME_LEN + 1],
@@ -73,7 +73,8 @@ pub fn receive(socket: impl AsFd) -> Result<Option<Packet>, Errno> {
         let mut slices = [IoSliceMut::new(&mut packet.bytes)];
         match recvmsg(&socket, &mut slices, &mut control, flags) {
             Ok(received) => break received,
-            Err(Errno::INTR) => {}
+            // A peer that died with unread messages leaves this error once, ahead of what it had sent: read on.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(error) => return Err(error),
         }
     };

@@ -43,6 +43,12 @@ pub(crate) fn set_debug(on: bool) {
     DEBUG.store(on, Relaxed);
 }
 
+/// The same, straight from the command line; for the stages that read nothing else there.
+pub(crate) fn set_debug_from_cmdline() {
+    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    set_debug(line.split_whitespace().any(|word| word == "cairn.debug"));
+}
+
 pub(crate) fn is_debug() -> bool {
     DEBUG.load(Relaxed)
 }

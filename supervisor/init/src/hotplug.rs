@@ -12,6 +12,7 @@ pub(crate) fn run() -> ! {
     let Ok(events) = Uevents::open() else {
         std::process::exit(1)
     };
+    crate::console::set_debug_from_cmdline();
     let mut loader = Loader::new();
     loop {
         loader.load_for_devices(modules::all_devices);

@@ -31,6 +31,8 @@ pub(super) struct Link {
     generation: u32,
     /// Whether the socket had no room the last time.
     blocked: bool,
+    /// Whether the manager can hear nothing any more. What it sent before is still read.
+    deaf: bool,
 }
 
 impl Link {
@@ -44,6 +46,7 @@ impl Link {
             power,
             generation,
             blocked: false,
+            deaf: false,
         }
     }
 
@@ -87,20 +90,27 @@ impl Link {
 
     /// Reads on after the manager's death, when no answer can be given any more.
     pub(super) fn receive_last(&mut self) -> Option<Packet> {
+        self.deaf = true;
         self.reply = None;
         self.resume = None;
         channel::receive(&self.socket).ok().flatten()
     }
 
-    /// Sends what can be sent now. An error means that the manager is gone.
-    pub(super) fn pump(&mut self, ledger: &Ledger) -> Result<(), Errno> {
+    /// Sends what can be sent now.
+    pub(super) fn pump(&mut self, ledger: &Ledger) {
         self.blocked = false;
+        if self.deaf {
+            self.reply = None;
+            self.resume = None;
+            return;
+        }
         match self.send_all(ledger) {
-            Err(Errno::AGAIN) => {
-                self.blocked = true;
-                Ok(())
+            Ok(()) => {}
+            Err(Errno::AGAIN) => self.blocked = true,
+            Err(_) => {
+                self.deaf = true;
+                self.pump(ledger);
             }
-            other => other,
         }
     }
 

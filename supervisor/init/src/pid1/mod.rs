@@ -31,7 +31,7 @@ use link::Link;
 use watchdog::Watchdog;
 
 use crate::channel::Packet;
-use crate::console::say;
+use crate::console::{debug, say};
 use crate::protocol::{Event, ExitStatus, PowerKind, Request};
 use crate::sys::{self, Program, Spawn};
 use crate::times::{self, Times};
@@ -156,6 +156,7 @@ impl Init {
         if options.mounts {
             setup::mounts();
             crate::open_console();
+            crate::console::set_debug_from_cmdline();
             setup::settings();
         }
         sys::supervise_defaults();
@@ -303,6 +304,7 @@ impl Init {
         self.watchdog.open();
         let epoll = &self.epoll;
         self.buttons.scan(|device| {
+            debug!("watching a power button");
             let data = epoll::EventData::new_u64(0);
             let _ = epoll::add(epoll, device, data, epoll::EventFlags::IN);
         });
@@ -432,8 +434,7 @@ impl Init {
     /// Sends what can be sent, and sets what is waited for.
     fn pump(&mut self) {
         let Some(link) = &mut self.link else { return };
-        // An error means that the manager is gone or going; its end is noticed by reaping it.
-        let _ = link.pump(&self.ledger);
+        link.pump(&self.ledger);
         let mut flags = epoll::EventFlags::IN;
         if link.is_blocked() {
             // Requests wait too: without room for replies there is nothing to do but wait for it.

@@ -19,7 +19,7 @@ const AFTER_KILL: u64 = 10 * SECOND;
 /// How often to say what is being waited for.
 const SAY: u64 = 3 * SECOND;
 /// Room for the list of mounts.
-pub(super) const MOUNTS_ROOM: usize = 256 * 1024;
+pub(super) const MOUNTS_ROOM: usize = 128 * 1024;
 /// The longest path that is unmounted.
 const PATH: usize = 4096;
 
