@@ -47,13 +47,8 @@ pub enum BuildError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// A package could not be unpacked.
-    #[error("package {package} cannot be unpacked: {why}")]
-    Unpack {
-        /// Which.
-        package: String,
-        /// Why, and what to do.
-        why: String,
-    },
+    #[error(transparent)]
+    Unpack(#[from] crate::deb::DebError),
     /// The cache failed.
     #[error(transparent)]
     Cache(#[from] CacheError),

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use cairn_unit::{Name, Unit};
 
 use super::BuildError;
-use super::contents::Loaded;
+use super::contents::{self, Loaded};
+use crate::archive::Mirror;
+use crate::cache::{Cache, FetchOptions, Transport, fetch_all};
+use crate::progress::Progress;
 use crate::resolve::{Ids, Lock};
 use crate::tree::{Accounts, Declared, PackageFiles, Tree, lay_packages};
 
@@ -96,6 +99,29 @@ pub fn assign_ids(
         }
     }
     Ok(())
+}
+
+/// Finishes a lock that was resolved: fetches and unpacks its packages and gives out the ids that it lacks.
+pub fn complete_lock(
+    lock: &mut Lock,
+    units: &BTreeMap<Name, Unit>,
+    cache: &Cache,
+    mirror: &dyn Fn() -> Result<Mirror, String>,
+    fetch: &FetchOptions,
+    progress: &dyn Progress,
+) -> Result<(), BuildError> {
+    let _in_use = cache.in_use()?;
+    let roots: Vec<String> = units.keys().map(Name::to_string).chain(["@host".to_owned()]).collect();
+    let wanted: BTreeSet<String> = roots.iter().filter_map(|r| lock.units.get(r)).flat_map(|u| u.closure.clone()).collect();
+    let packages: Vec<_> = lock.packages.iter().filter(|p| wanted.contains(&p.name)).cloned().collect();
+    if packages.iter().any(|p| cache.blob(&p.sha256, p.size).is_none()) {
+        let hashes: BTreeSet<String> = packages.iter().map(|p| p.sha256.to_string()).collect();
+        let mirror = mirror().map_err(BuildError::Mirror)?;
+        let wants: Vec<_> = lock.wants(&mirror).into_iter().filter(|w| hashes.contains(&w.sha256.to_string())).collect();
+        fetch_all(cache, &Transport::new(contents::PATIENCE), &wants, fetch, progress)?;
+    }
+    let loaded = contents::load_by_name(cache, &packages.iter().collect::<Vec<_>>(), progress)?;
+    assign_ids(lock, units, &loaded)
 }
 
 /// Only what tells about accounts.

@@ -20,7 +20,7 @@ mod stamp;
 
 pub use binaries::Binaries;
 pub use error::BuildError;
-pub use ids::assign_ids;
+pub use ids::{assign_ids, complete_lock};
 pub use manifest::{FileEntry, ImageManifest, PackageEntry, RootEntry};
 pub use plan::{BuildPlan, Options, RootPlan, lock_path, lock_request, plan};
 pub use report::{Report, StageTime};

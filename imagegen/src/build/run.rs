@@ -309,10 +309,7 @@ fn fetch_and_unpack(
     stage(watch.stop(received));
     let watch = Watch::start("unpack");
     let loaded =
-        contents::load_by_name(services.cache, &packages, services.progress).map_err(|e| BuildError::Unpack {
-            package: String::new(),
-            why: e.to_string(),
-        })?;
+        contents::load_by_name(services.cache, &packages, services.progress)?;
     stage(watch.stop(loaded.values().map(|p| p.bytes).sum()));
     Ok(loaded)
 }
