@@ -17,7 +17,8 @@ const KEY_POWER: u16 = 116;
 
 /// The open devices.
 pub(super) struct Buttons {
-    open: [Option<OwnedFd>; MOST],
+    /// With the number in its name.
+    open: [Option<(usize, OwnedFd)>; MOST],
 }
 
 impl Buttons {
@@ -27,11 +28,13 @@ impl Buttons {
         }
     }
 
-    /// Opens all devices with a power key anew: after modules were loaded or a device came.
+    /// Opens the devices with a power key that are not open yet: after modules were loaded or a device came. Those
+    /// that are open stay so, or a press would be lost.
     pub(super) fn scan(&mut self, mut watch: impl FnMut(&OwnedFd)) {
-        self.open = [const { None }; MOST];
-        let mut free = self.open.iter_mut();
         for number in 0..DEVICES {
+            if self.open.iter().flatten().any(|(own, _)| *own == number) {
+                continue;
+            }
             let path = Text::<40>::format(format_args!("/dev/input/event{number}\0"));
             let Ok(path) = std::ffi::CStr::from_bytes_with_nul(path.as_bytes()) else {
                 continue;
@@ -39,10 +42,10 @@ impl Buttons {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
             if let Ok(device) = open(path, flags, Mode::empty())
                 && sys::has_power_key(&device)
-                && let Some(slot) = free.next()
+                && let Some(slot) = self.open.iter_mut().find(|slot| slot.is_none())
             {
                 watch(&device);
-                *slot = Some(device);
+                *slot = Some((number, device));
             }
         }
     }
@@ -52,7 +55,7 @@ impl Buttons {
         let mut pressed = false;
         for slot in &mut self.open {
             let mut events = [0u8; 16 * EVENT];
-            while let Some(device) = slot {
+            while let Some((_, device)) = slot {
                 match rustix::io::read(&*device, &mut events) {
                     Ok(n) if n > 0 => pressed |= events[..n].chunks_exact(EVENT).any(is_press),
                     Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => break,
