@@ -77,12 +77,13 @@ pub(crate) fn close_from(first: RawFd, on_exec: bool) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) }).map(drop)
 }
 
-/// Sets attributes of the mount whose root `mount` is, and shifts its owners by a user namespace if given.
+/// Sets attributes of the mount whose root `mount` is, cuts it off from what is mounted and unmounted where it came from, and
+/// shifts its owners by a user namespace if given.
 pub(crate) fn mount_setattr(mount: impl AsFd, recursive: bool, set: u64, ids: Option<&OwnedFd>) -> io::Result<()> {
     let attr = libc::mount_attr {
         attr_set: set | if ids.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 },
         attr_clr: 0,
-        propagation: 0,
+        propagation: libc::MS_PRIVATE,
         userns_fd: ids.map_or(0, |ids| ids.as_raw_fd() as u64),
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };

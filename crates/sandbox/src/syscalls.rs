@@ -11,6 +11,9 @@ pub(crate) fn number(name: &str) -> Option<Option<i64>> {
     {
         return Some(Some(*number));
     }
+    if let Some((_, number)) = LATER.iter().find(|(known, _)| *known == name) {
+        return Some(Some(*number));
+    }
     ELSEWHERE
         .iter()
         .any(|known| known.strip_prefix("SYS_") == Some(name))

@@ -18,7 +18,9 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use crate::helper::{Mode, helper_main};
 use crate::mounts::{Mount, Root};
 use crate::network::Network;
-use crate::plan::{Capabilities, FIRST_LISTEN_FD, Ids, Namespaces, Plan, User, masked_by_default};
+use crate::plan::{
+    Capabilities, FIRST_LISTEN_FD, Ids, Namespaces, Plan, User, masked_by_default, read_only_by_default,
+};
 use crate::report::{Failure, Report};
 use crate::sys;
 
@@ -150,6 +152,8 @@ impl ToolSpec {
                 mounts.push(bind(entry.path(), target, true));
             }
         }
+        // With root's ids the files of /proc would let a tool write what root may; anyone else has no more than before.
+        let root = rustix::process::geteuid().is_root();
         let extra = if self.dev_kvm {
             vec!["/dev/kvm".into()]
         } else {
@@ -181,8 +185,8 @@ impl ToolSpec {
             hostname: Some("tools".into()),
             root: Root::Empty,
             mounts,
-            masked: masked_by_default(),
-            read_only: Vec::new(),
+            masked: if root { masked_by_default() } else { Vec::new() },
+            read_only: if root { read_only_by_default() } else { Vec::new() },
             user: User::default(),
             env: self.env.clone(),
             cwd: self.cwd.clone(),

@@ -291,3 +291,31 @@ fn a_link_in_the_state_does_not_lead_a_mount_outside() {
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0, "{ran:?}");
     assert_eq!(ran.failure().step, "mount");
 }
+
+#[test]
+fn later_mounts_of_the_host_do_not_appear_inside() {
+    const SHARED: &str = "CAIRN_TEST_SHARED";
+    let test = "later_mounts_of_the_host_do_not_appear_inside";
+    if !root(test) {
+        return;
+    }
+    if std::env::var_os(SHARED).is_none() {
+        let ran = std::process::Command::new("unshare")
+            .args(["--mount", "--propagation", "shared"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(SHARED, "1")
+            .status()
+            .unwrap();
+        assert!(ran.success());
+        return;
+    }
+    let mut inside = script("cat /proc/self/mountinfo");
+    inside.mounts.push(bind(Path::new("/usr"), "/mnt", false));
+    inside.mounts.push(file("/etc/hosts", "", 0o644));
+    let ran = run(&inside);
+    assert!(
+        ran.ok().contains("/mnt") && !ran.ok().contains("shared:") && !ran.ok().contains("master:"),
+        "{ran:?}"
+    );
+}

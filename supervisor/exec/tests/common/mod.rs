@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -83,35 +83,36 @@ pub fn start(plan_text: &[u8], sockets: &[OwnedFd]) -> Started {
     let (status, theirs) = UnixStream::pair().unwrap();
     let output = tempfile::tempfile().unwrap();
     let null = File::open("/dev/null").unwrap();
-    let lift = |fd: &dyn AsRawFd| {
-        let number = nix::unistd::dup(borrow(fd)).unwrap();
+    let lift = |fd: BorrowedFd<'_>| {
+        let number = nix::unistd::dup(fd).unwrap();
         fcntl(&number, FcntlArg::F_DUPFD_CLOEXEC(50)).unwrap()
     };
     let mut actions = PosixSpawnFileActions::init().unwrap();
     let mut lifted = Vec::new();
-    let streams: [(&dyn AsRawFd, i32); 5] = [(&null, 0), (&output, 1), (&output, 2), (&plan, 3), (&theirs, 4)];
+    let streams: [(BorrowedFd<'_>, i32); 5] = [
+        (null.as_fd(), 0),
+        (output.as_fd(), 1),
+        (output.as_fd(), 2),
+        (plan.as_fd(), 3),
+        (theirs.as_fd(), 4),
+    ];
     for (from, to) in streams {
         lifted.push((lift(from), to));
     }
     for (socket, to) in sockets.iter().zip(5..) {
-        lifted.push((lift(socket), to));
+        lifted.push((lift(socket.as_fd()), to));
     }
     for (from, to) in &lifted {
         actions.add_dup2(*from, *to).unwrap();
     }
     let path = CString::new(helper().to_str().unwrap()).unwrap();
     let attributes = PosixSpawnAttr::init().unwrap();
-    let helper = posix_spawn::<_, _, CString>(path.as_c_str(), &actions, &attributes, &[path.clone()], &[]).unwrap();
+    let helper =
+        posix_spawn::<_, _, CString>(path.as_c_str(), &actions, &attributes, std::slice::from_ref(&path), &[]).unwrap();
     for (from, _) in lifted {
         nix::unistd::close(from).unwrap();
     }
     Started { status, helper, output }
-}
-
-#[allow(unsafe_code)]
-fn borrow(fd: &dyn AsRawFd) -> std::os::fd::BorrowedFd<'_> {
-    // SAFETY: the owner is borrowed for as long.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd.as_raw_fd()) }
 }
 
 impl Started {
