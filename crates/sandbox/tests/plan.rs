@@ -15,6 +15,9 @@ fn plan() -> Plan {
     )
 }
 
+/// One way to spoil a plan.
+type Change = Box<dyn FnOnce(&mut Plan)>;
+
 /// A plan with every field away from its default.
 fn full() -> Plan {
     let mut plan = plan();
@@ -129,7 +132,7 @@ fn what_is_left_out_is_the_strict_default() {
 
 #[test]
 fn a_wrong_plan_is_refused_by_field() {
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Plan)>)> = vec![
+    let cases: Vec<(&str, Change)> = vec![
         ("argv", Box::new(|plan| plan.argv.clear())),
         ("argv", Box::new(|plan| plan.argv[0] = "web".into())),
         ("argv", Box::new(|plan| plan.argv[1] = "a\0b".into())),
