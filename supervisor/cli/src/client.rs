@@ -1,0 +1,46 @@
+//! One HTTP/1.1 request over the control socket. The server closes after its answer.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// Asks; gives the status and the body.
+pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> io::Result<(u16, Vec<u8>)> {
+    if !path.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a name has letters, digits and - only",
+        ));
+    }
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: cairn\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    read(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
+}
+
+fn read(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer[end + 4..].to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn a_cut_answer_is_an_error() {
+        assert_eq!(
+            read(b"HTTP/1.1 200 OK\r\na: b\r\n\r\nbody"),
+            Some((200, b"body".to_vec()))
+        );
+        assert_eq!(read(b"HTTP/1.1 200 OK\r\na: b"), None);
+    }
+}

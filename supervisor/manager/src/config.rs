@@ -1,0 +1,147 @@
+//! Where everything is. One prefix moves all of it below a folder, for tests.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// The places that the manager reads and writes.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Set in front of every path below; empty on an appliance.
+    pub prefix: PathBuf,
+    /// Whether to set up the network: false below a prefix.
+    pub network: bool,
+}
+
+impl Config {
+    /// The appliance's own.
+    pub fn appliance() -> Config {
+        Config {
+            prefix: PathBuf::new(),
+            network: true,
+        }
+    }
+
+    /// Everything below `prefix`, and no network.
+    pub fn below(prefix: &Path) -> Config {
+        Config {
+            prefix: prefix.to_owned(),
+            network: false,
+        }
+    }
+
+    /// An absolute path, below the prefix.
+    pub fn at(&self, path: &str) -> PathBuf {
+        if self.prefix.as_os_str().is_empty() {
+            PathBuf::from(path)
+        } else {
+            self.prefix.join(path.trim_start_matches('/'))
+        }
+    }
+
+    /// The compiled appliance.
+    pub fn manifest(&self) -> PathBuf {
+        self.at("/usr/lib/cairn/appliance.json")
+    }
+
+    /// A unit's cgroup.
+    pub fn cgroup(&self, unit: &str) -> PathBuf {
+        self.at("/sys/fs/cgroup/cairn/units").join(unit)
+    }
+
+    /// A unit's state on the data partition.
+    pub fn state(&self, unit: &str) -> PathBuf {
+        self.at("/data/state").join(unit)
+    }
+
+    /// A unit's state while it is being made.
+    pub fn new_state(&self, unit: &str) -> PathBuf {
+        self.at("/data/state").join(format!("{unit}.new"))
+    }
+
+    /// A unit's secrets on the data partition.
+    pub fn secrets(&self, unit: &str) -> PathBuf {
+        self.at("/data/secrets").join(unit)
+    }
+
+    /// A unit's notification socket.
+    pub fn notify(&self, unit: &str) -> PathBuf {
+        self.at("/run/cairn/notify").join(unit)
+    }
+
+    /// A unit's runtime folders that other units see a socket of.
+    pub fn shared(&self, unit: &str) -> PathBuf {
+        self.at("/run/cairn/shared").join(unit)
+    }
+
+    /// A unit's log folder.
+    pub fn log(&self, unit: &str) -> PathBuf {
+        self.at("/data/log").join(unit)
+    }
+
+    /// The manager's last state.
+    pub fn saved(&self) -> PathBuf {
+        self.at("/run/cairn/manager/state.json")
+    }
+
+    /// The control socket.
+    pub fn control(&self) -> PathBuf {
+        self.at("/run/cairn/control.sock")
+    }
+
+    /// The name servers that the network told.
+    pub fn resolv(&self) -> PathBuf {
+        self.at("/run/cairn/resolv.conf")
+    }
+
+    /// Reads the manifest.
+    ///
+    /// # Errors
+    /// It is not there or not a manifest: the image is damaged or from another version.
+    pub fn read_manifest(&self) -> Result<cairn_unit::Manifest, Error> {
+        let path = self.manifest();
+        let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_slice(&text).map_err(|e| Error::Manifest {
+            path,
+            why: e.to_string(),
+        })
+    }
+}
+
+/// A path inside a unit as one file name: without the first `/`, `/` as `-`, and `-`, `\` and `.` at the start as `\xHH`.
+pub fn escape(path: &str) -> String {
+    let mut out = String::new();
+    for (i, c) in path.trim_start_matches('/').bytes().enumerate() {
+        match c {
+            b'/' => out.push('-'),
+            b'-' | b'\\' => out.push_str(&format!("\\x{c:02x}")),
+            b'.' if i == 0 => out.push_str("\\x2e"),
+            c if c.is_ascii_graphic() => out.push(char::from(c)),
+            c => out.push_str(&format!("\\x{c:02x}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_paths_never_share_a_folder() {
+        let paths = [
+            "/var/lib/a",
+            "/var/lib-a",
+            "/var-lib/a",
+            "/.var",
+            "/var",
+            "/v\\x2d",
+            "/v-",
+            "/é",
+        ];
+        let names: std::collections::BTreeSet<String> = paths.iter().map(|p| escape(p)).collect();
+        assert_eq!(names.len(), paths.len());
+        assert_eq!(escape("/var/lib/mysql"), "var-lib-mysql");
+        assert!(names.iter().all(|n| !n.contains('/') && !n.starts_with('.')));
+    }
+}

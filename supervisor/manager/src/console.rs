@@ -1,0 +1,74 @@
+//! The console: plain ASCII lines for people, and the kernel's words about a damaged root.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// `/dev/console`, or nothing if there is none.
+#[derive(Debug)]
+pub struct Console(Option<File>);
+
+impl Console {
+    /// Opens it; it is never waited for.
+    pub fn open(path: &Path) -> Console {
+        let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits() as i32;
+        Console(OpenOptions::new().append(true).custom_flags(flags).open(path).ok())
+    }
+
+    /// One line. What is not printable ASCII is escaped.
+    pub fn say(&mut self, line: &str) {
+        let Some(file) = &mut self.0 else { return };
+        let mut bytes: Vec<u8> = line.bytes().flat_map(std::ascii::escape_default).collect();
+        // Quotes read better as they are.
+        bytes = String::from_utf8_lossy(&bytes)
+            .replace("\\'", "'")
+            .replace("\\\"", "\"")
+            .into_bytes();
+        bytes.extend_from_slice(b"\r\n");
+        for _ in 0..20 {
+            match file.write(&bytes) {
+                Ok(n) if n < bytes.len() => drop(bytes.drain(..n)),
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+}
+
+/// What a record of `/dev/kmsg` says about the root's integrity, in one sentence.
+pub fn damage(record: &str) -> Option<String> {
+    let text = record.split_once(';')?.1.lines().next()?;
+    let (_, rest) = text.split_once("verity: ")?;
+    let what = rest
+        .find("data block")
+        .or_else(|| rest.find("metadata block"))
+        .map(|at| &rest[at..])?;
+    what.contains("corrupted").then(|| {
+        let block = what.split(" is corrupted").next().unwrap_or(what);
+        format!(
+            "The root file system is damaged: {block} does not match its signature; \
+             start the other version or write the image again."
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::damage;
+
+    #[test]
+    fn corruption_is_told_and_nothing_else() {
+        let record = "3,512,123456,-;device-mapper: verity: 254:0: data block 77 is corrupted\n SUBSYSTEM=block\n";
+        assert!(
+            damage(record)
+                .unwrap()
+                .starts_with("The root file system is damaged: data block 77 does")
+        );
+        assert!(damage("6,1,1,-;device-mapper: verity: sha256 using shash").is_none());
+        assert!(damage("nonsense").is_none());
+    }
+}

@@ -1,0 +1,193 @@
+//! The control API's transport: HTTP/1.1 on a Unix socket, callers known by the kernel's word. What a request means is
+//! the supervisor's business.
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::error::Error;
+
+/// A request, reduced to what counts.
+#[derive(Debug)]
+pub struct Asked {
+    /// Whether it changes something.
+    pub write: bool,
+    /// The path.
+    pub path: String,
+    /// The caller's user id.
+    pub uid: u32,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Answered>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answered {
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type.
+    pub kind: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answered {
+    /// JSON.
+    pub fn json(status: u16, value: &serde_json::Value) -> Answered {
+        let mut body = value.to_string().into_bytes();
+        body.push(b'\n');
+        Answered {
+            status,
+            kind: "application/json",
+            body,
+        }
+    }
+
+    /// A refusal.
+    pub fn error(status: u16, why: &str) -> Answered {
+        Answered::json(status, &serde_json::json!({ "error": why }))
+    }
+}
+
+/// Makes the socket.
+pub fn listen(path: &Path) -> Result<OwnedFd, Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let make = || -> std::io::Result<OwnedFd> {
+        let _ = std::fs::remove_file(path);
+        let listener = std::os::unix::net::UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+        Ok(listener.into())
+    };
+    make().map_err(Error::io("listen on", path))
+}
+
+/// Serves for ever, at most 32 callers at a time.
+pub async fn serve<M: Send + 'static>(socket: OwnedFd, to: UnboundedSender<M>, wrap: fn(Asked) -> M) {
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    let ready = listener
+        .set_nonblocking(true)
+        .and_then(|()| UnixListener::from_std(listener));
+    let Ok(listener) = ready else { return };
+    let places = Arc::new(Semaphore::new(32));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(who) = stream.peer_cred() else { continue };
+        let (to, uid) = (to.clone(), who.uid());
+        tokio::spawn(async move {
+            let service = service_fn(move |request| handle(request, uid, to.clone(), wrap));
+            let mut server = hyper::server::conn::http1::Builder::new();
+            server.keep_alive(false).max_buf_size(16 << 10);
+            let limit = std::time::Duration::from_secs(30);
+            let _ = tokio::time::timeout(limit, server.serve_connection(Stream(stream), service)).await;
+            drop(place);
+        });
+    }
+}
+
+async fn handle<M>(
+    request: Request<Incoming>,
+    uid: u32,
+    to: UnboundedSender<M>,
+    wrap: fn(Asked) -> M,
+) -> Result<Response<Whole>, Infallible> {
+    let (answer, answered) = oneshot::channel();
+    let write = match *request.method() {
+        Method::GET => Some(false),
+        Method::POST => Some(true),
+        _ => None,
+    };
+    let answered = match write {
+        None => Answered::error(405, "only GET and POST"),
+        Some(true) if uid != 0 => Answered::error(403, "only root can change something"),
+        Some(write) => {
+            let _ = to.send(wrap(Asked {
+                write,
+                path: request.uri().path().to_owned(),
+                uid,
+                answer,
+            }));
+            answered
+                .await
+                .unwrap_or_else(|_| Answered::error(503, "the manager is going away"))
+        }
+    };
+    let mut response = Response::new(Whole(Some(Bytes::from(answered.body))));
+    *response.status_mut() = StatusCode::from_u16(answered.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let kind = hyper::header::HeaderValue::from_static(answered.kind);
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// A body in one piece.
+struct Whole(Option<Bytes>);
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |b| b.len() as u64))
+    }
+}
+
+/// A Unix stream as hyper reads and writes it.
+struct Stream(UnixStream);
+
+impl Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut into: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let mut block = [0u8; 4096];
+        let room = into.remaining().min(block.len());
+        let mut buffer = ReadBuf::new(&mut block[..room]);
+        match Pin::new(&mut self.0).poll_read(context, &mut buffer) {
+            Poll::Ready(Ok(())) => {
+                into.put_slice(buffer.filled());
+                Poll::Ready(Ok(()))
+            }
+            other => other,
+        }
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}

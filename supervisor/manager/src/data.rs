@@ -1,0 +1,283 @@
+//! A unit's part of the data partition: secrets and state. A power cut at any moment leaves each of them whole or absent.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use cairn_unit::{Manifest, ManifestUnit};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use crate::config::{Config, escape};
+use crate::error::Error;
+use crate::plan::{owner, shared};
+use crate::template;
+
+/// What a start needs beside the unit's text.
+#[derive(Debug, Clone, Default)]
+pub struct Prepared {
+    /// The unit's secrets, by name.
+    pub secrets: BTreeMap<String, String>,
+    /// Its rendered templates, by path inside.
+    pub rendered: BTreeMap<String, String>,
+}
+
+/// A folder only for root, with its parents.
+pub fn private_folder(path: &Path) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::io("make the folder", path))
+}
+
+/// Replaces `path` as a whole: temporary file, fsync, rename, fsync of the folder.
+pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let temporary = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let _ = fs::remove_file(&temporary);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(Error::io("write", path))
+}
+
+/// Random text of letters and digits, each equally likely.
+fn random_text(length: usize) -> Result<String, Error> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::new();
+    let mut block = [0u8; 64];
+    while text.len() < length {
+        let got = rustix::rand::getrandom(&mut block, rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| Error::Kernel(format!("the kernel gives no random bytes: {e}")))?;
+        for byte in block.iter().take(got) {
+            // 248 = 4 * 62: what is above would make some characters likelier.
+            if *byte < 248 && text.len() < length {
+                text.push(char::from(ALPHABET[usize::from(byte % 62)]));
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// Reads the unit's secrets and makes those that are missing.
+pub fn secrets(config: &Config, name: &str, unit: &ManifestUnit) -> Result<BTreeMap<String, String>, Error> {
+    let folder = config.secrets(name);
+    let mut all = BTreeMap::new();
+    for (secret, spec) in &unit.unit.secrets {
+        let path = folder.join(secret.as_str());
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                private_folder(&folder)?;
+                let text = random_text(usize::from(spec.length))?;
+                write_atomically(&path, text.as_bytes(), 0o600)?;
+                text
+            }
+            Err(e) => return Err(Error::io("read the secret", &path)(e)),
+        };
+        all.insert(secret.as_str().to_owned(), text);
+    }
+    Ok(all)
+}
+
+/// Reads a file of the unit's root; links in it lead nowhere else.
+pub fn root_file(config: &Config, unit: &ManifestUnit, path: &str) -> Result<Vec<u8>, Error> {
+    let root = config.at(unit.root.as_str());
+    let whole = root.join(path.trim_start_matches('/'));
+    let read = || -> io::Result<Vec<u8>> {
+        let folder = File::open(&root)?;
+        let relative = path.trim_start_matches('/');
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let mut file = File::from(openat2(&folder, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT)?);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(Error::io("read", whole))
+}
+
+/// Reads secrets and renders templates.
+pub fn load(
+    config: &Config,
+    manifest: &Manifest,
+    name: &str,
+    unit: &ManifestUnit,
+    address: &str,
+) -> Result<Prepared, Error> {
+    let secrets = secrets(config, name, unit)?;
+    let mut rendered = BTreeMap::new();
+    if !unit.templates.is_empty() {
+        let context = crate::plan::context(manifest, name, unit, &secrets, address);
+        for each in &unit.templates {
+            let source = format!("{}.tmpl", each.path);
+            let bytes = root_file(config, unit, &source)?;
+            let text = String::from_utf8_lossy(&bytes);
+            rendered.insert(
+                each.path.as_str().to_owned(),
+                template::render(&source, &text, &context)?,
+            );
+        }
+    }
+    Ok(Prepared { secrets, rendered })
+}
+
+fn folder(path: &Path, uid: u32, gid: u32, mode: u32) -> Result<(), Error> {
+    let make = || -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(path)?;
+        std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    make().map_err(Error::io("make the folder", path))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes everything that a start of the unit needs. Returns whether its state has to be made by its setup steps: then it
+/// stands, empty, under its `.new` name.
+pub fn prepare(
+    config: &Config,
+    manifest: &Manifest,
+    name: &str,
+    unit: &ManifestUnit,
+    address: &str,
+) -> Result<bool, Error> {
+    load(config, manifest, name, unit, address)?;
+    let again = config.shared(name);
+    remove(&again)?;
+    for (path, directory) in shared(manifest, unit) {
+        private_folder(&again)?;
+        let (uid, gid) = owner(name, unit, directory)?;
+        folder(&again.join(escape(path)), uid, gid, directory.mode.0)?;
+    }
+    if unit.unit.state.is_empty() && unit.unit.setup.is_empty() {
+        return Ok(false);
+    }
+    private_folder(&config.at("/data/state"))?;
+    let state = config.state(name);
+    if state.exists() {
+        // A newer release can want one more folder.
+        for (path, directory) in &unit.unit.state {
+            let place = state.join(escape(path.as_str()));
+            if !place.exists() {
+                let (uid, gid) = owner(name, unit, directory)?;
+                let new = state.join(format!("{}.new", escape(path.as_str())));
+                remove(&new)?;
+                folder(&new, uid, gid, directory.mode.0)?;
+                fs::rename(&new, &place).map_err(Error::io("rename", &new))?;
+            }
+        }
+        return Ok(false);
+    }
+    let new = config.new_state(name);
+    remove(&new)?;
+    private_folder(&new)?;
+    for (path, directory) in &unit.unit.state {
+        let (uid, gid) = owner(name, unit, directory)?;
+        folder(&new.join(escape(path.as_str())), uid, gid, directory.mode.0)?;
+    }
+    if unit.unit.setup.is_empty() {
+        commit(config, name)?;
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// Puts a finished state in place: everything of it is on the disk before it has its name.
+pub fn commit(config: &Config, name: &str) -> Result<(), Error> {
+    let (new, place) = (config.new_state(name), config.state(name));
+    let parent = config.at("/data/state");
+    let put = || -> io::Result<()> {
+        rustix::fs::syncfs(File::open(&new)?)?;
+        fs::rename(&new, &place)?;
+        File::open(&parent)?.sync_all()
+    };
+    put().map_err(Error::io("put in place", &new))
+}
+
+/// Removes what an interrupted first start left, of any unit.
+pub fn sweep(config: &Config) {
+    let Ok(folder) = fs::read_dir(config.at("/data/state")) else {
+        return;
+    };
+    for entry in folder.flatten() {
+        if entry.file_name().as_encoded_bytes().ends_with(b".new") {
+            let _ = remove(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::manifest;
+
+    fn world() -> (tempfile::TempDir, Config, Manifest) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::below(dir.path());
+        let manifest = manifest(&[(
+            "db",
+            r#"{"setup":[{"name":"s","command":["/s"]}], "state":{"/var/lib/db":{"mode":"0700"}}, "secrets":{"admin":{}}}"#,
+        )]);
+        (dir, config, manifest)
+    }
+
+    #[test]
+    fn an_interrupted_setup_is_discarded_and_a_finished_one_stays() {
+        let (_dir, config, manifest) = world();
+        let unit = &manifest.units["db"];
+        assert!(prepare(&config, &manifest, "db", unit, "").unwrap());
+        let file = config.new_state("db").join("var-lib-db/half");
+        fs::write(&file, "x").unwrap();
+        // The power goes here: the next start finds nothing of it.
+        assert!(prepare(&config, &manifest, "db", unit, "").unwrap());
+        assert!(!file.exists() && !config.state("db").exists());
+        commit(&config, "db").unwrap();
+        assert!(config.state("db").join("var-lib-db").exists());
+        assert!(!prepare(&config, &manifest, "db", unit, "").unwrap());
+        sweep(&config);
+        assert!(config.state("db").exists());
+    }
+
+    #[test]
+    fn a_secret_is_made_once_for_root_alone() {
+        let (_dir, config, manifest) = world();
+        let unit = &manifest.units["db"];
+        let first = secrets(&config, "db", unit).unwrap();
+        assert_eq!(first["admin"].len(), 32);
+        assert!(first["admin"].bytes().all(|b| b.is_ascii_alphanumeric()));
+        assert_eq!(secrets(&config, "db", unit).unwrap(), first);
+        let path = config.secrets("db").join("admin");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert!(!path.with_extension("new").exists());
+    }
+
+    #[test]
+    fn a_link_in_a_service_root_does_not_lead_out_of_it() {
+        let (dir, config, manifest) = world();
+        let root = dir.path().join("services/db");
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join("real"), "inside").unwrap();
+        fs::write(dir.path().join("services/real"), "outside").unwrap();
+        std::os::unix::fs::symlink("/real", root.join("a")).unwrap();
+        std::os::unix::fs::symlink("../real", root.join("b")).unwrap();
+        let unit = &manifest.units["db"];
+        for link in ["/a", "/b"] {
+            assert_eq!(root_file(&config, unit, link).unwrap(), b"inside");
+        }
+    }
+}

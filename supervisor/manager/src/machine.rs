@@ -1,0 +1,495 @@
+//! The life of one unit as a pure function: (state, event) -> (state, actions).
+//!
+//! What it promises: whatever events come in whatever order, the state stays one of those below with its own
+//! invariants ([`Machine::legal`]), never two things are under way at once, and after [`Event::Stop`] the unit comes to
+//! rest as long as a kill ends its processes. It does no I/O and reads no clock: times are milliseconds of the caller's
+//! monotonic clock.
+
+use cairn_unit::{Kind, Restart, Unit};
+use serde::{Deserialize, Serialize};
+
+/// How long a unit must have been ready for its earlier failures to be forgotten, in milliseconds.
+pub const HEALTHY_MS: u64 = 60_000;
+/// How long after a kill it is repeated, in milliseconds.
+const KILL_AGAIN_MS: u64 = 5_000;
+
+/// What of a unit's text decides its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// How many setup steps make its state.
+    pub setup: usize,
+    /// How many commands run before the main one.
+    pub before: usize,
+    /// Whether the main process is done when it exits with 0.
+    pub oneshot: bool,
+    /// Whether it is ready only at a sign.
+    pub awaits_sign: bool,
+    /// When the main process is started again.
+    pub restart: Restart,
+    /// The first delay before a restart, in milliseconds.
+    pub delay_ms: u64,
+    /// The longest one.
+    pub delay_max_ms: u64,
+    /// How long a start may take, in milliseconds.
+    pub start_ms: u64,
+    /// How long a stop may take before the kill, in milliseconds.
+    pub stop_ms: u64,
+}
+
+impl Rules {
+    /// The rules in a unit's text.
+    pub fn of(unit: &Unit) -> Rules {
+        let ms = |d: cairn_unit::Seconds| u64::try_from(d.duration().as_millis()).unwrap_or(u64::MAX / 4);
+        Rules {
+            setup: unit.setup.len(),
+            before: unit.service.before.len(),
+            oneshot: unit.service.kind == Kind::Oneshot,
+            awaits_sign: unit.ready.is_some(),
+            restart: unit.service.restart,
+            delay_ms: ms(unit.service.restart_delay),
+            delay_max_ms: ms(unit.service.restart_delay_max),
+            start_ms: unit.ready.as_ref().map_or(120_000, |r| ms(r.timeout)),
+            stop_ms: ms(unit.service.stop_timeout),
+        }
+    }
+
+    /// The delay before restart number `attempt` (from 1): doubling, capped.
+    pub fn delay(&self, attempt: u32) -> u64 {
+        let factor = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
+        self.delay_ms.saturating_mul(factor).min(self.delay_max_ms)
+    }
+}
+
+/// Where a unit stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum State {
+    /// At rest: not asked for, or ended as it should.
+    Stopped,
+    /// Asked for; the units that it waits for are not all ready.
+    Waiting,
+    /// Its secrets, folders and templates are being made.
+    Preparing,
+    /// Setup step `step` (from 0) runs, or the finished state is being put in place (`step` = their number).
+    SettingUp {
+        /// Which.
+        step: usize,
+    },
+    /// `before` commands are done; the next one, or the main process, runs and is not ready.
+    Starting {
+        /// How many.
+        before: usize,
+    },
+    /// It serves; a oneshot is done.
+    Ready {
+        /// Since when.
+        since_ms: u64,
+    },
+    /// It was asked to stop or has failed, and something of it is still there.
+    Stopping {
+        /// What comes after.
+        then: Then,
+        /// Whether it has been killed.
+        killed: bool,
+    },
+    /// At rest: it could not be started or kept running.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// It failed and will be started again.
+    Restarting {
+        /// When.
+        at_ms: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What comes after [`State::Stopping`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Then {
+    /// Rest.
+    Stop,
+    /// Another start at once.
+    Start,
+    /// What a failure leads to.
+    Fail(String),
+}
+
+/// The one thing that is under way for a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Busy {
+    /// None.
+    Nothing,
+    /// [`Action::Prepare`].
+    Preparing,
+    /// [`Action::Commit`].
+    Committing,
+    /// A process.
+    Process,
+}
+
+/// What happens to a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Someone wants it up.
+    Start,
+    /// Someone wants it down.
+    Stop,
+    /// Someone wants it down and up again.
+    Restart,
+    /// Everything that it waits for is ready.
+    Go,
+    /// [`Action::Prepare`] is done.
+    Prepared {
+        /// The state has to be made by the setup steps.
+        setup: bool,
+    },
+    /// [`Action::Commit`] is done.
+    Committed,
+    /// What is under way, but no process, could not be done.
+    Failed(String),
+    /// The command has been executed: the sandbox stands.
+    Executed,
+    /// The sign of readiness.
+    Ready,
+    /// The process under way ended, and nothing of the unit runs any more.
+    Exited(End),
+    /// What was under way never began, or nobody knows how it ended: a manager died in between.
+    Lost,
+    /// Time has passed.
+    Tick,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It never ran, or the kernel ended it, for this reason.
+    Because(String),
+}
+
+impl End {
+    fn reason(&self) -> String {
+        match self {
+            End::Code(code) => format!("ended with exit code {code}"),
+            End::Signal(signal) => format!("ended by signal {signal}"),
+            End::Because(reason) => reason.clone(),
+        }
+    }
+}
+
+/// What the caller has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Make secrets, folders and templates; answer [`Event::Prepared`] or [`Event::Failed`].
+    Prepare,
+    /// Run this setup step; answer [`Event::Exited`].
+    Setup(usize),
+    /// Put the finished state in place; answer [`Event::Committed`] or [`Event::Failed`].
+    Commit,
+    /// Run this command before the main one; answer [`Event::Exited`].
+    Before(usize),
+    /// Run the main process; answer [`Event::Executed`] and [`Event::Exited`].
+    Main,
+    /// Ask the process to stop.
+    Signal,
+    /// Kill every process of the unit.
+    Kill,
+}
+
+/// A unit's state with what goes along with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Where it stands.
+    pub state: State,
+    /// What is under way.
+    pub busy: Busy,
+    /// Failures since it was last healthy.
+    pub attempts: u32,
+    /// When [`Event::Tick`] matters, in milliseconds.
+    pub deadline: Option<u64>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Machine {
+            state: State::Stopped,
+            busy: Busy::Nothing,
+            attempts: 0,
+            deadline: None,
+        }
+    }
+}
+
+impl Machine {
+    /// Whether nothing of the unit runs and nothing will by itself.
+    pub fn at_rest(&self) -> bool {
+        matches!(self.state, State::Stopped | State::Failed { .. })
+    }
+
+    /// Whether the units that wait for it can start.
+    pub fn ready(&self) -> bool {
+        matches!(self.state, State::Ready { .. })
+    }
+
+    /// Whether the state and what is under way fit together.
+    pub fn legal(&self, rules: &Rules) -> bool {
+        let timed = self.deadline.is_some();
+        match &self.state {
+            State::Stopped | State::Waiting | State::Failed { .. } => self.busy == Busy::Nothing && !timed,
+            State::Preparing => self.busy == Busy::Preparing && !timed,
+            State::SettingUp { step } if *step == rules.setup => self.busy == Busy::Committing && !timed,
+            State::SettingUp { step } => *step < rules.setup && self.busy == Busy::Process && timed,
+            State::Starting { before } => *before <= rules.before && self.busy == Busy::Process && timed,
+            State::Ready { .. } if rules.oneshot => self.busy == Busy::Nothing && !timed,
+            State::Ready { .. } => self.busy == Busy::Process && !timed,
+            State::Stopping { .. } => match self.busy {
+                Busy::Nothing => false,
+                Busy::Process => timed,
+                Busy::Preparing | Busy::Committing => !timed,
+            },
+            State::Restarting { at_ms, .. } => self.busy == Busy::Nothing && self.deadline == Some(*at_ms),
+        }
+    }
+
+    fn to(&mut self, state: State, busy: Busy, deadline: Option<u64>) {
+        self.state = state;
+        self.busy = busy;
+        self.deadline = deadline;
+    }
+
+    fn rest(&mut self) {
+        self.attempts = 0;
+        self.to(State::Stopped, Busy::Nothing, None);
+    }
+
+    fn fail(&mut self, rules: &Rules, reason: String, now: u64) {
+        self.attempts = self.attempts.saturating_add(1);
+        if rules.restart == Restart::Never {
+            self.to(State::Failed { reason }, Busy::Nothing, None);
+        } else {
+            let at_ms = now.saturating_add(rules.delay(self.attempts));
+            self.to(State::Restarting { at_ms, reason }, Busy::Nothing, Some(at_ms));
+        }
+    }
+
+    fn launch(&mut self, rules: &Rules, before: usize, now: u64) -> Action {
+        let deadline = match self.state {
+            State::Starting { .. } => self.deadline,
+            _ => Some(now.saturating_add(rules.start_ms)),
+        };
+        self.to(State::Starting { before }, Busy::Process, deadline);
+        if before < rules.before {
+            Action::Before(before)
+        } else {
+            Action::Main
+        }
+    }
+
+    fn setup(&mut self, rules: &Rules, step: usize, now: u64) -> Action {
+        if step < rules.setup {
+            let deadline = now.saturating_add(rules.start_ms);
+            self.to(State::SettingUp { step }, Busy::Process, Some(deadline));
+            Action::Setup(step)
+        } else {
+            self.to(State::SettingUp { step }, Busy::Committing, None);
+            Action::Commit
+        }
+    }
+
+    fn stop(&mut self, rules: &Rules, then: Then, now: u64) -> Option<Action> {
+        if self.busy != Busy::Process {
+            self.to(State::Stopping { then, killed: false }, self.busy, None);
+            return None;
+        }
+        // A half-made state is discarded anyway, so nothing is gained by asking politely.
+        let kill = matches!(self.state, State::SettingUp { .. }) || matches!(then, Then::Fail(_));
+        let wait = if kill { KILL_AGAIN_MS } else { rules.stop_ms };
+        self.to(
+            State::Stopping { then, killed: kill },
+            Busy::Process,
+            Some(now.saturating_add(wait)),
+        );
+        Some(if kill { Action::Kill } else { Action::Signal })
+    }
+
+    fn stopped(&mut self, rules: &Rules, then: Then, now: u64) {
+        match then {
+            Then::Stop => self.rest(),
+            Then::Start => self.to(State::Waiting, Busy::Nothing, None),
+            Then::Fail(reason) => self.fail(rules, reason, now),
+        }
+    }
+
+    /// One step. Events that mean nothing in the present state change nothing.
+    pub fn step(mut self, rules: &Rules, event: Event, now: u64) -> (Machine, Option<Action>) {
+        let action = self.apply(rules, event, now);
+        (self, action)
+    }
+
+    fn apply(&mut self, rules: &Rules, event: Event, now: u64) -> Option<Action> {
+        match (self.state.clone(), event) {
+            (State::Stopped | State::Failed { .. }, Event::Start | Event::Restart) => {
+                self.attempts = 0;
+                self.to(State::Waiting, Busy::Nothing, None);
+                None
+            }
+            (State::Restarting { .. }, Event::Start | Event::Restart) => {
+                self.to(State::Waiting, Busy::Nothing, None);
+                None
+            }
+            (State::Restarting { at_ms, .. }, Event::Tick) if now >= at_ms => {
+                self.to(State::Waiting, Busy::Nothing, None);
+                None
+            }
+            (State::Waiting, Event::Go) => {
+                self.to(State::Preparing, Busy::Preparing, None);
+                Some(Action::Prepare)
+            }
+            (State::Waiting | State::Failed { .. } | State::Restarting { .. } | State::Stopped, Event::Stop) => {
+                self.rest();
+                None
+            }
+
+            (State::Preparing, Event::Prepared { setup: true }) => Some(self.setup(rules, 0, now)),
+            (State::Preparing, Event::Prepared { setup: false }) => Some(self.launch(rules, 0, now)),
+            (State::SettingUp { .. }, Event::Committed) if self.busy == Busy::Committing => {
+                Some(self.launch(rules, 0, now))
+            }
+            (State::Preparing | State::SettingUp { .. }, Event::Failed(reason)) if self.busy != Busy::Process => {
+                self.fail(rules, reason, now);
+                None
+            }
+            (State::SettingUp { step }, Event::Exited(end)) if self.busy == Busy::Process => match end {
+                End::Code(0) => Some(self.setup(rules, step + 1, now)),
+                end => {
+                    self.fail(rules, format!("setup step {} {}", step + 1, end.reason()), now);
+                    None
+                }
+            },
+            (State::Starting { before }, Event::Exited(End::Code(0))) if before < rules.before => {
+                Some(self.launch(rules, before + 1, now))
+            }
+            (State::Starting { before }, Event::Exited(End::Code(0))) if before == rules.before && rules.oneshot => {
+                self.attempts = 0;
+                self.to(State::Ready { since_ms: now }, Busy::Nothing, None);
+                None
+            }
+            (State::Starting { .. }, Event::Exited(End::Code(0))) if rules.awaits_sign => {
+                self.fail(rules, "ended with exit code 0 before it was ready".into(), now);
+                None
+            }
+            (State::Starting { .. }, Event::Exited(end)) => {
+                self.fail(rules, end.reason(), now);
+                None
+            }
+            (State::Starting { before }, Event::Executed)
+                if before == rules.before && !rules.awaits_sign && !rules.oneshot =>
+            {
+                self.to(State::Ready { since_ms: now }, Busy::Process, None);
+                None
+            }
+            (State::Starting { before }, Event::Ready)
+                if before == rules.before && rules.awaits_sign && !rules.oneshot =>
+            {
+                self.to(State::Ready { since_ms: now }, Busy::Process, None);
+                None
+            }
+            (State::Starting { .. } | State::SettingUp { .. }, Event::Tick)
+                if self.deadline.is_some_and(|d| now >= d) =>
+            {
+                let what = if matches!(self.state, State::Starting { .. }) {
+                    "not ready"
+                } else {
+                    "not set up"
+                };
+                let reason = format!("{what} within {} s", rules.start_ms.div_ceil(1000));
+                self.stop(rules, Then::Fail(reason), now)
+            }
+            (State::Ready { since_ms }, Event::Exited(end)) if self.busy == Busy::Process => {
+                if now.saturating_sub(since_ms) >= HEALTHY_MS {
+                    self.attempts = 0;
+                }
+                if end == End::Code(0) && rules.restart != Restart::Always {
+                    self.rest();
+                } else {
+                    self.fail(rules, end.reason(), now);
+                }
+                None
+            }
+            (State::Ready { .. }, Event::Stop) if self.busy == Busy::Nothing => {
+                self.rest();
+                None
+            }
+            (State::Ready { .. }, Event::Restart) if self.busy == Busy::Nothing => {
+                self.to(State::Waiting, Busy::Nothing, None);
+                None
+            }
+            (
+                State::Preparing | State::SettingUp { .. } | State::Starting { .. } | State::Ready { .. },
+                event @ (Event::Stop | Event::Restart),
+            ) => {
+                let then = if event == Event::Stop { Then::Stop } else { Then::Start };
+                self.stop(rules, then, now)
+            }
+
+            (State::Stopping { then, .. }, Event::Exited(_)) if self.busy == Busy::Process => {
+                self.stopped(rules, then, now);
+                None
+            }
+            (State::Stopping { then, .. }, Event::Prepared { .. } | Event::Committed | Event::Failed(_))
+                if self.busy != Busy::Process =>
+            {
+                self.stopped(rules, then, now);
+                None
+            }
+            (State::Stopping { killed, .. }, Event::Stop) => {
+                self.state = State::Stopping {
+                    then: Then::Stop,
+                    killed,
+                };
+                None
+            }
+            (State::Stopping { killed, .. }, Event::Start | Event::Restart) => {
+                self.state = State::Stopping {
+                    then: Then::Start,
+                    killed,
+                };
+                None
+            }
+            (State::Stopping { then, .. }, Event::Tick)
+                if self.busy == Busy::Process && self.deadline.is_some_and(|d| now >= d) =>
+            {
+                let deadline = Some(now.saturating_add(KILL_AGAIN_MS));
+                self.to(State::Stopping { then, killed: true }, Busy::Process, deadline);
+                Some(Action::Kill)
+            }
+
+            (State::Stopping { then, .. }, Event::Lost) => {
+                self.stopped(rules, then, now);
+                None
+            }
+            (State::Preparing | State::SettingUp { .. } | State::Starting { .. }, Event::Lost) => {
+                self.to(State::Preparing, Busy::Preparing, None);
+                Some(Action::Prepare)
+            }
+            (State::Ready { .. }, Event::Lost) if self.busy == Busy::Process => {
+                self.fail(rules, "its process is gone and nobody saw how".into(), now);
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,263 @@
+use super::*;
+
+fn rules() -> Rules {
+    Rules {
+        setup: 2,
+        before: 1,
+        oneshot: false,
+        awaits_sign: true,
+        restart: Restart::OnFailure,
+        delay_ms: 1000,
+        delay_max_ms: 60_000,
+        start_ms: 120_000,
+        stop_ms: 30_000,
+    }
+}
+
+fn run(rules: &Rules, events: Vec<Event>) -> (Machine, Vec<Action>) {
+    let mut actions = Vec::new();
+    let mut machine = Machine::default();
+    for event in events {
+        let (next, action) = machine.step(rules, event, 0);
+        machine = next;
+        actions.extend(action);
+    }
+    (machine, actions)
+}
+
+fn ok() -> Event {
+    Event::Exited(End::Code(0))
+}
+
+#[test]
+fn a_first_start_sets_up_commits_and_becomes_ready() {
+    let events = vec![
+        Event::Start,
+        Event::Go,
+        Event::Prepared { setup: true },
+        ok(),
+        ok(),
+        Event::Committed,
+        ok(),
+        Event::Executed,
+        Event::Ready,
+    ];
+    let (machine, actions) = run(&rules(), events);
+    assert!(machine.ready());
+    let want = [
+        Action::Prepare,
+        Action::Setup(0),
+        Action::Setup(1),
+        Action::Commit,
+        Action::Before(0),
+        Action::Main,
+    ];
+    assert_eq!(actions, want);
+}
+
+#[test]
+fn a_later_start_does_not_set_up_again() {
+    let (_, actions) = run(
+        &rules(),
+        vec![Event::Start, Event::Go, Event::Prepared { setup: false }],
+    );
+    assert_eq!(actions, [Action::Prepare, Action::Before(0)]);
+}
+
+#[test]
+fn a_failed_setup_step_never_commits() {
+    let fail = Event::Exited(End::Code(1));
+    let (machine, actions) = run(
+        &rules(),
+        vec![Event::Start, Event::Go, Event::Prepared { setup: true }, ok(), fail],
+    );
+    assert!(matches!(machine.state, State::Restarting { .. }));
+    assert!(!actions.contains(&Action::Commit));
+}
+
+#[test]
+fn restarts_back_off_exponentially_up_to_the_cap_and_forget_after_a_healthy_minute() {
+    let rules = Rules {
+        setup: 0,
+        before: 0,
+        awaits_sign: false,
+        ..rules()
+    };
+    let mut machine = Machine::default();
+    let mut now = 0;
+    let mut delays = Vec::new();
+    let mut events = vec![Event::Start];
+    for round in 0..10 {
+        events.extend([Event::Go, Event::Prepared { setup: false }, Event::Executed]);
+        for event in events.drain(..) {
+            machine = machine.step(&rules, event, now).0;
+        }
+        now += if round == 8 { HEALTHY_MS } else { 10 };
+        machine = machine.step(&rules, Event::Exited(End::Signal(11)), now).0;
+        let State::Restarting { at_ms, .. } = machine.state else {
+            panic!("{machine:?}")
+        };
+        delays.push(at_ms - now);
+        now = at_ms;
+        machine = machine.step(&rules, Event::Tick, now).0;
+    }
+    assert_eq!(delays, [1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 1000, 2000]);
+}
+
+#[test]
+fn a_start_that_never_gets_ready_is_killed_and_retried() {
+    let rules = Rules {
+        setup: 0,
+        before: 0,
+        ..rules()
+    };
+    let (machine, _) = run(
+        &rules,
+        vec![
+            Event::Start,
+            Event::Go,
+            Event::Prepared { setup: false },
+            Event::Executed,
+        ],
+    );
+    let (machine, action) = machine.step(&rules, Event::Tick, rules.start_ms);
+    assert_eq!(action, Some(Action::Kill));
+    let (machine, _) = machine.step(&rules, Event::Exited(End::Signal(9)), rules.start_ms);
+    assert!(matches!(machine.state, State::Restarting { reason, .. } if reason == "not ready within 120 s"));
+}
+
+#[test]
+fn a_service_that_ends_by_itself_with_0_rests_unless_it_is_always_restarted() {
+    for (restart, rests) in [(Restart::OnFailure, true), (Restart::Always, false)] {
+        let rules = Rules {
+            setup: 0,
+            before: 0,
+            awaits_sign: false,
+            restart,
+            ..rules()
+        };
+        let (machine, _) = run(
+            &rules,
+            vec![
+                Event::Start,
+                Event::Go,
+                Event::Prepared { setup: false },
+                Event::Executed,
+                ok(),
+            ],
+        );
+        assert_eq!(machine.at_rest(), rests);
+    }
+}
+
+#[test]
+fn a_stop_during_a_restart_delay_cancels_it() {
+    let fail = Event::Failed("no".into());
+    let (machine, _) = run(&rules(), vec![Event::Start, Event::Go, fail, Event::Stop]);
+    assert_eq!(machine.state, State::Stopped);
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+fn random_event(random: &mut Random) -> Event {
+    match random.below(16) {
+        0 => Event::Start,
+        1 => Event::Stop,
+        2 => Event::Restart,
+        3 | 4 => Event::Go,
+        5 => Event::Prepared { setup: true },
+        6 => Event::Prepared { setup: false },
+        7 => Event::Committed,
+        8 => Event::Failed("x".into()),
+        9 => Event::Executed,
+        10 => Event::Ready,
+        11 | 12 => ok(),
+        13 => Event::Exited(if random.below(2) == 0 {
+            End::Code(3)
+        } else {
+            End::Signal(9)
+        }),
+        14 => Event::Lost,
+        _ => Event::Tick,
+    }
+}
+
+fn random_rules(random: &mut Random) -> Rules {
+    Rules {
+        setup: random.below(3) as usize,
+        before: random.below(3) as usize,
+        oneshot: random.below(3) == 0,
+        awaits_sign: random.below(2) == 0,
+        restart: [Restart::Never, Restart::OnFailure, Restart::Always][random.below(3) as usize],
+        ..rules()
+    }
+}
+
+#[test]
+fn any_sequence_of_events_leaves_a_legal_state_and_stop_always_ends() {
+    let mut random = Random(0x5eed_cafe_f00d_1234);
+    for round in 0..20_000 {
+        let rules = random_rules(&mut random);
+        let mut machine = Machine::default();
+        let mut now = 0;
+        let mut killed = false;
+        let mut history = Vec::new();
+        for _ in 0..random.below(60) {
+            now += random.below(40_000);
+            let event = random_event(&mut random);
+            history.push(event.clone());
+            let before = machine.busy;
+            let settles = !matches!(
+                event,
+                Event::Start | Event::Stop | Event::Restart | Event::Go | Event::Tick
+            );
+            let (next, action) = machine.step(&rules, event, now);
+            assert!(next.legal(&rules), "round {round}: {next:?} after {history:?}");
+            if matches!(
+                action,
+                Some(Action::Prepare | Action::Setup(_) | Action::Commit | Action::Main)
+            ) {
+                assert!(
+                    before == Busy::Nothing || settles,
+                    "two things under way after {history:?}"
+                );
+                killed = false;
+            }
+            killed |= action == Some(Action::Kill);
+            machine = next;
+        }
+        let (mut machine, action) = machine.step(&rules, Event::Stop, now);
+        killed |= action == Some(Action::Kill);
+        let mut rounds = 0;
+        while machine.state != State::Stopped {
+            rounds += 1;
+            assert!(
+                rounds < 50,
+                "round {round}: stop never ends in {machine:?} after {history:?}"
+            );
+            // The world is unkind: a process goes only by a kill; but what is begun ends.
+            let event = match machine.busy {
+                Busy::Preparing => Event::Prepared { setup: true },
+                Busy::Committing => Event::Committed,
+                Busy::Process if killed => Event::Exited(End::Signal(9)),
+                _ => {
+                    now = machine.deadline.unwrap_or(now).max(now);
+                    Event::Tick
+                }
+            };
+            let (next, action) = machine.step(&rules, event, now);
+            killed |= action == Some(Action::Kill);
+            assert!(next.legal(&rules));
+            machine = next;
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Route netlink: the few messages that the host's network needs. The layout is rtnetlink(7)'s; encoding and decoding are
+//! pure, one function talks.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with};
+
+use crate::error::Error;
+
+const NEWLINK: u16 = 16;
+const GETLINK: u16 = 18;
+const NEWADDR: u16 = 20;
+const DELADDR: u16 = 21;
+const NEWROUTE: u16 = 24;
+const REQUEST: u16 = 1;
+const ACK: u16 = 4;
+const DUMP: u16 = 0x300;
+const REPLACE: u16 = 0x100;
+const CREATE: u16 = 0x400;
+/// Multicast group of link changes.
+const GROUP_LINK: u32 = 1;
+const ARPHRD_ETHER: u16 = 1;
+const IFF_UP: u32 = 1;
+
+/// A request under construction.
+struct Message(Vec<u8>);
+
+impl Message {
+    fn new(kind: u16, flags: u16, head: &[u8]) -> Message {
+        let mut bytes = vec![0; 16];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&(flags | REQUEST).to_ne_bytes());
+        bytes[8..12].copy_from_slice(&1u32.to_ne_bytes());
+        bytes.extend_from_slice(head);
+        Message(bytes)
+    }
+
+    fn attribute(mut self, kind: u16, value: &[u8]) -> Message {
+        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+        self.0.extend_from_slice(&length.to_ne_bytes());
+        self.0.extend_from_slice(&kind.to_ne_bytes());
+        self.0.extend_from_slice(value);
+        while self.0.len() % 4 != 0 {
+            self.0.push(0);
+        }
+        self
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        let length = u32::try_from(self.0.len()).unwrap_or(0);
+        self.0[..4].copy_from_slice(&length.to_ne_bytes());
+        self.0
+    }
+}
+
+fn text(value: &str) -> Vec<u8> {
+    let mut bytes = value.as_bytes().to_vec();
+    bytes.push(0);
+    bytes
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 2 } else { 10 }
+}
+
+/// `struct ifinfomsg`.
+fn link_head(index: u32, up: bool) -> Vec<u8> {
+    let flags = if up { IFF_UP } else { 0 };
+    [
+        &[0u8, 0, 0, 0][..],
+        &index.to_ne_bytes(),
+        &flags.to_ne_bytes(),
+        &flags.to_ne_bytes(),
+    ]
+    .concat()
+}
+
+/// A link of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// Whether it is an Ethernet device that no software made.
+    pub physical: bool,
+}
+
+/// The links in a packet of RTM_NEWLINK messages, and whether the packet ends a dump.
+pub fn links(mut packet: &[u8]) -> (Vec<Link>, bool) {
+    let mut found = Vec::new();
+    while let Some((message, rest)) = split(packet, 4, 16) {
+        packet = rest;
+        let kind = u16::from_ne_bytes([message[4], message[5]]);
+        if kind == 3 {
+            return (found, true);
+        }
+        if kind != NEWLINK || message.len() < 32 {
+            continue;
+        }
+        let body = &message[16..];
+        let mut link = Link {
+            index: u32::from_ne_bytes([body[4], body[5], body[6], body[7]]),
+            name: String::new(),
+            mac: [0; 6],
+            physical: u16::from_ne_bytes([body[2], body[3]]) == ARPHRD_ETHER,
+        };
+        let mut attributes = &body[16..];
+        while let Some((attribute, rest)) = split(attributes, 2, 4) {
+            attributes = rest;
+            let value = &attribute[4..];
+            match u16::from_ne_bytes([attribute[2], attribute[3]]) & 0x3fff {
+                1 if value.len() == 6 => link.mac.copy_from_slice(value),
+                3 => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
+                18 => link.physical = false,
+                _ => {}
+            }
+        }
+        link.physical &= link.name.starts_with("eth") || link.name.starts_with("en");
+        found.push(link);
+    }
+    (found, false)
+}
+
+/// The first length-prefixed item (`width` bytes of length, at least `least`) and what follows its padding.
+fn split(bytes: &[u8], width: usize, least: usize) -> Option<(&[u8], &[u8])> {
+    let prefix = bytes.get(..width)?;
+    let length = prefix.iter().rev().fold(0usize, |n, b| n << 8 | usize::from(*b));
+    if length < least || length > bytes.len() {
+        return None;
+    }
+    let next = length.next_multiple_of(4).min(bytes.len());
+    Some((&bytes[..length], &bytes[next..]))
+}
+
+/// A route netlink socket.
+#[derive(Debug)]
+pub struct Netlink(OwnedFd);
+
+impl Netlink {
+    /// For requests.
+    pub fn open() -> Result<Netlink, Error> {
+        Netlink::with(0, SocketFlags::CLOEXEC)
+    }
+
+    /// For news of links; never blocks.
+    pub fn listen() -> Result<OwnedFd, Error> {
+        Ok(Netlink::with(GROUP_LINK, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?.0)
+    }
+
+    fn with(groups: u32, flags: SocketFlags) -> Result<Netlink, Error> {
+        // No protocol is protocol 0: NETLINK_ROUTE.
+        let open = || -> Result<OwnedFd, Errno> {
+            let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+            bind(&fd, &SocketAddrNetlink::new(0, groups))?;
+            Ok(fd)
+        };
+        open().map(Netlink).map_err(Error::network("open a netlink socket"))
+    }
+
+    fn ask(&self, what: &str, message: Message) -> Result<(), Error> {
+        let talk = || -> Result<(), Errno> {
+            send(&self.0, &message.finish(), SendFlags::empty())?;
+            let mut buffer = [0u8; 8192];
+            loop {
+                let (length, _) = recv(&self.0, &mut buffer, RecvFlags::empty())?;
+                let reply = &buffer[..length];
+                if reply.len() >= 20 && u16::from_ne_bytes([reply[4], reply[5]]) == 2 {
+                    return match i32::from_ne_bytes([reply[16], reply[17], reply[18], reply[19]]) {
+                        0 => Ok(()),
+                        error => Err(Errno::from_raw_os_error(-error)),
+                    };
+                }
+            }
+        };
+        talk().map_err(Error::network(what))
+    }
+
+    /// All links.
+    pub fn links(&self) -> Result<Vec<Link>, Error> {
+        let talk = || -> Result<Vec<Link>, Errno> {
+            let message = Message::new(GETLINK, DUMP, &link_head(0, false));
+            send(&self.0, &message.finish(), SendFlags::empty())?;
+            let mut all = Vec::new();
+            let mut buffer = vec![0u8; 32768];
+            loop {
+                let (length, _) = recv(&self.0, &mut buffer, RecvFlags::empty())?;
+                let (some, done) = links(&buffer[..length]);
+                all.extend(some);
+                if done || length == 0 {
+                    return Ok(all);
+                }
+            }
+        };
+        talk().map_err(Error::network("list the links"))
+    }
+
+    /// Makes a bridge; one that is there already is kept.
+    pub fn bridge(&self, name: &str, mac: [u8; 6]) -> Result<(), Error> {
+        let kind = Message::new(0, 0, &[]).attribute(1, &text("bridge")).0.split_off(16);
+        let message = Message::new(NEWLINK, ACK | CREATE, &link_head(0, false))
+            .attribute(3, &text(name))
+            .attribute(1, &mac)
+            .attribute(18, &kind);
+        self.ask(&format!("make the bridge {name}"), message)
+    }
+
+    /// Switches a link on.
+    pub fn up(&self, link: &Link) -> Result<(), Error> {
+        self.ask(
+            &format!("switch on {}", link.name),
+            Message::new(NEWLINK, ACK, &link_head(link.index, true)),
+        )
+    }
+
+    /// Gives a link an address; again changes nothing. IPv6 ones are usable at once (no duplicate detection).
+    pub fn address(&self, link: &Link, address: IpAddr, prefix: u8) -> Result<(), Error> {
+        let flags = if address.is_ipv6() { 2 } else { 0 };
+        let head = [&[family(address), prefix, flags, 0][..], &link.index.to_ne_bytes()].concat();
+        let value = octets(address);
+        let message = Message::new(NEWADDR, ACK | CREATE | REPLACE, &head)
+            .attribute(1, &value)
+            .attribute(2, &value);
+        self.ask(&format!("give {} the address {address}", link.name), message)
+    }
+
+    /// Takes an address away; one that is not there is no error.
+    pub fn remove_address(&self, link: &Link, address: IpAddr, prefix: u8) -> Result<(), Error> {
+        let head = [&[family(address), prefix, 0, 0][..], &link.index.to_ne_bytes()].concat();
+        let message = Message::new(DELADDR, ACK, &head).attribute(2, &octets(address));
+        match self.ask(&format!("take {address} from {}", link.name), message) {
+            Err(Error::Network { why, .. }) if why.raw_os_error() == Some(99) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Sets the default route over a link.
+    pub fn default_route(&self, link: &Link, gateway: IpAddr) -> Result<(), Error> {
+        // struct rtmsg: main table, static protocol, universe scope, unicast.
+        let head = [family(gateway), 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
+        let message = Message::new(NEWROUTE, ACK | CREATE | REPLACE, &head)
+            .attribute(5, &octets(gateway))
+            .attribute(4, &link.index.to_ne_bytes())
+            .attribute(6, &(100 + link.index).to_ne_bytes());
+        self.ask(&format!("route over {gateway}"), message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(name: &str, kind: u16, software: bool) -> Vec<u8> {
+        let mut head = link_head(7, true);
+        head[2..4].copy_from_slice(&kind.to_ne_bytes());
+        let mut message = Message::new(NEWLINK, 0, &head)
+            .attribute(3, &text(name))
+            .attribute(1, &[2, 0, 0, 0, 0, 9]);
+        if software {
+            message = message.attribute(18, &[0; 4]);
+        }
+        message.finish()
+    }
+
+    #[test]
+    fn only_ethernet_hardware_counts_as_physical() {
+        for (name, kind, software, physical) in [
+            ("eth0", 1, false, true),
+            ("enp0s3", 1, false, true),
+            ("lo", 772, false, false),
+            ("eth9", 1, true, false),
+            ("unit0", 1, true, false),
+        ] {
+            let (found, done) = links(&news(name, kind, software));
+            assert!(!done);
+            let link = Link {
+                index: 7,
+                name: name.into(),
+                mac: [2, 0, 0, 0, 0, 9],
+                physical,
+            };
+            assert_eq!(found, [link]);
+        }
+    }
+
+    #[test]
+    fn a_cut_or_absurd_packet_is_read_as_far_as_it_goes() {
+        let whole = news("eth0", 1, false);
+        for end in 0..whole.len() {
+            assert!(links(&whole[..end]).0.is_empty());
+        }
+        assert!(links(&[0xff; 64]).0.is_empty());
+        assert!(links(&[0; 64]).0.is_empty());
+    }
+}

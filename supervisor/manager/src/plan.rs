@@ -1,0 +1,458 @@
+//! From a unit to its sandbox: a pure function, so that every grant can be seen and tested without running anything.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use cairn_sandbox::{
+    Capabilities, Content, Ids, Ipv4, Ipv6, Mount, Namespaces, Network, Plan, Resource, Rlimit, Root, User, Veth,
+};
+use cairn_unit::{Account, Directory, Manifest, ManifestUnit, NetworkMode};
+
+use crate::address::{BRIDGE, GATEWAY4, GATEWAY6, PREFIX4, PREFIX6, id_base, ipv4, ipv6, link, mac};
+use crate::config::{Config, escape};
+use crate::error::Error;
+use crate::template::{Bound, Context, Host};
+
+/// Which of a unit's commands the sandbox is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The main process.
+    Main,
+    /// A command before it.
+    Before(usize),
+    /// A setup step, on the state that is being made and without a network.
+    Setup(usize),
+}
+
+/// A unit with all that its sandbox is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Where things are.
+    pub config: &'a Config,
+    /// The appliance.
+    pub manifest: &'a Manifest,
+    /// The unit's name.
+    pub name: &'a str,
+    /// The unit.
+    pub unit: &'a ManifestUnit,
+    /// Its secrets, by name.
+    pub secrets: &'a BTreeMap<String, String>,
+    /// Its rendered templates, by path inside.
+    pub rendered: &'a BTreeMap<String, String>,
+    /// The name servers, if it may go out.
+    pub resolv: Option<&'a str>,
+    /// Paths inside that its root holds, of those that the sandbox can do without.
+    pub optional: &'a [&'a str],
+}
+
+/// Where sandboxes see their generated name servers and hosts, if their root has the place.
+pub const OPTIONAL: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
+
+/// A unit's account by name.
+pub fn account<'a>(name: &str, unit: &'a ManifestUnit, user: &str) -> Result<&'a Account, Error> {
+    unit.accounts.get(user).ok_or_else(|| Error::Missing {
+        unit: name.to_owned(),
+        what: format!("the account {user}"),
+    })
+}
+
+/// The owner of a folder: user and group id inside.
+pub fn owner(name: &str, unit: &ManifestUnit, folder: &Directory) -> Result<(u32, u32), Error> {
+    let account = account(name, unit, folder.user.as_deref().unwrap_or(&unit.unit.service.user))?;
+    let gid = match &folder.group {
+        Some(group) => *unit.groups.get(group).ok_or_else(|| Error::Missing {
+            unit: name.to_owned(),
+            what: format!("the group {group}"),
+        })?,
+        None => account.gid,
+    };
+    Ok((account.uid, gid))
+}
+
+fn user(name: &str, unit: &ManifestUnit, other: Option<&str>) -> Result<(User, PathBuf), Error> {
+    let service = &unit.unit.service;
+    let wanted = other.unwrap_or(&service.user);
+    let account = account(name, unit, wanted)?;
+    let mut gid = account.gid;
+    if let Some(group) = service.group.as_ref().filter(|_| wanted == service.user) {
+        gid = *unit.groups.get(group).ok_or_else(|| Error::Missing {
+            unit: name.to_owned(),
+            what: format!("the group {group}"),
+        })?;
+    }
+    let user = User {
+        uid: account.uid,
+        gid,
+        groups: account.groups.clone(),
+    };
+    Ok((user, PathBuf::from(account.home.as_str())))
+}
+
+/// The provider of a need, with the provide.
+fn provider<'a>(manifest: &'a Manifest, need: &str) -> Option<(&'a str, &'a ManifestUnit, &'a cairn_unit::Provide)> {
+    manifest.units.iter().find_map(|(name, unit)| {
+        unit.unit
+            .provides
+            .get(need)
+            .map(|provide| (name.as_str(), unit, provide))
+    })
+}
+
+/// The runtime folders of a unit that other units reach a socket in.
+pub fn shared<'a>(manifest: &Manifest, unit: &'a ManifestUnit) -> Vec<(&'a str, &'a Directory)> {
+    let needed = |name: &cairn_unit::Name| {
+        manifest
+            .units
+            .values()
+            .any(|consumer| consumer.unit.needs.values().any(|need| need == name))
+    };
+    let sockets: Vec<&Path> = unit
+        .unit
+        .provides
+        .iter()
+        .filter(|(name, _)| needed(name))
+        .filter_map(|(_, provide)| provide.socket.as_ref().map(|s| Path::new(s.as_str())))
+        .collect();
+    unit.unit
+        .runtime
+        .iter()
+        .filter(|(folder, _)| sockets.iter().any(|s| s.parent() == Some(Path::new(folder.as_str()))))
+        .map(|(folder, directory)| (folder.as_str(), directory))
+        .collect()
+}
+
+/// What the unit's templates can name.
+pub fn context(
+    manifest: &Manifest,
+    name: &str,
+    unit: &ManifestUnit,
+    secrets: &BTreeMap<String, String>,
+    address: &str,
+) -> Context {
+    let bindings = unit.unit.needs.iter().filter_map(|(own, need)| {
+        let (host, _, provide) = provider(manifest, need.as_str())?;
+        let socket = provide.socket.as_ref().map(|s| s.as_str().to_owned());
+        Some((
+            own.as_str().to_owned(),
+            Bound {
+                host: host.to_owned(),
+                port: provide.port,
+                socket,
+            },
+        ))
+    });
+    Context {
+        unit: name.to_owned(),
+        secrets: secrets.clone(),
+        host: Host {
+            name: manifest.name.as_str().to_owned(),
+            address: address.to_owned(),
+        },
+        site: BTreeMap::new(),
+        bindings: bindings.collect(),
+    }
+}
+
+fn hosts(manifest: &Manifest, name: &str, unit: &ManifestUnit) -> String {
+    let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n".to_owned();
+    let mut add = |index: u32, names: &str| {
+        let _ = writeln!(text, "{} {names}\n{} {names}", ipv4(index), ipv6(index));
+    };
+    if unit.unit.network.mode == NetworkMode::Bridge {
+        add(unit.index, name);
+        for need in unit.unit.needs.values() {
+            if let Some((host, provider, _)) = provider(manifest, need.as_str())
+                && provider.unit.network.mode == NetworkMode::Bridge
+            {
+                add(provider.index, host);
+            }
+        }
+    } else {
+        let _ = writeln!(text, "127.0.0.1 {name}");
+    }
+    text
+}
+
+fn network(unit: &ManifestUnit, role: Role) -> Network {
+    if unit.unit.network.mode == NetworkMode::None || matches!(role, Role::Setup(_)) {
+        return Network::Loopback;
+    }
+    Network::Veth(Veth {
+        host_name: link(unit.index),
+        bridge: Some(BRIDGE.to_owned()),
+        name: "eth0".to_owned(),
+        mac: Some(mac(unit.index)),
+        ipv4: Some(Ipv4 {
+            address: ipv4(unit.index),
+            prefix: PREFIX4,
+            gateway: Some(GATEWAY4),
+        }),
+        ipv6: Some(Ipv6 {
+            address: ipv6(unit.index),
+            prefix: PREFIX6,
+            gateway: Some(GATEWAY6),
+        }),
+    })
+}
+
+/// The sandbox of one of the unit's commands.
+///
+/// # Errors
+/// An account or group that the root does not have.
+pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
+    let Input { config, name, unit, .. } = *input;
+    let service = &unit.unit.service;
+    let (argv, other) = match role {
+        Role::Main => (&service.command, None),
+        Role::Before(i) => (service.before.get(i).unwrap_or(&service.command), None),
+        Role::Setup(i) => match unit.unit.setup.get(i) {
+            Some(step) => (&step.command, step.user.as_deref()),
+            None => (&service.command, None),
+        },
+    };
+    let mut plan = Plan::new(name, &config.at(unit.root.as_str()), id_base(unit.index), argv.clone());
+    let (user, home) = user(name, unit, other)?;
+    let gid = user.gid;
+    let uid = user.uid;
+    plan.user = user;
+    plan.hostname = Some(name.to_owned());
+    plan.cwd = service.working_directory.as_str().into();
+    plan.network = network(unit, role);
+    plan.oom_score_adj = Some(0);
+    plan.no_new_privs = !unit.unit.sandbox.new_privileges;
+    plan.reaper = unit.unit.sandbox.reaper;
+    let files = unit.unit.limits.open_files;
+    plan.rlimits = vec![
+        Rlimit {
+            resource: Resource::Nofile,
+            soft: files,
+            hard: files,
+        },
+        Rlimit {
+            resource: Resource::Core,
+            soft: 0,
+            hard: 0,
+        },
+    ];
+    let capabilities: Vec<String> = unit
+        .unit
+        .sandbox
+        .capabilities
+        .iter()
+        .map(|c| format!("CAP_{}", c.to_ascii_uppercase().replace('-', "_")))
+        .collect();
+    plan.capabilities = Capabilities {
+        bounding: capabilities.clone(),
+        ambient: capabilities,
+    };
+    if let Some(seccomp) = &mut plan.seccomp {
+        seccomp.allow.extend(unit.unit.sandbox.system_calls.iter().cloned());
+    }
+    plan.env = BTreeMap::from([
+        ("HOME".to_owned(), home.display().to_string()),
+        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ("LOGNAME".to_owned(), other.unwrap_or(&service.user).to_owned()),
+        (
+            "PATH".to_owned(),
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        ),
+        ("USER".to_owned(), other.unwrap_or(&service.user).to_owned()),
+    ]);
+    plan.env.extend(service.environment.clone());
+    mounts(input, role, uid, gid, &mut plan)?;
+    Ok(plan)
+}
+
+fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) -> Result<(), Error> {
+    let Input {
+        config,
+        manifest,
+        name,
+        unit,
+        ..
+    } = *input;
+    let bind = |source: PathBuf, target: &str, read_only, idmapped| Mount::Bind {
+        source,
+        target: target.into(),
+        read_only,
+        idmapped,
+        recursive: false,
+        exec: false,
+        suid: false,
+    };
+    if !unit.unit.runtime.contains_key("/run") {
+        let run = Mount::Tmpfs {
+            target: "/run".into(),
+            size: 16 << 20,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            exec: false,
+        };
+        plan.mounts.push(run);
+    }
+    let shared_folders = shared(manifest, unit);
+    for (path, folder) in &unit.unit.runtime {
+        let (uid, gid) = owner(name, unit, folder)?;
+        let target = path.as_str();
+        plan.mounts
+            .push(if shared_folders.iter().any(|(shared, _)| *shared == target) {
+                bind(config.shared(name).join(escape(target)), target, false, true)
+            } else {
+                Mount::Tmpfs {
+                    target: target.into(),
+                    size: 64 << 20,
+                    mode: folder.mode.0,
+                    uid,
+                    gid,
+                    exec: false,
+                }
+            });
+    }
+    let state = if matches!(role, Role::Setup(_)) {
+        config.new_state(name)
+    } else {
+        config.state(name)
+    };
+    for path in unit.unit.state.keys() {
+        plan.mounts
+            .push(bind(state.join(escape(path.as_str())), path.as_str(), false, true));
+    }
+    for need in unit.unit.needs.values() {
+        let Some((host, provider, provide)) = provider(manifest, need.as_str()) else {
+            continue;
+        };
+        let folder = provide
+            .socket
+            .as_ref()
+            .and_then(|s| Path::new(s.as_str()).parent())
+            .and_then(Path::to_str);
+        if let Some(folder) = folder
+            && shared(manifest, provider).iter().any(|(shared, _)| *shared == folder)
+        {
+            plan.mounts
+                .push(bind(config.shared(host).join(escape(folder)), folder, true, true));
+        }
+    }
+    for (path, text) in input.rendered {
+        let content = Content::new(text.as_bytes());
+        plan.mounts.push(Mount::File {
+            target: path.into(),
+            content,
+            mode: 0o640,
+            uid: 0,
+            gid,
+        });
+    }
+    for (secret, text) in input.secrets {
+        let target = Path::new("/run/secrets").join(secret);
+        plan.mounts.push(Mount::File {
+            target,
+            content: Content::new(text.as_bytes()),
+            mode: 0o400,
+            uid,
+            gid,
+        });
+    }
+    for path in input.optional {
+        let text = match *path {
+            "/etc/hosts" => Some(hosts(manifest, name, unit)),
+            _ => input.resolv.filter(|_| unit.unit.network.outbound).map(str::to_owned),
+        };
+        plan.mounts
+            .extend(text.map(|text| cairn_sandbox::file(path, text, 0o644)));
+    }
+    if role == Role::Main {
+        plan.mounts.push(bind(config.notify(name), "/run/notify", false, false));
+        plan.notify_socket = Some("/run/notify".into());
+    }
+    Ok(())
+}
+
+/// A program of the host root, as the host's root, with these capabilities.
+pub fn host_program(name: &str, root: &Path, argv: Vec<String>, capabilities: &[&str]) -> Plan {
+    let mut plan = Plan::new(name, root, 1, argv);
+    plan.ids = Ids::Host;
+    plan.root = Root::Tree {
+        path: root.to_owned(),
+        idmapped: false,
+    };
+    plan.namespaces = Namespaces {
+        pid: false,
+        ipc: false,
+        uts: false,
+        cgroup: false,
+        time: false,
+    };
+    plan.network = Network::Host;
+    plan.sysctls.clear();
+    plan.mounts.clear();
+    plan.masked.clear();
+    plan.read_only.clear();
+    plan.reaper = false;
+    plan.oom_score_adj = Some(0);
+    let all: Vec<String> = capabilities.iter().map(|c| (*c).to_owned()).collect();
+    plan.capabilities = Capabilities {
+        bounding: all.clone(),
+        ambient: all,
+    };
+    plan
+}
+
+/// `nft` with a ruleset, able to change the network and nothing else.
+pub fn firewall(root: &Path, ruleset: &str) -> Plan {
+    let argv = ["/usr/sbin/nft", "-f", "/run/ruleset"].map(str::to_owned).to_vec();
+    let mut plan = host_program("firewall", root, argv, &["CAP_NET_ADMIN"]);
+    plan.mounts.push(Mount::Tmpfs {
+        target: "/run".into(),
+        size: 16 << 20,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        exec: false,
+    });
+    plan.mounts.push(cairn_sandbox::file("/run/ruleset", ruleset, 0o400));
+    plan
+}
+
+/// The agent of test images: the whole host, writable where it is, with every privilege.
+pub fn test_agent(root: &Path, program: &str) -> Plan {
+    let all = [
+        "CAP_SYS_ADMIN",
+        "CAP_NET_ADMIN",
+        "CAP_SYS_PTRACE",
+        "CAP_DAC_OVERRIDE",
+        "CAP_DAC_READ_SEARCH",
+        "CAP_KILL",
+        "CAP_CHOWN",
+        "CAP_FOWNER",
+        "CAP_SYS_BOOT",
+        "CAP_SYS_CHROOT",
+        "CAP_NET_RAW",
+        "CAP_SETUID",
+        "CAP_SETGID",
+        "CAP_SYSLOG",
+        "CAP_SYS_RESOURCE",
+        "CAP_MKNOD",
+    ];
+    let mut plan = host_program("test-agent", root, vec![program.to_owned()], &all);
+    plan.seccomp = None;
+    plan.landlock = false;
+    for path in ["/proc", "/sys", "/dev", "/run", "/data"] {
+        plan.mounts.push(Mount::Bind {
+            source: path.into(),
+            target: path.into(),
+            read_only: false,
+            idmapped: false,
+            recursive: true,
+            exec: path == "/run",
+            suid: false,
+        });
+    }
+    plan
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

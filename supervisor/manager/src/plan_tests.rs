@@ -1,0 +1,145 @@
+use super::*;
+use crate::testing::manifest;
+
+fn build(units: &[(&str, &str)], name: &str, role: Role) -> Plan {
+    let manifest = manifest(units);
+    let secrets = BTreeMap::from([("admin".to_owned(), "s3cret".to_owned())]);
+    let rendered = BTreeMap::from([("/etc/x.conf".to_owned(), "x".to_owned())]);
+    let input = Input {
+        config: &Config::appliance(),
+        manifest: &manifest,
+        name,
+        unit: &manifest.units[name],
+        secrets: &secrets,
+        rendered: &rendered,
+        resolv: Some("nameserver 10.0.2.3\n"),
+        optional: &OPTIONAL,
+    };
+    of(&input, role).unwrap()
+}
+
+fn target<'a>(plan: &'a Plan, path: &str) -> &'a Mount {
+    plan.mounts
+        .iter()
+        .find(|m| m.target() == Path::new(path))
+        .unwrap_or_else(|| panic!("no {path} in {plan:?}"))
+}
+
+const WEB: &str = r#"{"service":{"command":["/bin/web"],"user":"svc"}, "needs":{"db":"sql"},
+    "state":{"/var/lib/web":{}}, "sandbox":{"capabilities":["net-bind-service"],"reason":"r"}}"#;
+const DB: &str = r#"{"service":{"command":["/bin/db"],"user":"svc"}, "setup":[{"name":"s","command":["/bin/s"]}],
+    "provides":{"sql":{"kind":"database","port":3306,"socket":"/run/db/sock"}}, "state":{"/var/lib/db":{}},
+    "runtime":{"/run/db":{}}}"#;
+const OTHER: &str = r#"{"network":{"mode":"none"}}"#;
+
+#[test]
+fn every_grant_is_one_that_the_unit_states() {
+    let plan = build(&[("web", WEB), ("db", DB), ("other", OTHER)], "other", Role::Main);
+    assert_eq!(plan.capabilities, Capabilities::default());
+    assert!(plan.no_new_privs && plan.landlock && plan.seccomp.is_some() && plan.reaper);
+    assert_eq!(plan.network, Network::Loopback);
+    assert_eq!(plan.namespaces, Namespaces::default());
+    let binds: Vec<&Mount> = plan.mounts.iter().filter(|m| matches!(m, Mount::Bind { .. })).collect();
+    assert_eq!(binds.len(), 1, "{binds:?}");
+    assert_eq!(binds[0].target(), Path::new("/run/notify"));
+}
+
+#[test]
+fn a_unit_runs_as_its_account_in_its_own_id_range() {
+    let plan = build(&[("web", WEB), ("db", DB)], "web", Role::Main);
+    assert_eq!(
+        plan.user,
+        User {
+            uid: 101,
+            gid: 102,
+            groups: vec![7]
+        }
+    );
+    assert_eq!(
+        plan.ids,
+        Ids::Range {
+            base: 2 * 65_536,
+            count: 65_536
+        }
+    );
+    assert_eq!(plan.capabilities.ambient, ["CAP_NET_BIND_SERVICE"]);
+}
+
+#[test]
+fn setup_steps_write_only_the_new_state_and_have_no_network() {
+    let plan = build(&[("db", DB)], "db", Role::Setup(0));
+    assert_eq!(plan.network, Network::Loopback);
+    let Mount::Bind { source, idmapped, .. } = target(&plan, "/var/lib/db") else {
+        panic!()
+    };
+    assert_eq!(source, Path::new("/data/state/db.new/var-lib-db"));
+    assert!(idmapped);
+    let plan = build(&[("db", DB)], "db", Role::Main);
+    let Mount::Bind { source, .. } = target(&plan, "/var/lib/db") else {
+        panic!()
+    };
+    assert_eq!(source, Path::new("/data/state/db/var-lib-db"));
+}
+
+#[test]
+fn a_bound_socket_is_the_same_folder_in_both_units_and_read_only_for_the_consumer() {
+    let units = [("web", WEB), ("db", DB)];
+    let (provider, consumer) = (build(&units, "db", Role::Main), build(&units, "web", Role::Main));
+    let Mount::Bind {
+        source: a,
+        read_only: false,
+        ..
+    } = target(&provider, "/run/db")
+    else {
+        panic!()
+    };
+    let Mount::Bind {
+        source: b,
+        read_only: true,
+        ..
+    } = target(&consumer, "/run/db")
+    else {
+        panic!()
+    };
+    assert_eq!(a, b);
+    let alone = build(&[("db", DB)], "db", Role::Main);
+    assert!(matches!(target(&alone, "/run/db"), Mount::Tmpfs { .. }));
+}
+
+#[test]
+fn hosts_names_the_unit_and_what_it_is_bound_to_and_nobody_else() {
+    let units = [("web", WEB), ("db", DB), ("zed", r#"{"network":{"mode":"bridge"}}"#)];
+    let plan = build(&units, "web", Role::Main);
+    let Mount::File { content, .. } = target(&plan, "/etc/hosts") else {
+        panic!()
+    };
+    let text = String::from_utf8(content.as_bytes().to_vec()).unwrap();
+    assert!(
+        text.contains("10.201.0.3 web") && text.contains("10.201.0.2 db"),
+        "{text}"
+    );
+    assert!(!text.contains("zed"));
+}
+
+#[test]
+fn secrets_are_for_the_service_account_alone_and_never_in_the_environment() {
+    let plan = build(&[("web", WEB), ("db", DB)], "web", Role::Main);
+    let Mount::File { mode, uid, .. } = target(&plan, "/run/secrets/admin") else {
+        panic!()
+    };
+    assert_eq!((*mode, *uid), (0o400, 101));
+    assert!(!plan.env.values().any(|v| v.contains("s3cret")));
+    assert!(!format!("{plan:?}").contains("s3cret"));
+    let Mount::File { mode, uid, gid, .. } = target(&plan, "/etc/x.conf") else {
+        panic!()
+    };
+    assert_eq!((*mode, *uid, *gid), (0o640, 0, 102));
+}
+
+#[test]
+fn name_servers_are_only_for_units_that_may_go_out() {
+    let plan = build(&[("web", WEB), ("db", DB)], "web", Role::Main);
+    assert!(plan.mounts.iter().all(|m| m.target() != Path::new("/etc/resolv.conf")));
+    let plan = build(&[("out", r#"{"network":{"outbound":true}}"#)], "out", Role::Main);
+    target(&plan, "/etc/resolv.conf");
+}

@@ -1,0 +1,493 @@
+//! The supervisor: one loop that owns everything. Tasks only tell it that something can be read or is done; what it decides
+//! is saved before it is carried out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_init::channel;
+use cairn_init::protocol::{Event as InitEvent, Frame, PowerKind, Request, StoreId};
+use cairn_sandbox::Report;
+use cairn_unit::Manifest;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::console::Console;
+use crate::control::Asked;
+use crate::error::Error;
+use crate::io::{Watched, watch};
+use crate::log::{Glass, Log};
+use crate::machine::{Event, Rules};
+use crate::network::News;
+use crate::saved::{Kept, Saved};
+
+/// What tasks tell the loop.
+#[derive(Debug)]
+pub(crate) enum Msg {
+    Init,
+    InitWritable,
+    Kmsg,
+    Log(String),
+    Notify(String),
+    Status(String),
+    /// A file operation of the unit is done: prepared (needs setup), or committed.
+    Done(String, Event),
+    /// The sign of readiness of the process with this token.
+    Sign(String, u64),
+    /// Nothing of the unit is left, after the process with this token.
+    Empty(String, u64),
+    Net(News),
+    Control(Asked),
+}
+
+/// What a manager holds of a unit beside what is saved.
+pub(crate) struct Live {
+    pub(crate) rules: Rules,
+    pub(crate) log: Log,
+    /// The log's pipe: the read end watched, the write end for processes.
+    pub(crate) pipe: Option<(Watched, OwnedFd)>,
+    pub(crate) notify: Option<Watched>,
+    pub(crate) status: Option<Watched>,
+    /// What the sandbox reported instead of running the command, or how the command ended.
+    pub(crate) report: Option<crate::machine::End>,
+    /// Tasks that end with the process.
+    pub(crate) tasks: Vec<JoinHandle<()>>,
+    /// What the console last said of it.
+    pub(crate) shown: String,
+    pub(crate) began: u64,
+}
+
+/// Everything.
+pub(crate) struct Supervisor {
+    pub(crate) config: Arc<Config>,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) saved: Saved,
+    pub(crate) live: BTreeMap<String, Live>,
+    pub(crate) console: Console,
+    pub(crate) glass: Glass,
+    pub(crate) send: UnboundedSender<Msg>,
+    init: Watched,
+    outbox: VecDeque<(Frame, Vec<OwnedFd>)>,
+    blocked: bool,
+    written: String,
+    kmsg: Option<Watched>,
+    damage: bool,
+    /// Exits that belong to nothing known yet.
+    pub(crate) strays: VecDeque<(i32, i32)>,
+    /// The status sockets of host programs, by request.
+    pub(crate) host_status: Vec<(u64, OwnedFd)>,
+    /// While exits of before are still coming: how many.
+    pending: Option<u32>,
+    running: Vec<u64>,
+    pub(crate) started: u64,
+    begun: bool,
+    /// When the console last said what a shutdown waits for.
+    pub(crate) waited: u64,
+    done: bool,
+    control: Option<OwnedFd>,
+}
+
+/// Runs the manager on its socket to cairn-init. Returns only if that is gone.
+///
+/// # Errors
+/// What makes it impossible to begin: the manifest, the socket.
+pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
+    let (send, receive) = unbounded_channel();
+    let manifest = Arc::new(config.read_manifest()?);
+    let manager = config.at("/run/cairn/manager");
+    crate::data::private_folder(&manager)?;
+    crate::data::private_folder(&config.at("/run/cairn/notify"))?;
+    let (init, _) = watch(socket, send.clone(), || Msg::Init).map_err(|e| Error::Init(e.to_string()))?;
+    let mut console = Console::open(&config.at("/dev/console"));
+    let (saved, lost) = match Saved::read(&config.saved()) {
+        Ok(saved) => (saved, None),
+        Err(e) => (None, Some(e.to_string())),
+    };
+    if let Some(lost) = lost {
+        console.say(&format!("{lost}; all units are started again"));
+        for name in manifest.units.keys() {
+            crate::cgroup::kill(&config.cgroup(name.as_str()));
+        }
+    }
+    let mut saved = saved.unwrap_or_default();
+    saved.units.retain(|name, _| manifest.units.contains_key(name.as_str()));
+    let live = manifest.units.iter().map(|(name, unit)| {
+        let log = Log::new(config.log(name.as_str()));
+        let rules = Rules::of(&unit.unit);
+        let live = Live {
+            rules,
+            log,
+            pipe: None,
+            notify: None,
+            status: None,
+            report: None,
+            tasks: Vec::new(),
+            shown: String::new(),
+            began: now_ms(),
+        };
+        (name.as_str().to_owned(), live)
+    });
+    let live = live.collect();
+    let mut supervisor = Supervisor {
+        live,
+        console,
+        glass: Glass::new()?,
+        send,
+        init,
+        outbox: VecDeque::new(),
+        blocked: false,
+        written: String::new(),
+        kmsg: None,
+        damage: false,
+        strays: VecDeque::new(),
+        host_status: Vec::new(),
+        pending: None,
+        running: Vec::new(),
+        started: now_ms(),
+        begun: false,
+        waited: 0,
+        done: false,
+        control: None,
+        saved,
+        manifest,
+        config: Arc::new(config),
+    };
+    supervisor.post(Request::Hello, Vec::new());
+    supervisor.flush();
+    supervisor.work(receive).await;
+    Ok(())
+}
+
+impl Supervisor {
+    async fn work(&mut self, mut receive: UnboundedReceiver<Msg>) {
+        while !self.done {
+            let wait = self
+                .next_deadline()
+                .map(|at| Duration::from_millis(at.saturating_sub(now_ms())));
+            let message = match wait {
+                Some(wait) => tokio::time::timeout(wait, receive.recv()).await.unwrap_or_default(),
+                None => receive.recv().await,
+            };
+            if let Some(message) = message {
+                self.handle(message);
+            }
+            // One save for all that has come meanwhile.
+            while let Ok(message) = receive.try_recv() {
+                self.handle(message);
+            }
+            if self.pending.is_none() && self.begun {
+                self.tick();
+                self.reconcile();
+                self.announce();
+                self.power();
+            }
+            self.save();
+            self.flush();
+        }
+    }
+
+    /// A request to cairn-init, sent when what it follows from has been saved.
+    pub(crate) fn post(&mut self, request: Request, fds: Vec<OwnedFd>) {
+        self.outbox.push_back((request.encode(), fds));
+    }
+
+    pub(crate) fn store(&mut self, kind: &str, unit: &str, fd: OwnedFd) {
+        if let Some(id) = StoreId::new(format!("{kind}@{unit}")) {
+            self.post(Request::Store { id }, vec![fd]);
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some((frame, fds)) = self.outbox.front() {
+            let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+            match channel::send(self.init.get_ref(), frame, &borrowed) {
+                Ok(()) => drop(self.outbox.pop_front()),
+                Err(rustix::io::Errno::AGAIN) => {
+                    if !std::mem::replace(&mut self.blocked, true) {
+                        let (init, send) = (self.init.clone(), self.send.clone());
+                        tokio::spawn(async move {
+                            if let Ok(mut guard) = init.writable().await {
+                                guard.clear_ready();
+                            }
+                            tokio::time::sleep(Duration::from_millis(2)).await;
+                            let _ = send.send(Msg::InitWritable);
+                        });
+                    }
+                    return;
+                }
+                Err(_) => {
+                    self.done = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn save(&mut self) {
+        let text = serde_json::to_string(&self.saved).unwrap_or_default();
+        if text == self.written {
+            return;
+        }
+        match self.saved.write(&self.config.saved()) {
+            Ok(()) => self.written = text,
+            Err(e) => self.console.say(&e.to_string()),
+        }
+    }
+
+    fn handle(&mut self, message: Msg) {
+        match message {
+            Msg::Init => self.read_init(),
+            Msg::InitWritable => self.blocked = false,
+            Msg::Kmsg => self.read_kmsg(),
+            Msg::Log(name) => self.read_log(&name, false),
+            Msg::Notify(name) => self.read_notify(&name),
+            Msg::Status(name) => self.read_status(&name),
+            Msg::Done(name, event) => self.feed(&name, event),
+            Msg::Sign(name, token) => {
+                if self.saved.units.get(&name).is_some_and(|k| k.token == token) {
+                    self.feed(&name, Event::Ready);
+                }
+            }
+            Msg::Empty(name, token) => {
+                if let Some(kept) = self.saved.units.get_mut(&name)
+                    && kept.token == token
+                    && let Some(end) = kept.ended.take()
+                {
+                    self.gone(&name, end);
+                }
+            }
+            Msg::Net(news) => self.network_news(news),
+            Msg::Control(asked) => self.answer(asked),
+        }
+    }
+
+    fn read_init(&mut self) {
+        loop {
+            let mut packet = match channel::receive(self.init.get_ref()) {
+                Ok(Some(packet)) => packet,
+                Err(rustix::io::Errno::AGAIN) => return,
+                Ok(None) | Err(_) => {
+                    self.done = true;
+                    return;
+                }
+            };
+            let fd = packet.fds[0].take();
+            match InitEvent::decode(packet.bytes(), packet.fd_count) {
+                Ok(event) => self.init_event(event, fd),
+                Err(e) => self
+                    .console
+                    .say(&format!("cairn-init sent what this manager does not understand: {e}")),
+            }
+        }
+    }
+
+    fn init_event(&mut self, event: InitEvent, fd: Option<OwnedFd>) {
+        match event {
+            InitEvent::Welcome { generation, exits, .. } => {
+                self.pending = Some(exits);
+                if generation == 0 && self.saved.units.is_empty() {
+                    crate::data::sweep(&self.config);
+                }
+            }
+            InitEvent::Running { token, .. } => self.running.push(token),
+            InitEvent::Stored { id } => {
+                if let Some(fd) = fd {
+                    self.take_stored(&id.to_string(), fd);
+                }
+            }
+            InitEvent::Resumed => {
+                self.begin();
+                if self.pending == Some(0) {
+                    self.pending = None;
+                    self.adopt();
+                }
+            }
+            InitEvent::Spawned { .. } => {}
+            InitEvent::SpawnFailed { token, errno } => {
+                let why = std::io::Error::from_raw_os_error(errno);
+                self.spawn_failed(token, &format!("no process could be made: {why}"));
+            }
+            InitEvent::Exited {
+                seq,
+                token,
+                pid,
+                status,
+                ..
+            } => {
+                if seq > self.saved.exit {
+                    self.saved.exit = seq;
+                    self.exited(token, pid, status);
+                }
+                self.post(Request::Ack { seq }, Vec::new());
+                if let Some(left) = &mut self.pending {
+                    *left = left.saturating_sub(1);
+                    if *left == 0 && self.begun {
+                        self.pending = None;
+                        self.adopt();
+                    }
+                }
+            }
+            InitEvent::PowerRequest { kind } => {
+                let word = if kind == PowerKind::Reboot {
+                    "reboot"
+                } else {
+                    "poweroff"
+                };
+                self.go_down(word);
+            }
+            InitEvent::Refused { request, errno } => {
+                let why = std::io::Error::from_raw_os_error(errno);
+                self.console
+                    .say(&format!("cairn-init refused request {request}: {why}"));
+            }
+        }
+    }
+
+    fn take_stored(&mut self, id: &str, fd: OwnedFd) {
+        let Some((kind, name)) = id.split_once('@') else { return };
+        if kind == "control" {
+            self.control = Some(fd);
+            return;
+        }
+        let (send, unit) = (self.send.clone(), name.to_owned());
+        let Some(live) = self.live.get_mut(name) else { return };
+        match kind {
+            "logr" => {
+                if let Ok((read, _)) = watch(fd, send, move || Msg::Log(unit.clone()))
+                    && let Ok(null) = crate::io::null()
+                {
+                    live.pipe = Some((read, null));
+                }
+            }
+            // It always comes after its read end, for it was stored after it.
+            "logw" => {
+                if let Some(pipe) = &mut live.pipe {
+                    pipe.1 = fd;
+                }
+            }
+            "notify" => live.notify = watch(fd, send, move || Msg::Notify(unit.clone())).ok().map(|w| w.0),
+            "status" => {
+                if let Ok((watched, task)) = watch(fd, send, move || Msg::Status(unit.clone())) {
+                    live.status = Some(watched);
+                    live.tasks.push(task);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What every manager does once it has back what there was.
+    fn begin(&mut self) {
+        self.begun = true;
+        if let Err(e) = crate::cgroup::set_up(&self.config.at("/sys/fs/cgroup/cairn/units")) {
+            self.console.say(&e.to_string());
+        }
+        let kmsg = std::fs::OpenOptions::new().read(true).open(self.config.at("/dev/kmsg"));
+        if let Ok(file) = kmsg
+            && rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::NONBLOCK).is_ok()
+        {
+            self.kmsg = watch(file.into(), self.send.clone(), || Msg::Kmsg).ok().map(|w| w.0);
+        }
+        if self.control.is_none() {
+            match crate::control::listen(&self.config.control()) {
+                Ok(socket) => {
+                    if let (Ok(copy), Some(id)) = (socket.try_clone(), StoreId::new("control@manager")) {
+                        self.post(Request::Store { id }, vec![copy]);
+                    }
+                    self.control = Some(socket);
+                }
+                Err(e) => self.console.say(&e.to_string()),
+            }
+        }
+        if let Some(socket) = self.control.as_ref().and_then(|s| s.try_clone().ok()) {
+            tokio::spawn(crate::control::serve(socket, self.send.clone(), Msg::Control));
+        }
+        let fresh = self.saved.units.is_empty();
+        for name in self.manifest.units.keys() {
+            self.saved
+                .units
+                .entry(name.as_str().to_owned())
+                .or_insert_with(|| Kept {
+                    up: true,
+                    ..Kept::default()
+                });
+        }
+        if fresh && self.config.at("/usr/lib/cairn/test-agent").exists() {
+            let plan = crate::plan::test_agent(&self.config.at("/"), "/usr/lib/cairn/test-agent");
+            self.spawn_host("test-agent", &plan);
+        }
+        self.start_network();
+        if fresh {
+            let names: Vec<String> = self.live.keys().cloned().collect();
+            for name in names {
+                self.feed(&name, Event::Start);
+            }
+        }
+    }
+
+    /// Whether a process with this request number still runs in its helper.
+    pub(crate) fn helper_runs(&self, token: u64) -> bool {
+        self.running.contains(&token)
+    }
+
+    fn read_log(&mut self, name: &str, all: bool) {
+        if let Some(live) = self.live.get_mut(name)
+            && let Some((pipe, _)) = &live.pipe
+        {
+            live.log.drain(pipe.get_ref(), &mut self.glass, all);
+        }
+    }
+
+    /// Everything that the unit has written until now, half lines too.
+    pub(crate) fn finish_log(&mut self, name: &str) {
+        self.read_log(name, true);
+    }
+
+    pub(crate) fn read_status(&mut self, name: &str) {
+        let mut buffer = [0u8; 8192];
+        loop {
+            let Some(status) = self.live.get(name).and_then(|l| l.status.clone()) else {
+                return;
+            };
+            let flags = rustix::net::RecvFlags::DONTWAIT;
+            let length = match rustix::net::recv(status.get_ref(), &mut buffer, flags) {
+                Ok((length, _)) if length > 0 => length,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(rustix::io::Errno::AGAIN) => return,
+                _ => {
+                    // The other end is gone: no more news, and no more wake-ups.
+                    if let Some(live) = self.live.get_mut(name) {
+                        live.status = None;
+                    }
+                    return;
+                }
+            };
+            if let Ok(report) = Report::parse(&buffer[..length]) {
+                self.reported(name, report);
+            }
+        }
+    }
+
+    fn read_kmsg(&mut self) {
+        let mut buffer = [0u8; 8192];
+        while let Some(kmsg) = &self.kmsg {
+            match rustix::io::read(kmsg.get_ref(), &mut buffer) {
+                Ok(length) if length > 0 => {
+                    let record = String::from_utf8_lossy(&buffer[..length]);
+                    if !self.damage
+                        && let Some(sentence) = crate::console::damage(&record)
+                    {
+                        self.damage = true;
+                        self.console.say(&sentence);
+                    }
+                }
+                // The ring has overtaken us: what follows is the oldest record that is left.
+                Err(rustix::io::Errno::PIPE | rustix::io::Errno::INTR) => {}
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Templates: an overlay's `PATH.tmpl` with the site's, the host's and the unit's own values, strictly.
+
+use std::collections::BTreeMap;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+
+use crate::error::Error;
+
+/// What a template can name.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// The unit's name.
+    pub unit: String,
+    /// The unit's secrets, by name.
+    pub secrets: BTreeMap<String, String>,
+    /// The appliance.
+    pub host: Host,
+    /// The owner's choices.
+    pub site: BTreeMap<String, String>,
+    /// What the unit is bound to, by its own names for it.
+    pub bindings: BTreeMap<String, Bound>,
+}
+
+/// The appliance as templates see it.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Its outside address; empty while it has none.
+    pub address: String,
+}
+
+/// A binding as templates see it.
+#[derive(Debug, Clone, Default)]
+pub struct Bound {
+    /// The provider's host name, also in `/etc/hosts`.
+    pub host: String,
+    /// Its port, if it has one.
+    pub port: Option<u16>,
+    /// Its socket, if it has one.
+    pub socket: Option<String>,
+}
+
+impl Context {
+    fn value(&self) -> Value {
+        let map = |entries: Vec<(&str, Value)>| -> Value {
+            Value::from(
+                entries
+                    .into_iter()
+                    .map(|(k, v)| (k.to_owned(), v))
+                    .collect::<BTreeMap<String, Value>>(),
+            )
+        };
+        let bindings = self.bindings.iter().map(|(name, bound)| {
+            let mut entries = vec![("host", Value::from(bound.host.as_str()))];
+            entries.extend(bound.port.map(|p| ("port", Value::from(p))));
+            entries.extend(bound.socket.as_deref().map(|s| ("socket", Value::from(s))));
+            (name.as_str(), map(entries))
+        });
+        let text = |all: &BTreeMap<String, String>| {
+            map(all.iter().map(|(k, v)| (k.as_str(), Value::from(v.as_str()))).collect())
+        };
+        map(vec![
+            ("unit", Value::from(self.unit.as_str())),
+            ("secrets", text(&self.secrets)),
+            (
+                "host",
+                map(vec![
+                    ("name", Value::from(self.host.name.as_str())),
+                    ("address", Value::from(self.host.address.as_str())),
+                ]),
+            ),
+            ("site", text(&self.site)),
+            ("bindings", map(bindings.collect())),
+        ])
+    }
+}
+
+/// Renders `text`, which stands in `file`. Nothing is escaped; a name that is not there is an error with its line.
+///
+/// # Errors
+/// [`Error::Template`].
+pub fn render(file: &str, text: &str, context: &Context) -> Result<String, Error> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment
+        .render_named_str(file, text, context.value())
+        .map_err(|e| Error::Template {
+            file: file.to_owned(),
+            line: e.line().unwrap_or(0),
+            why: e
+                .detail()
+                .map_or_else(|| e.kind().to_string(), |d| format!("{}: {d}", e.kind())),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_placed_as_they_are() {
+        let mut context = Context {
+            unit: "u".into(),
+            ..Context::default()
+        };
+        context.secrets.insert("admin".into(), "<&\"'>".into());
+        let text = "a {{ secrets.admin }}\nredir https://{host}{uri}\n";
+        assert_eq!(
+            render("/f", text, &context).unwrap(),
+            "a <&\"'>\nredir https://{host}{uri}\n"
+        );
+    }
+
+    #[test]
+    fn an_undefined_name_fails_with_file_and_line() {
+        let error = render("/etc/x.conf", "a\nb {{ secrets.gone }}\n", &Context::default()).unwrap_err();
+        assert!(error.to_string().starts_with("template /etc/x.conf:2: "), "{error}");
+    }
+}

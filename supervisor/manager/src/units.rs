@@ -1,0 +1,522 @@
+//! The supervisor's units: events in, actions out, processes begun, watched and ended.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use cairn_init::protocol::{ExitStatus, Request};
+use cairn_sandbox::{FAILED_EXIT, Plan, Report};
+use cairn_unit::ReadyWhen;
+
+use crate::clock::now_ms;
+use crate::error::Error;
+use crate::io::{log_pipe, memory, notify_socket, null, status_pair, watch};
+use crate::machine::{Action, Busy, End, Event, State, Then};
+use crate::notify::Word;
+use crate::plan::{Input, OPTIONAL, Role};
+use crate::supervisor::{Msg, Supervisor};
+use crate::{address, cgroup, data};
+
+impl Supervisor {
+    /// One event of one unit, and what follows from it.
+    pub(crate) fn feed(&mut self, name: &str, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let (Some(live), Some(kept)) = (self.live.get(name), self.saved.units.get_mut(name)) else {
+                return;
+            };
+            let before = kept.machine.state.clone();
+            let (machine, action) = std::mem::take(&mut kept.machine).step(&live.rules, event, now_ms());
+            kept.machine = machine;
+            if kept.machine.busy != Busy::Process {
+                kept.token = 0;
+                kept.pid = 0;
+                kept.ended = None;
+            }
+            if kept.machine.state != before {
+                self.changed(name, &before);
+            }
+            if let Some(action) = action {
+                next = self.act(name, action);
+            }
+        }
+    }
+
+    fn act(&mut self, name: &str, action: Action) -> Option<Event> {
+        let role = match action {
+            Action::Prepare | Action::Commit => {
+                self.work_on_files(name, action);
+                return None;
+            }
+            Action::Setup(step) => Role::Setup(step),
+            Action::Before(step) => Role::Before(step),
+            Action::Main => Role::Main,
+            Action::Signal | Action::Kill => {
+                self.end(name, action == Action::Kill);
+                return None;
+            }
+        };
+        let error = self.spawn(name, role).err()?;
+        Some(Event::Exited(End::Because(error.to_string())))
+    }
+
+    /// Preparing and committing wait for the disk, so they have a thread of their own.
+    fn work_on_files(&mut self, name: &str, action: Action) {
+        let (config, manifest, send) = (self.config.clone(), self.manifest.clone(), self.send.clone());
+        let (name, address) = (name.to_owned(), self.address());
+        tokio::task::spawn_blocking(move || {
+            let Some(unit) = manifest.units.get(name.as_str()) else {
+                return;
+            };
+            let result = if action == Action::Commit {
+                data::commit(&config, &name).map(|()| Event::Committed)
+            } else {
+                data::prepare(&config, &manifest, &name, unit, &address).map(|setup| Event::Prepared { setup })
+            };
+            let event = result.unwrap_or_else(|e| Event::Failed(e.to_string()));
+            let _ = send.send(Msg::Done(name, event));
+        });
+    }
+
+    fn plan(&self, name: &str, role: Role) -> Result<(Plan, Vec<u8>), Error> {
+        let missing = || Error::Missing {
+            unit: name.to_owned(),
+            what: "the unit".into(),
+        };
+        let unit = self.manifest.units.get(name).ok_or_else(missing)?;
+        let prepared = data::load(&self.config, &self.manifest, name, unit, &self.address())?;
+        let root = self.config.at(unit.root.as_str());
+        let optional: Vec<&str> = OPTIONAL
+            .into_iter()
+            .filter(|p| root.join(p.trim_start_matches('/')).is_file())
+            .collect();
+        let resolv = std::fs::read_to_string(self.config.resolv()).ok();
+        let input = Input {
+            config: &self.config,
+            manifest: &self.manifest,
+            name,
+            unit,
+            secrets: &prepared.secrets,
+            rendered: &prepared.rendered,
+            resolv: resolv.as_deref(),
+            optional: &optional,
+        };
+        let plan = crate::plan::of(&input, role)?;
+        let mut stdin = Vec::new();
+        if let Role::Setup(step) = role {
+            for path in unit
+                .unit
+                .setup
+                .get(step)
+                .map(|s| s.stdin.as_slice())
+                .unwrap_or_default()
+            {
+                match prepared.rendered.get(path.as_str()) {
+                    Some(text) => stdin.extend_from_slice(text.as_bytes()),
+                    None => stdin.extend_from_slice(&data::root_file(&self.config, unit, path.as_str())?),
+                }
+            }
+        }
+        Ok((plan, stdin))
+    }
+
+    fn spawn(&mut self, name: &str, role: Role) -> Result<(), Error> {
+        let wrap = |what: &'static str| move |e: std::io::Error| Error::io(what, "a descriptor")(e);
+        let folder = self.config.cgroup(name);
+        let (plan, stdin) = self.plan(name, role)?;
+        let Some(unit) = self.manifest.units.get(name) else {
+            return Ok(());
+        };
+        let group: OwnedFd = cgroup::make(&folder, &unit.unit.limits)?.into();
+        let base = address::id_base(unit.index);
+        if role == Role::Main && self.live.get(name).is_some_and(|l| l.notify.is_none()) {
+            let path = self.config.notify(name);
+            let socket = notify_socket(&path).map_err(Error::io("make", &path))?;
+            self.store("notify", name, socket.try_clone().map_err(wrap("copy"))?);
+            let unit = name.to_owned();
+            let watched = watch(socket, self.send.clone(), move || Msg::Notify(unit.clone())).map_err(wrap("watch"))?;
+            if let Some(live) = self.live.get_mut(name) {
+                live.notify = Some(watched.0);
+            }
+        }
+        let out = self.output(name, base + plan.user.uid)?;
+        let json = serde_json::to_vec(&plan).map_err(|e| Error::Init(format!("the plan: {e}")))?;
+        let plan = memory("plan", &json).map_err(wrap("make"))?;
+        let stdin = if stdin.is_empty() {
+            null()
+        } else {
+            memory("stdin", &stdin)
+        }
+        .map_err(wrap("make"))?;
+        let (ours, theirs) = status_pair().map_err(wrap("make"))?;
+        self.store("status", name, ours.try_clone().map_err(wrap("copy"))?);
+        let of = name.to_owned();
+        let (status, task) = watch(ours, self.send.clone(), move || Msg::Status(of.clone())).map_err(wrap("watch"))?;
+        self.saved.token += 1;
+        let token = self.saved.token;
+        if let Some(live) = self.live.get_mut(name) {
+            live.tasks.iter().for_each(|t| t.abort());
+            live.tasks = vec![task];
+            live.status = Some(status);
+            live.report = None;
+        }
+        if let Some(kept) = self.saved.units.get_mut(name) {
+            kept.token = token;
+            kept.pid = 0;
+            kept.ended = None;
+            kept.oom = cgroup::out_of_memory(&folder);
+            kept.status.clear();
+        }
+        let error = out.try_clone().map_err(wrap("copy"))?;
+        self.post(Request::Spawn { token }, vec![plan, group, stdin, out, error, theirs]);
+        if role == Role::Main {
+            self.watch_sign(name, token);
+        }
+        Ok(())
+    }
+
+    /// The write end of the unit's log, which its account `owner` may open again.
+    fn output(&mut self, name: &str, owner: u32) -> Result<OwnedFd, Error> {
+        let wrap = |e: std::io::Error| Error::io("make", "the log pipe")(e);
+        if self.live.get(name).is_some_and(|l| l.pipe.is_none()) {
+            let (read, write) = log_pipe().map_err(wrap)?;
+            // Without it, a service that opens /dev/stdout is refused; one of several accounts has to do.
+            let _ = rustix::fs::fchown(&write, Some(rustix::fs::Uid::from_raw(owner)), None);
+            self.store("logr", name, read.try_clone().map_err(wrap)?);
+            self.store("logw", name, write.try_clone().map_err(wrap)?);
+            let of = name.to_owned();
+            let (read, _) = watch(read, self.send.clone(), move || Msg::Log(of.clone())).map_err(wrap)?;
+            if let Some(live) = self.live.get_mut(name) {
+                live.pipe = Some((read, write));
+            }
+        }
+        let none = || Error::Missing {
+            unit: name.to_owned(),
+            what: "its log".into(),
+        };
+        let pipe = self.live.get(name).and_then(|l| l.pipe.as_ref()).ok_or_else(none)?;
+        pipe.1.try_clone().map_err(wrap)
+    }
+
+    /// Watches for a port or a file as the sign of readiness.
+    fn watch_sign(&mut self, name: &str, token: u64) {
+        let Some(unit) = self.manifest.units.get(name) else {
+            return;
+        };
+        let (send, of) = (self.send.clone(), name.to_owned());
+        let task = match unit.unit.ready.as_ref().map(|r| r.when.clone()) {
+            Some(ReadyWhen::Port(port)) => {
+                let at = std::net::SocketAddr::from((address::ipv4(unit.index), port));
+                tokio::spawn(async move {
+                    let pause = Duration::from_millis(100);
+                    while !tokio::time::timeout(Duration::from_secs(1), tokio::net::TcpStream::connect(at))
+                        .await
+                        .is_ok_and(|connected| connected.is_ok())
+                    {
+                        tokio::time::sleep(pause).await;
+                    }
+                    let _ = send.send(Msg::Sign(of, token));
+                })
+            }
+            Some(ReadyWhen::File(path)) => {
+                let group = self.config.cgroup(name).join("cgroup.procs");
+                let path = path.as_str().trim_start_matches('/').to_owned();
+                tokio::spawn(async move {
+                    while !seen_inside(&group, &path) {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    let _ = send.send(Msg::Sign(of, token));
+                })
+            }
+            _ => return,
+        };
+        if let Some(live) = self.live.get_mut(name) {
+            live.tasks.push(task);
+        }
+    }
+
+    /// What cairn-exec said on the status socket.
+    pub(crate) fn reported(&mut self, name: &str, report: Report) {
+        match report {
+            Report::Pid { pid } => {
+                if let Some(kept) = self.saved.units.get_mut(name) {
+                    kept.pid = pid;
+                }
+                if let Some(at) = self.strays.iter().position(|(stray, _)| *stray == pid)
+                    && let Some((_, status)) = self.strays.remove(at)
+                {
+                    self.main_ended(name, ExitStatus(status));
+                }
+            }
+            Report::Execed { .. } => self.feed(name, Event::Executed),
+            Report::Failed(failure) => self.note(name, End::Because(failure.to_string())),
+            Report::Exited { exited } => self.note(name, End::Code(exited)),
+            Report::Signaled { signaled, .. } => self.note(name, End::Signal(signaled)),
+        }
+    }
+
+    fn note(&mut self, name: &str, end: End) {
+        if let Some(live) = self.live.get_mut(name) {
+            live.report = Some(end);
+        }
+    }
+
+    pub(crate) fn read_notify(&mut self, name: &str) {
+        let Some(unit) = self.manifest.units.get(name) else {
+            return;
+        };
+        let base = address::id_base(unit.index);
+        let by_notify = unit.unit.ready.as_ref().is_some_and(|r| r.when == ReadyWhen::Notify);
+        // Below a test's prefix units run as the caller.
+        let own = (!self.config.network).then(|| rustix::process::geteuid().as_raw());
+        let trusted = |uid: u32| (base..base + 65_536).contains(&uid) || Some(uid) == own;
+        while let Some(socket) = self.live.get(name).and_then(|l| l.notify.clone()) {
+            let Some(words) = crate::notify::receive(socket.get_ref(), trusted) else {
+                return;
+            };
+            for word in words {
+                match word {
+                    Word::Ready if by_notify => self.feed(name, Event::Ready),
+                    Word::Status(text) => {
+                        if let Some(kept) = self.saved.units.get_mut(name) {
+                            kept.status = text;
+                        }
+                    }
+                    Word::Ready | Word::Stopping => {}
+                }
+            }
+        }
+    }
+
+    /// A process was reaped.
+    pub(crate) fn exited(&mut self, token: u64, pid: i32, status: ExitStatus) {
+        let names: Vec<String> = self.live.keys().cloned().collect();
+        for name in &names {
+            if self
+                .saved
+                .units
+                .get(name)
+                .is_some_and(|k| k.token != 0 && (k.token == token || k.pid == 0))
+            {
+                self.read_status(name);
+            }
+        }
+        let by = |k: &crate::saved::Kept| {
+            (token != 0 && k.token == token) || (pid != 0 && k.pid == pid && k.ended.is_none())
+        };
+        if let Some((name, kept)) = self.saved.units.iter().find(|(_, k)| by(k)) {
+            let name = name.clone();
+            let helper = token != 0 && kept.token == token && kept.pid != pid;
+            // A helper that did its work leaves the sandbox behind; that is the unit.
+            if !helper || !status.success() {
+                self.main_ended(&name, status);
+            }
+            return;
+        }
+        if self.host_exited(token, pid, status) {
+            return;
+        }
+        if self.strays.len() == 256 {
+            self.strays.pop_front();
+        }
+        self.strays.push_back((pid, status.0));
+    }
+
+    pub(crate) fn spawn_failed(&mut self, token: u64, why: &str) {
+        let found = self
+            .saved
+            .units
+            .iter()
+            .find(|(_, k)| k.token == token)
+            .map(|(n, _)| n.clone());
+        match found {
+            Some(name) => self.feed(&name, Event::Exited(End::Because(why.to_owned()))),
+            None => drop(self.host_exited(token, 0, ExitStatus(FAILED_EXIT << 8))),
+        }
+    }
+
+    /// The unit's process (or its helper, without success) ended.
+    fn main_ended(&mut self, name: &str, status: ExitStatus) {
+        self.read_status(name);
+        self.read_notify(name);
+        self.finish_log(name);
+        let folder = self.config.cgroup(name);
+        let said = self.live.get_mut(name).and_then(|live| {
+            live.tasks.drain(..).for_each(|t| t.abort());
+            live.report.take()
+        });
+        let Some(kept) = self.saved.units.get_mut(name) else {
+            return;
+        };
+        let mut end = match (said, status.code(), status.signal()) {
+            (Some(said), ..) => said,
+            (None, Some(code), _) => End::Code(code),
+            (None, _, Some(signal)) => End::Signal(signal),
+            _ => End::Because(status.to_string()),
+        };
+        if end != End::Code(0) && cgroup::out_of_memory(&folder) > kept.oom {
+            let limit = self
+                .manifest
+                .units
+                .get(name)
+                .map(|u| u.unit.limits.memory_max.to_string());
+            end = End::Because(format!(
+                "used more memory than its limit of {}",
+                limit.unwrap_or_default()
+            ));
+        }
+        kept.ended = Some(end.clone());
+        let token = kept.token;
+        cgroup::kill(&folder);
+        if cgroup::empty(&folder) {
+            self.gone(name, end);
+        } else {
+            self.await_empty(name, token);
+        }
+    }
+
+    fn await_empty(&mut self, name: &str, token: u64) {
+        let (send, name, folder) = (self.send.clone(), name.to_owned(), self.config.cgroup(name));
+        tokio::spawn(async move {
+            while !cgroup::empty(&folder) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                cgroup::kill(&folder);
+            }
+            let _ = send.send(Msg::Empty(name, token));
+        });
+    }
+
+    /// Nothing of the unit runs any more.
+    pub(crate) fn gone(&mut self, name: &str, end: End) {
+        if let Some(kept) = self.saved.units.get_mut(name) {
+            kept.ended = None;
+        }
+        self.feed(name, Event::Exited(end));
+    }
+
+    fn end(&mut self, name: &str, kill: bool) {
+        let Some(unit) = self.manifest.units.get(name) else {
+            return;
+        };
+        let pid = self.saved.units.get(name).map_or(0, |k| k.pid);
+        let folder = self.config.cgroup(name);
+        let number = if kill {
+            9
+        } else {
+            unit.unit.service.stop_signal.number()
+        };
+        let process = rustix::process::Pid::from_raw(pid);
+        // The group is asked so that a number that now belongs to someone else is never hit.
+        let held = process.filter(|_| cgroup::holds(&folder, pid));
+        if let (Some(process), Some(signal)) = (held, rustix::process::Signal::from_named_raw(number))
+            && let Ok(fd) = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())
+        {
+            let _ = rustix::process::pidfd_send_signal(fd, signal);
+        } else if !kill {
+            // Not yet begun: there is nobody to ask politely.
+            cgroup::kill(&folder);
+        }
+        if kill {
+            cgroup::kill(&folder);
+        }
+    }
+
+    /// A successor compares what was saved with what there is.
+    pub(crate) fn adopt(&mut self) {
+        let names: Vec<String> = self.live.keys().cloned().collect();
+        for name in names {
+            self.read_status(&name);
+            let Some(kept) = self.saved.units.get(&name).cloned() else {
+                continue;
+            };
+            match kept.machine.busy {
+                Busy::Nothing => {}
+                Busy::Preparing | Busy::Committing => self.feed(&name, Event::Lost),
+                Busy::Process => {
+                    let folder = self.config.cgroup(&name);
+                    let there = kept.pid != 0 && cgroup::holds(&folder, kept.pid);
+                    if kept.ended.is_some() {
+                        self.await_empty(&name, kept.token);
+                    } else if there || self.helper_runs(kept.token) {
+                        if matches!(kept.machine.state, State::Starting { before } if before == self.before(&name)) {
+                            self.watch_sign(&name, kept.token);
+                        }
+                        self.read_notify(&name);
+                    } else {
+                        cgroup::kill(&folder);
+                        self.feed(&name, Event::Lost);
+                    }
+                }
+            }
+            // All there is may have been said to the manager before.
+            let shown = self.shown(&name);
+            if let Some(live) = self.live.get_mut(&name) {
+                live.shown = shown;
+            }
+        }
+    }
+
+    fn before(&self, name: &str) -> usize {
+        self.live.get(name).map_or(0, |l| l.rules.before)
+    }
+
+    /// Lets go what can start, and stops what is not wanted and not needed.
+    pub(crate) fn reconcile(&mut self) {
+        loop {
+            let mut events = Vec::new();
+            for (name, kept) in &self.saved.units {
+                let Some(unit) = self.manifest.units.get(name.as_str()) else {
+                    continue;
+                };
+                let ready =
+                    |other: &cairn_unit::Name| self.saved.units.get(other.as_str()).is_none_or(|k| k.machine.ready());
+                let consumers_rest = self.manifest.units.iter().all(|(other, u)| {
+                    !u.waits_for.iter().any(|w| w.as_str() == name)
+                        || self.saved.units.get(other.as_str()).is_none_or(|k| k.machine.at_rest())
+                });
+                let stopping = matches!(kept.machine.state, State::Stopping { then: Then::Stop, .. });
+                if kept.up && kept.machine.state == State::Waiting && unit.waits_for.iter().all(ready) {
+                    events.push((name.clone(), Event::Go));
+                } else if !kept.up && !kept.machine.at_rest() && !stopping && consumers_rest {
+                    events.push((name.clone(), Event::Stop));
+                }
+            }
+            if events.is_empty() {
+                return;
+            }
+            for (name, event) in events {
+                self.feed(&name, event);
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self) {
+        let now = now_ms();
+        let due = |k: &crate::saved::Kept| k.machine.deadline.is_some_and(|d| d <= now);
+        let names: Vec<String> = self
+            .saved
+            .units
+            .iter()
+            .filter(|(_, k)| due(k))
+            .map(|(n, _)| n.clone())
+            .collect();
+        for name in names {
+            self.feed(&name, Event::Tick);
+        }
+    }
+}
+
+/// Whether a process of the group sees something at `path`.
+fn seen_inside(group: &std::path::Path, path: &str) -> bool {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    let Ok(text) = std::fs::read_to_string(group) else {
+        return false;
+    };
+    text.lines().any(|pid| {
+        let Ok(root) = std::fs::File::open(format!("/proc/{pid}/root")) else {
+            return false;
+        };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).is_ok()
+    })
+}
