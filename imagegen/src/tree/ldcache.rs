@@ -26,10 +26,12 @@ pub(super) fn machine(arch: Arch) -> u16 {
 }
 
 /// The folders that the loader's cache covers, in the order of `ld.so.conf`, then the built-in ones.
-pub(super) fn library_folders(tree: &Tree) -> Result<Vec<String>, TreeError> {
+pub(super) fn library_folders(tree: &Tree, arch: Arch) -> Result<Vec<String>, TreeError> {
     let mut folders = Vec::new();
     read_conf(tree, "etc/ld.so.conf", 0, &mut folders)?;
-    folders.extend(["/lib".to_owned(), "/usr/lib".to_owned()]);
+    // What Debian's loader searches without any configuration: a root without libc-bin has no ld.so.conf.
+    let multiarch = arch.multiarch();
+    folders.extend([format!("/lib/{multiarch}"), format!("/usr/lib/{multiarch}"), "/lib".into(), "/usr/lib".into()]);
     let mut seen = BTreeSet::new();
     folders.retain(|folder| {
         tree.lookup(folder)
@@ -82,7 +84,7 @@ fn read_conf(tree: &Tree, path: &str, depth: usize, folders: &mut Vec<String>) -
 pub fn cache_entries(tree: &mut Tree, arch: Arch) -> Result<BTreeMap<String, String>, TreeError> {
     let mut entries = BTreeMap::new();
     let mut links = Vec::new();
-    for folder in library_folders(tree)? {
+    for folder in library_folders(tree, arch)? {
         let Ok(real) = tree.resolve(&folder) else { continue };
         let mut sonames: BTreeMap<String, String> = BTreeMap::new();
         let names: Vec<(String, bool)> = tree
