@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use cairn_test_agent::{hex, unhex};
 use serde_json::{Value, json};
 
 use crate::error::HarnessError;
@@ -118,30 +119,9 @@ impl Agent {
     }
 }
 
-/// Bytes as hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes of a JSON string of hexadecimal digits; what is no digit pair ends it.
-pub fn unhex(value: &Value) -> Vec<u8> {
-    let digits = value.as_str().unwrap_or_default();
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map_while(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_survive_their_way_through_text() {
-        let bytes: Vec<u8> = (0..=255).collect();
-        assert_eq!(unhex(&json!(hex(&bytes))), bytes);
-    }
 
     #[test]
     fn an_answer_to_an_earlier_request_is_not_taken() {

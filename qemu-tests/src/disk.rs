@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use imagegen::image::tool::{Bind, ToolRunner};
 use rustix::fs::{SeekFrom as Region, copy_file_range, ioctl_ficlone, seek};
 
 use crate::error::HarnessError;
+use crate::tools;
 
 /// Copies a raw image to `to`, holes as holes (or all of it by reference where the file system can), and grows it to `size` bytes.
 ///
@@ -207,12 +208,12 @@ pub fn check_data(disk: &Path, folder: &Path) -> Result<(), HarnessError> {
             "the data file system was not unmounted: its journal needs recovery".into(),
         ));
     }
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("e2fsck").env("PATH", path).arg("-fn").arg(&copy).output();
-    let output = output.map_err(HarnessError::io("run", "e2fsck"))?;
+    let judged = tools::judges()?.run(
+        "e2fsck",
+        &["-fn".into(), copy.clone().into()],
+        None,
+        &[Bind::read(&copy)],
+    );
     let _ = std::fs::remove_file(&copy);
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(bad(String::from_utf8_lossy(&output.stdout).into_owned()))
+    judged.map(drop).map_err(|error| bad(error.to_string()))
 }

@@ -56,6 +56,12 @@ pub enum HarnessError {
         /// Why, with what imagegen said.
         reason: String,
     },
+    /// The tools that tests run cannot be had.
+    #[error("the tests' tools: {reason}")]
+    Tools {
+        /// Why.
+        reason: String,
+    },
     /// A file operation of the host's failed.
     #[error("cannot {what} {}: {source}", .path.display())]
     Io {

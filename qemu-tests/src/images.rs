@@ -26,20 +26,12 @@ pub fn target() -> PathBuf {
         .map_or_else(|| workspace().join("target"), Path::to_owned)
 }
 
-/// The raw image of `appliances/base.toml`.
+/// The raw image of `appliances/base-test.toml`: the base appliance with the test agent.
 ///
 /// # Errors
 /// When it cannot be built, with imagegen's words.
 pub fn base() -> Result<PathBuf, HarnessError> {
-    build("base")
-}
-
-/// The raw image of `appliances/minimal.toml`.
-///
-/// # Errors
-/// When it cannot be built, with imagegen's words.
-pub fn minimal() -> Result<PathBuf, HarnessError> {
-    build("minimal")
+    build("base-test")
 }
 
 /// Built in this process already: one build a test run, as nothing changes under it.
@@ -57,7 +49,7 @@ fn build(name: &str) -> Result<PathBuf, HarnessError> {
     let folder = target().join("qemu-tests/images");
     std::fs::create_dir_all(&folder).map_err(HarnessError::io("create", &folder))?;
     let _alone = share::lock(&folder.join(format!("{name}.lock")))?;
-    let recipe = recipe(name, &folder)?;
+    let recipe = workspace().join("appliances").join(format!("{name}.toml"));
     let imagegen = imagegen()?;
     let mut command = Command::new(&imagegen);
     command.current_dir(workspace()).arg("build").arg(&recipe);
@@ -80,19 +72,11 @@ fn build(name: &str) -> Result<PathBuf, HarnessError> {
     Ok(image)
 }
 
-/// The recipe with the test agent asked for, beside the original's folder so that it finds its units and overlays.
-fn recipe(name: &str, folder: &Path) -> Result<PathBuf, HarnessError> {
-    let original = workspace().join("appliances").join(format!("{name}.toml"));
-    let text = std::fs::read_to_string(&original).map_err(HarnessError::io("read", &original))?;
-    if text.lines().any(|line| line.trim() == "[test]") {
-        return Ok(original);
-    }
-    let path = folder.join(format!("{name}.toml"));
-    std::fs::write(&path, format!("{text}\n[test]\nagent = true\n")).map_err(HarnessError::io("write", &path))?;
-    Ok(path)
-}
-
-fn imagegen() -> Result<PathBuf, HarnessError> {
+/// The imagegen program that was built with these tests, or that `IMAGEGEN` names.
+///
+/// # Errors
+/// When there is none.
+pub fn imagegen() -> Result<PathBuf, HarnessError> {
     if let Some(path) = std::env::var_os("IMAGEGEN") {
         return Ok(path.into());
     }

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod random;
 pub mod serial;
 pub mod share;
+pub mod tools;
 
 pub use control::{Agent, Output};
 pub use error::HarnessError;

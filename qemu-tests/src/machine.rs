@@ -4,9 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use imagegen::machine::{
-    Boot, Disk, Firmware, Forward, HostLauncher, Launcher, MachineError, MachineSpec, Running, Video, decide_accel,
-};
+use imagegen::machine::{Boot, Disk, Firmware, Forward, MachineError, MachineSpec, Running, Video, decide_accel};
 use tempfile::TempDir;
 
 use crate::control::Agent;
@@ -15,6 +13,7 @@ use crate::error::HarnessError;
 use crate::images;
 use crate::serial::Serial;
 use crate::share::Share;
+use crate::tools;
 
 /// How a test's machine is made from an image.
 #[derive(Debug, Clone)]
@@ -98,9 +97,9 @@ impl Home {
     /// # Errors
     /// When QEMU or its firmware are missing.
     pub fn spec(&self) -> Result<MachineSpec, HarnessError> {
-        let launcher = HostLauncher;
-        let accel = decide_accel(&launcher, &images::target().join("qemu-tests"))?.accel;
-        let boot: Boot = Firmware::find(launcher.tree())?.boot(self.folder.path())?;
+        let tools = tools::tools()?;
+        let accel = decide_accel(&tools, &tools::cache()?.root().join("accel.json"))?.accel;
+        let boot: Boot = Firmware::find(&tools.root)?.boot(self.folder.path())?;
         let mut spec = MachineSpec::new(&self.name, accel, boot);
         spec.cpus = self.options.cpus;
         spec.memory_mib = self.options.memory_mib;
@@ -143,7 +142,7 @@ impl Machine {
     /// When it cannot be started.
     pub fn start(name: &str, spec: &MachineSpec, folder: &Path) -> Result<Machine, HarnessError> {
         let share = Share::take(spec.cpus, spec.memory_mib)?;
-        let mut running = Running::start(&HostLauncher, spec)?;
+        let mut running = Running::start(&tools::tools()?, spec)?;
         let log = folder.join("serial.log");
         let copy = File::options()
             .create(true)

@@ -1,5 +1,5 @@
 //! The test agent: does, as root, what the control channel asks. Only test images carry it (recipe: `[test] agent = true`).
-//! The protocol is in `qemu_tests::control`.
+//! The protocol is in the library.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -8,10 +8,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use qemu_tests::control::{hex, unhex};
+use cairn_test_agent::{PORT, hex, unhex};
 use serde_json::{Value, json};
-
-const PORT: &str = "org.cairn.control";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = find_port()?;
