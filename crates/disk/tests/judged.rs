@@ -150,6 +150,7 @@ fn veritysetup_accepts_our_tree_and_computes_the_same_root() {
         );
         tree.write(&mut File::create(&hash_path).unwrap()).unwrap();
         assert_eq!(std::fs::metadata(&hash_path).unwrap().len(), tree.size());
+        assert_eq!(verity::hash_device_size(data.len() as u64), tree.size());
         let Some(mut veritysetup) = judge("veritysetup") else {
             return;
         };

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-pub use tree::{HashTree, build, verify};
+pub use tree::{HashTree, build, hash_device_size, verify};
 
 use crate::{Guid, ReadAt};
 

@@ -174,3 +174,15 @@ where
     }
     Ok(())
 }
+
+/// The size in bytes of a hash device, superblock included, for `size` bytes of data: how large a verity partition
+/// must be. Sizes that are not whole blocks are rounded up.
+pub fn hash_device_size(size: u64) -> u64 {
+    let mut total = BLOCK;
+    let mut blocks = size.div_ceil(BLOCK);
+    while blocks > 1 {
+        blocks = blocks.div_ceil(BLOCK / DIGEST as u64);
+        total += blocks * BLOCK;
+    }
+    total
+}
