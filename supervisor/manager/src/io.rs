@@ -13,10 +13,18 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
-/// The one module with `unsafe`: taking over a descriptor by its number.
+/// The one module with `unsafe`: taking over a descriptor by its number, and giving one to the reactor.
 #[allow(unsafe_code)]
 mod handed {
     use std::os::fd::{FromRawFd as _, OwnedFd};
+
+    use tokio::io::unix::AsyncFd;
+
+    /// A descriptor known to the reactor.
+    pub(crate) fn register(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+        // SAFETY: an `OwnedFd` always names the same open descriptor, until it is dropped with the `AsyncFd`.
+        unsafe { AsyncFd::register(fd) }
+    }
 
     /// The socket to cairn-init. Call once, first thing in `main`.
     pub(crate) fn manager_socket() -> OwnedFd {
@@ -25,7 +33,7 @@ mod handed {
         unsafe { OwnedFd::from_raw_fd(cairn_init::protocol::MANAGER_FD) }
     }
 }
-pub(crate) use handed::manager_socket;
+pub(crate) use handed::{manager_socket, register};
 
 /// A file in memory with this content, at its start.
 pub(crate) fn memory(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
@@ -77,7 +85,7 @@ pub(crate) fn watch<M: Send + 'static>(
     to: UnboundedSender<M>,
     message: impl Fn() -> M + Send + 'static,
 ) -> io::Result<(Watched, JoinHandle<()>)> {
-    let watched = Arc::new(AsyncFd::register(fd)?);
+    let watched = Arc::new(register(fd)?);
     let own = watched.clone();
     let task = tokio::spawn(async move {
         while let Ok(mut guard) = own.readable().await {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -75,7 +74,7 @@ pub fn open(config: &Config) -> Result<(), Error> {
 /// Runs for ever: DHCP on every Ethernet device. `earlier` names leases of a manager before this one.
 pub async fn run(host: String, earlier: Vec<(String, Lease)>, to: UnboundedSender<News>) {
     let started = || -> Result<_, Error> {
-        let news = AsyncFd::register(Netlink::listen()?).map_err(Error::network("watch for links"))?;
+        let news = crate::io::register(Netlink::listen()?).map_err(Error::network("watch for links"))?;
         Ok((news, Netlink::open()?.links()?))
     };
     let (news, present) = match started() {
