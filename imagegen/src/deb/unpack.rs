@@ -219,10 +219,9 @@ fn read_entries(tee: &mut Tee<'_>) -> Result<Vec<Entry>, String> {
         places.insert(entry.path.clone(), entries.len());
         entries.push(Some(entry));
     }
-    drop(archive);
     while tee.read(&mut buffer).map_err(|e| format!("data.tar: {e}"))? > 0 {}
     // The end mark of a tar is two blocks of zeros; without it the tar was cut off between two entries.
-    if tee.zeros < 1024 || tee.length % 512 != 0 {
+    if tee.zeros < 1024 || !tee.length.is_multiple_of(512) {
         return Err("data.tar is cut off".into());
     }
     Ok(entries.into_iter().flatten().collect())
