@@ -11,12 +11,20 @@ use cairn_unit::Arch;
 use super::BuildError;
 
 /// The programs that an image holds: name and path in the host root.
-pub(super) const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("cairn-init", "usr/lib/cairn/cairn-init"),
     ("cairn-exec", "usr/lib/cairn/cairn-exec"),
     ("cairn-manager", "usr/lib/cairn/cairn-manager"),
     ("cairn", "usr/bin/cairn"),
 ];
+
+/// The program that test images hold beyond these.
+const AGENT: (&str, &str) = ("cairn-test-agent", "usr/lib/cairn/test-agent");
+
+/// The programs of an image, with the test agent if it is to have it.
+pub(super) fn programs(agent: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+    PROGRAMS.into_iter().chain(Some(AGENT).filter(|_| agent))
+}
 
 /// The packages of the workspace that hold them.
 const CRATES: [&str; 4] = ["cairn-init", "cairn-exec", "cairn-manager", "cairn"];
@@ -33,12 +41,12 @@ pub enum Binaries {
 
 impl Binaries {
     /// The folder that holds the programs, after building them if need be.
-    pub(super) fn provide(&self, arch: Arch) -> Result<PathBuf, BuildError> {
+    pub(super) fn provide(&self, arch: Arch, agent: bool) -> Result<PathBuf, BuildError> {
         let folder = match self {
             Binaries::Folder(folder) => folder.clone(),
-            Binaries::Workspace(root) => build(root, arch)?,
+            Binaries::Workspace(root) => build(root, arch, agent)?,
         };
-        for (name, _) in PROGRAMS {
+        for (name, _) in programs(agent) {
             let path = folder.join(name);
             if !path.is_file() {
                 return Err(BuildError::NoProgram { path });
@@ -48,13 +56,16 @@ impl Binaries {
     }
 
     /// The files whose change means that the programs may change: path, length and time.
-    pub(super) fn inputs(&self) -> std::io::Result<Vec<PathBuf>> {
+    pub(super) fn inputs(&self, agent: bool) -> std::io::Result<Vec<PathBuf>> {
         let mut out = Vec::new();
         match self {
-            Binaries::Folder(folder) => out.extend(PROGRAMS.iter().map(|(name, _)| folder.join(name))),
+            Binaries::Folder(folder) => out.extend(programs(agent).map(|(name, _)| folder.join(name))),
             Binaries::Workspace(root) => {
                 out.extend([root.join("Cargo.toml"), root.join("Cargo.lock")]);
-                for folder in ["supervisor", "crates"] {
+                for folder in ["supervisor", "crates"]
+                    .into_iter()
+                    .chain(Some("qemu-tests/agent").filter(|_| agent))
+                {
                     files(&root.join(folder), &mut out)?;
                 }
             }
@@ -76,7 +87,7 @@ fn files(folder: &Path, out: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn build(root: &Path, arch: Arch) -> Result<PathBuf, BuildError> {
+fn build(root: &Path, arch: Arch, agent: bool) -> Result<PathBuf, BuildError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let failed = |program: &str, why: String| BuildError::Cargo {
@@ -141,7 +152,7 @@ fn build(root: &Path, arch: Arch) -> Result<PathBuf, BuildError> {
             command.env(&linker, format!("{}-gcc", arch.multiarch()));
         }
     }
-    for name in CRATES {
+    for name in CRATES.into_iter().chain(Some(AGENT.0).filter(|_| agent)) {
         command.args(["-p", name]);
     }
     let output = command.output().map_err(|e| failed("cargo", e.to_string()))?;

@@ -213,7 +213,7 @@ pub(super) fn host_root(
     ] {
         mount_point(&mut built.tree, path, mode, 0, 0)?;
     }
-    for (name, path) in binaries::PROGRAMS {
+    for (name, path) in binaries::programs(plan.agent()) {
         let from = programs.join(name);
         let bytes = std::fs::read(&from).map_err(BuildError::io("read", &from))?;
         built

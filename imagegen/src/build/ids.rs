@@ -112,12 +112,25 @@ pub fn complete_lock(
 ) -> Result<(), BuildError> {
     let _in_use = cache.in_use()?;
     let roots: Vec<String> = units.keys().map(Name::to_string).chain(["@host".to_owned()]).collect();
-    let wanted: BTreeSet<String> = roots.iter().filter_map(|r| lock.units.get(r)).flat_map(|u| u.closure.clone()).collect();
-    let packages: Vec<_> = lock.packages.iter().filter(|p| wanted.contains(&p.name)).cloned().collect();
+    let wanted: BTreeSet<String> = roots
+        .iter()
+        .filter_map(|r| lock.units.get(r))
+        .flat_map(|u| u.closure.clone())
+        .collect();
+    let packages: Vec<_> = lock
+        .packages
+        .iter()
+        .filter(|p| wanted.contains(&p.name))
+        .cloned()
+        .collect();
     if packages.iter().any(|p| cache.blob(&p.sha256, p.size).is_none()) {
         let hashes: BTreeSet<String> = packages.iter().map(|p| p.sha256.to_string()).collect();
         let mirror = mirror().map_err(BuildError::Mirror)?;
-        let wants: Vec<_> = lock.wants(&mirror).into_iter().filter(|w| hashes.contains(&w.sha256.to_string())).collect();
+        let wants: Vec<_> = lock
+            .wants(&mirror)
+            .into_iter()
+            .filter(|w| hashes.contains(&w.sha256.to_string()))
+            .collect();
         fetch_all(cache, &Transport::new(contents::PATIENCE), &wants, fetch, progress)?;
     }
     let loaded = contents::load_by_name(cache, &packages.iter().collect::<Vec<_>>(), progress)?;

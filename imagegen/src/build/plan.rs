@@ -227,6 +227,11 @@ impl BuildPlan {
         all
     }
 
+    /// Whether the image holds the test agent.
+    pub(super) fn agent(&self) -> bool {
+        self.recipe.test.as_ref().is_some_and(|test| test.agent)
+    }
+
     /// The start of every output file's name: `NAME-VERSION`, and the architecture where it is not this machine's.
     pub fn stem(&self) -> String {
         let (name, version) = (&self.recipe.name, &self.recipe.version);

@@ -97,7 +97,7 @@ fn make(
     let (programs, loaded) = std::thread::scope(|scope| {
         let programs = scope.spawn(|| {
             let watch = Watch::start("programs");
-            let folder = plan.binaries.provide(plan.arch);
+            let folder = plan.binaries.provide(plan.arch, plan.agent());
             stage(watch.stop(0));
             folder
         });
@@ -308,8 +308,7 @@ fn fetch_and_unpack(
     }
     stage(watch.stop(received));
     let watch = Watch::start("unpack");
-    let loaded =
-        contents::load_by_name(services.cache, &packages, services.progress)?;
+    let loaded = contents::load_by_name(services.cache, &packages, services.progress)?;
     stage(watch.stop(loaded.values().map(|p| p.bytes).sum()));
     Ok(loaded)
 }

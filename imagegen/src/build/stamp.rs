@@ -49,7 +49,7 @@ pub(super) fn key(plan: &BuildPlan, tools: &str) -> Result<String, BuildError> {
     }
     let inputs = plan
         .binaries
-        .inputs()
+        .inputs(plan.agent())
         .map_err(BuildError::io("list", Path::new("the sources of Cairn's programs")))?;
     for path in inputs {
         add(path.to_string_lossy().as_bytes());
