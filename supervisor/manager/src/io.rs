@@ -23,7 +23,7 @@ mod handed {
     /// A descriptor known to the reactor.
     pub(crate) fn register(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
         // SAFETY: an `OwnedFd` always names the same open descriptor, until it is dropped with the `AsyncFd`.
-        unsafe { AsyncFd::register(fd) }
+        unsafe { AsyncFd::register(fd) }.map_err(std::io::Error::from)
     }
 
     /// The socket to cairn-init. Call once, first thing in `main`.

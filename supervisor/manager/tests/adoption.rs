@@ -1,0 +1,84 @@
+//! The manager against a stand-in for cairn-init: it keeps descriptors, starts processes for real (without a sandbox), reaps
+//! them, and starts the manager again when it is killed.
+
+mod fake_init;
+
+use std::time::Duration;
+
+use fake_init::World;
+
+const SERVICE: &str = r#"{"service":{"command":["/bin/sh","-c","echo start $$; trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done"],
+    "user":"svc"}, "state":{"/var/lib/x":{}}, "secrets":{"admin":{}}}"#;
+
+#[test]
+fn units_start_in_order_and_stop_before_the_machine_goes_down() {
+    let mut world = World::new(&[
+        ("db", r#"{"service":{"command":["/bin/sh","-c","trap 'exit 0' TERM; while :; do sleep 0.05; done"]},
+            "provides":{"sql":{"kind":"database","port":3306}}}"#),
+        ("web", r#"{"service":{"command":["/bin/sh","-c","trap 'exit 0' TERM; while :; do sleep 0.05; done"]},
+            "needs":{"db":"sql"}}"#),
+    ]);
+    world.until("both ready", |w| w.state("db") == "ready" && w.state("web") == "ready");
+    let order = world.spawned();
+    assert_eq!(order, ["db", "web"]);
+    world.power();
+    world.until("shutdown asked", |w| w.shut_down());
+    let ends = world.ended();
+    assert_eq!(ends, ["web", "db"], "a provider outlives its consumers");
+}
+
+#[test]
+fn a_first_start_runs_its_setup_and_a_second_does_not() {
+    let mut world = World::new(&[(
+        "db",
+        r#"{"service":{"command":["/bin/sleep","1000"]}, "state":{"/s":{}},
+            "setup":[{"name":"one","command":["/bin/sh","-c","cat > $STATE/made"],"stdin":["/in"]}]}"#,
+    )]);
+    world.until("ready", |w| w.state("db") == "ready");
+    assert_eq!(std::fs::read_to_string(world.at("data/state/db/s/made")).unwrap(), "given\n");
+    world.kill_unit("db");
+    world.until("ready again", |w| w.spawned().len() == 3 && w.state("db") == "ready");
+}
+
+#[test]
+fn a_manager_killed_again_and_again_restarts_no_service_and_loses_no_line() {
+    let mut world = World::new(&[("one", SERVICE), ("two", SERVICE)]);
+    world.until("ready", |w| w.state("one") == "ready" && w.state("two") == "ready");
+    let before = world.pids();
+    for round in 0..30 {
+        world.kill_manager();
+        if round % 3 == 0 {
+            std::thread::sleep(Duration::from_millis(round));
+        }
+    }
+    world.until("answering", |w| w.state("one") == "ready" && w.state("two") == "ready");
+    assert_eq!(world.pids(), before);
+    assert_eq!(world.spawned().len(), 2);
+    let log = std::fs::read_to_string(world.at("data/log/one/current")).unwrap();
+    assert!(log.contains("start"), "{log}");
+    world.post("/v1/units/one/stop");
+    world.until("stopped", |w| w.state("one") == "stopped");
+    world.until("logged", |w| std::fs::read_to_string(w.at("data/log/one/current")).unwrap().contains(" bye\n"));
+    assert!(world.manager_kib() < 10 << 10, "{} KiB", world.manager_kib());
+}
+
+#[test]
+fn an_end_while_no_manager_ran_is_seen_by_the_next() {
+    let mut world = World::new(&[("one", r#"{"service":{"command":["/bin/sleep","1000"],"restart":"never"}}"#)]);
+    world.until("ready", |w| w.state("one") == "ready");
+    world.hold_manager();
+    world.kill_unit("one");
+    std::thread::sleep(Duration::from_millis(200));
+    world.release_manager();
+    world.until("failed", |w| w.state("one") == "failed");
+}
+
+#[test]
+fn readiness_is_believed_of_the_service_only_and_a_silent_one_is_killed() {
+    let mut world = World::new(&[(
+        "mute",
+        r#"{"service":{"command":["/bin/sleep","1000"],"restart":"never"}, "ready":{"when":"notify","timeout":"300ms"}}"#,
+    )]);
+    world.until("failed", |w| w.state("mute") == "failed");
+    assert!(world.status().to_string().contains("not ready within 1 s"));
+}

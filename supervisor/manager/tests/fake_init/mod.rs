@@ -1,0 +1,279 @@
+//! A stand-in for cairn-init and cairn-exec below a folder.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cairn_init::channel;
+use cairn_init::protocol::{Event, ExitStatus, PowerKind, Request, StoreId};
+use cairn_sandbox::{Mount, Plan, Report};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+
+#[derive(Default)]
+struct Shared {
+    stored: BTreeMap<StoreId, OwnedFd>,
+    exits: Vec<(u64, i32, i32)>,
+    seq: u64,
+    manager: Option<Child>,
+    socket: Option<OwnedFd>,
+    generation: u32,
+    hold: bool,
+    spawned: Vec<String>,
+    ended: Vec<String>,
+    pids: BTreeMap<String, i32>,
+    shut_down: bool,
+    stop: bool,
+}
+
+pub struct World {
+    dir: tempfile::TempDir,
+    shared: Arc<Mutex<Shared>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+fn manifest(units: &[(&str, &str)]) -> serde_json::Value {
+    let mut all = serde_json::Map::new();
+    for (index, (name, text)) in units.iter().enumerate() {
+        let mut unit = serde_json::json!({"description": "x"});
+        let more: serde_json::Value = serde_json::from_str(text).unwrap();
+        unit.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let waits: Vec<&str> = if more["needs"].is_object() { vec!["db"] } else { vec![] };
+        all.insert(
+            (*name).into(),
+            serde_json::json!({
+                "unit": unit, "root": format!("/services/{name}"), "index": index, "templates": [], "waits_for": waits,
+                "accounts": {"root": {"uid":0,"gid":0,"groups":[],"home":"/"}, "svc": {"uid":0,"gid":0,"groups":[],"home":"/"}},
+                "groups": {},
+            }),
+        );
+    }
+    serde_json::json!({"name":"test","version":"1","description":"x","built":0,"units":all})
+}
+
+impl World {
+    pub fn new(units: &[(&str, &str)]) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["usr/lib/cairn", "run/cairn", "data", "dev"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        for (name, _) in units {
+            let root = dir.path().join("services").join(name);
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::write(root.join("in"), "given\n").unwrap();
+        }
+        File::create(dir.path().join("dev/console")).unwrap();
+        std::fs::write(dir.path().join("usr/lib/cairn/appliance.json"), manifest(units).to_string()).unwrap();
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let (own, place) = (shared.clone(), dir.path().to_owned());
+        let thread = Some(std::thread::spawn(move || serve(&own, &place)));
+        World { dir, shared, thread }
+    }
+
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn ask(&self, method: &str, path: &str) -> Option<serde_json::Value> {
+        let mut stream = UnixStream::connect(self.at("run/cairn/control.sock")).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        self.ask("GET", "/v1/status").unwrap_or_default()
+    }
+
+    pub fn post(&self, path: &str) {
+        self.ask("POST", path).expect("an answer");
+    }
+
+    pub fn state(&self, unit: &str) -> String {
+        let status = self.status();
+        let units = status["units"].as_array().cloned().unwrap_or_default();
+        let found = units.iter().find(|u| u["name"] == unit).map(|u| u["state"].clone());
+        found.and_then(|s| s.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    pub fn until(&mut self, what: &str, good: impl Fn(&World) -> bool) {
+        let start = Instant::now();
+        while !good(self) {
+            let console = std::fs::read_to_string(self.at("dev/console")).unwrap_or_default();
+            assert!(start.elapsed() < Duration::from_secs(20), "never: {what}\n{}\n{console}", self.status());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn spawned(&self) -> Vec<String> {
+        self.shared.lock().unwrap().spawned.clone()
+    }
+    pub fn ended(&self) -> Vec<String> {
+        self.shared.lock().unwrap().ended.clone()
+    }
+    pub fn pids(&self) -> BTreeMap<String, i32> {
+        self.shared.lock().unwrap().pids.clone()
+    }
+    pub fn shut_down(&self) -> bool {
+        self.shared.lock().unwrap().shut_down
+    }
+    pub fn power(&self) {
+        let shared = self.shared.lock().unwrap();
+        let event = Event::PowerRequest { kind: PowerKind::PowerOff };
+        channel::send(shared.socket.as_ref().unwrap(), &event.encode(), &[]).unwrap();
+    }
+    pub fn kill_unit(&self, unit: &str) {
+        let pid = self.pids()[unit];
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+    }
+    pub fn kill_manager(&self) {
+        let mut shared = self.shared.lock().unwrap();
+        if let Some(manager) = &mut shared.manager {
+            let _ = manager.kill();
+        }
+        drop(shared);
+        std::thread::sleep(Duration::from_millis(15));
+    }
+    pub fn hold_manager(&self) {
+        self.shared.lock().unwrap().hold = true;
+        self.kill_manager();
+    }
+    pub fn release_manager(&self) {
+        self.shared.lock().unwrap().hold = false;
+    }
+    pub fn manager_kib(&self) -> u64 {
+        let shared = self.shared.lock().unwrap();
+        let pid = shared.manager.as_ref().unwrap().id();
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = text.lines().find(|l| l.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shared.lock().unwrap().stop = true;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        for pid in self.pids().into_values().filter_map(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Starts managers and obeys them.
+fn serve(shared: &Arc<Mutex<Shared>>, place: &std::path::Path) {
+    loop {
+        std::thread::sleep(Duration::from_millis(2));
+        let mut all = shared.lock().unwrap();
+        if all.stop {
+            if let Some(manager) = &mut all.manager {
+                let _ = manager.kill();
+                let _ = manager.wait();
+            }
+            return;
+        }
+        let gone = all.manager.as_mut().is_none_or(|m| m.try_wait().unwrap().is_some());
+        if gone && !all.hold {
+            // What the dead one asked for is still done.
+            obey(shared, &mut all);
+            let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+            let (ours, theirs) = pair.unwrap();
+            // A shell puts the socket at descriptor 3, where a manager looks for it.
+            let manager = Command::new("/bin/sh")
+                .args(["-c", "exec 3<&0 </dev/null; exec \"$0\" --prefix \"$1\""])
+                .arg(env!("CARGO_BIN_EXE_cairn-manager"))
+                .arg(place)
+                .stdin(Stdio::from(theirs))
+                .spawn()
+                .unwrap();
+            if all.manager.replace(manager).is_some() {
+                all.generation += 1;
+            }
+            all.socket = Some(ours);
+        }
+        obey(shared, &mut all);
+    }
+}
+
+fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
+    while let Some(socket) = &all.socket {
+        let Ok(Some(mut packet)) = channel::receive(socket) else { return };
+        let request = Request::decode(packet.bytes(), packet.fd_count).expect("a well-formed request");
+        let mut fds: Vec<OwnedFd> = packet.fds.iter_mut().filter_map(Option::take).collect();
+        match request {
+            Request::Hello => {
+                let say = |event: Event, fds: &[std::os::fd::BorrowedFd<'_>]| {
+                    let _ = channel::send(socket, &event.encode(), fds);
+                };
+                let (stored, exits) = (all.stored.len() as u32, all.exits.len() as u32);
+                say(Event::Welcome { generation: all.generation, running: 0, stored, exits }, &[]);
+                for (id, fd) in &all.stored {
+                    say(Event::Stored { id: *id }, &[fd.as_fd()]);
+                }
+                say(Event::Resumed, &[]);
+                for (seq, pid, status) in &all.exits {
+                    let status = ExitStatus(*status);
+                    say(Event::Exited { seq: *seq, token: 0, monotonic_ns: 0, pid: *pid, status }, &[]);
+                }
+            }
+            Request::Store { id } => drop(all.stored.insert(id, fds.remove(0))),
+            Request::Remove { id } => drop(all.stored.remove(&id)),
+            Request::Ack { seq } => all.exits.retain(|(s, ..)| *s > seq),
+            Request::Shutdown { .. } => all.shut_down = true,
+            Request::Spawn { .. } => spawn(shared, all, fds),
+        }
+    }
+}
+
+fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
+    let Ok([plan, _, stdin, out, err, status]) = <[OwnedFd; 6]>::try_from(fds) else { panic!() };
+    let mut text = String::new();
+    let mut file = File::from(plan);
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    let plan: Plan = serde_json::from_str(&text).unwrap();
+    let state = plan.mounts.iter().find_map(|m| match m {
+        Mount::Bind { source, idmapped: true, .. } => Some(source.clone()),
+        _ => None,
+    });
+    let mut child = Command::new(&plan.argv[0])
+        .args(&plan.argv[1..])
+        .env("STATE", state.unwrap_or_default())
+        .stdin(Stdio::from(stdin))
+        .stdout(Stdio::from(out))
+        .stderr(Stdio::from(err))
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let pid = child.id() as i32;
+    for report in [Report::Pid { pid }, Report::Execed { execed: true }] {
+        let _ = rustix::net::send(&status, &report.to_line(), SendFlags::NOSIGNAL);
+    }
+    all.spawned.push(plan.name.clone());
+    all.pids.insert(plan.name.clone(), pid);
+    let shared = shared.clone();
+    std::thread::spawn(move || {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = child.wait().unwrap().into_raw();
+        let mut all = shared.lock().unwrap();
+        all.seq += 1;
+        all.ended.push(plan.name);
+        let seq = all.seq;
+        all.exits.push((seq, pid, status));
+        let event = Event::Exited { seq, token: 0, monotonic_ns: 0, pid, status: ExitStatus(status) };
+        if let Some(socket) = &all.socket {
+            let _ = channel::send(socket, &event.encode(), &[]);
+        }
+    });
+}
