@@ -209,6 +209,17 @@ fn machine(mut manager: Manager) -> ! {
     }
     let statfs = rustix::fs::statvfs("/data").expect("statvfs");
     println!("manager: data has {} MiB", statfs.f_blocks * statfs.f_frsize / 1048576);
+    // The kernel loads a protocol's module through its usermode helper, which is cairn-init.
+    let vsock = rustix::net::AddressFamily::from_raw(40);
+    let vsock = rustix::net::socket(vsock, rustix::net::SocketType::STREAM, None);
+    println!("manager: module on demand: {}", vsock.is_ok());
+    let status = fs::read_to_string("/proc/1/status").unwrap_or_default();
+    for line in status
+        .lines()
+        .filter(|l| l.starts_with("VmRSS") || l.starts_with("Rss"))
+    {
+        println!("manager: init {line}");
+    }
     let times = fs::read_to_string("/run/cairn/boot-times").unwrap_or_default();
     println!("{times}manager: READY boots={boots}");
     loop {

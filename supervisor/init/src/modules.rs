@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::console::debug;
+use crate::times;
 
 /// Calls a function with the modalias of each device that it finds.
 pub(crate) type Walk = fn(&mut dyn FnMut(&str));
@@ -209,9 +210,13 @@ impl Loader {
 
     fn insert(&self, module: &str, file: &str) -> io::Result<()> {
         let file = File::open(self.folder.join(file))?;
+        let start = times::now();
         let options = options(&self.cmdline, module);
         match rustix::system::finit_module(&file, &CString::new(options).unwrap_or_default(), 0) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Ok(()) | Err(Errno::EXIST) => {
+                debug!("module {module} in {} ms", (times::now() - start) / 1_000_000);
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
     }

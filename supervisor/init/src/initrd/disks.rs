@@ -103,9 +103,13 @@ pub(crate) fn find(hash: &RootHash, seen: &mut Seen) -> Option<RootDisk> {
     None
 }
 
-/// Leaves out what no hardware is behind: loop, ram, device-mapper.
+/// Leaves out what no hardware is behind (loop, ram, device-mapper), and the single paths of NVMe disks, which have
+/// no device node. The NVMe disks themselves stand under `/devices/virtual/nvme-subsystem`.
 fn is_physical(entry: &fs::DirEntry) -> bool {
-    fs::read_link(entry.path()).is_ok_and(|target| !target.to_string_lossy().contains("/devices/virtual/"))
+    let hidden = fs::read_to_string(entry.path().join("hidden"));
+    let target = fs::read_link(entry.path());
+    !hidden.is_ok_and(|text| text.trim() == "1")
+        && target.is_ok_and(|target| !target.to_string_lossy().contains("/devices/virtual/block/"))
 }
 
 fn read_table(name: &str) -> Result<(Found, u64), String> {

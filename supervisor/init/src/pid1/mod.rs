@@ -153,6 +153,8 @@ impl Init {
             mask.add(signal);
         }
         at("block signals", mask.thread_block())?;
+        let begin = times::now();
+        let done = |what: &str| debug!("{what}: {} ms after the start", (times::now() - begin) / 1_000_000);
         if options.mounts {
             setup::mounts();
             crate::open_console();
@@ -160,7 +162,9 @@ impl Init {
             setup::settings();
         }
         sys::supervise_defaults();
+        done("mounts");
         let manager_cgroup = if options.mounts { setup::cgroups() } else { None };
+        done("cgroups");
 
         let null = || {
             File::options()
@@ -216,6 +220,7 @@ impl Init {
             if let Err(error) = sys::lock_memory() {
                 say!("cannot keep PID 1 in memory: {error}");
             }
+            done("memory");
         }
         Ok(init)
     }

@@ -80,10 +80,17 @@ pub(super) fn cgroups() -> Option<OwnedFd> {
     }
 }
 
-/// One by one: a controller that cannot be enabled does not take the others with it.
+/// All at once, which is one wait in the kernel instead of one each; if that fails one by one, so that a controller
+/// that cannot be enabled does not take the others with it.
 fn enable_controllers(folder: &Path) -> std::io::Result<()> {
-    for name in fs::read_to_string(folder.join("cgroup.controllers"))?.split_whitespace() {
-        if let Err(error) = fs::write(folder.join("cgroup.subtree_control"), format!("+{name}")) {
+    let names = fs::read_to_string(folder.join("cgroup.controllers"))?;
+    let control = folder.join("cgroup.subtree_control");
+    let all: Vec<String> = names.split_whitespace().map(|name| format!("+{name}")).collect();
+    if fs::write(&control, all.join(" ")).is_ok() {
+        return Ok(());
+    }
+    for name in all {
+        if let Err(error) = fs::write(&control, &name) {
             say!(
                 "cannot enable cgroup controller {name} in {}: {error}",
                 folder.display()
