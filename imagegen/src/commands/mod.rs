@@ -5,10 +5,17 @@
 //! calls the library and shows what came back.
 
 mod arguments;
+mod build;
 mod cache;
+mod check;
 mod complete;
 mod flash;
+mod inspect;
 mod interrupt;
+mod lock;
+mod project;
+mod run;
+mod sbom;
 mod schema;
 
 use std::error::Error;
@@ -25,26 +32,35 @@ pub(crate) type Outcome = Result<(), Box<dyn Error>>;
 
 /// The whole program: reads the arguments, runs the command, reports, and returns the exit status.
 pub fn main() -> ExitCode {
+    // This program starts itself as the sandbox's helper; that must happen before any thread or signal handler.
+    crate::tools::helper_if_asked();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return report::usage(&error, std::env::args().any(|a| a == "--json")),
     };
     let json = arguments.json;
-    let outcome = run(arguments);
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    match answer(arguments) {
+        Ok(status) => ExitCode::from(status),
         Err(error) => report::failure(error.as_ref(), json),
     }
 }
 
-fn run(arguments: Arguments) -> Outcome {
+/// Runs the command; the exit status where it did not fail.
+fn answer(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
     let json = arguments.json;
     let interrupt = interrupt::Interrupt::install(json)?;
     match arguments.command {
+        Command::Build(options) => build::run(&options, json),
+        Command::Lock(options) => lock::run(&options, json),
+        Command::Check(options) => check::run(&options, json),
+        Command::Run(options) => return run::run(&options, &interrupt, json),
+        Command::Inspect(options) => inspect::run(&options, json),
+        Command::Diff(options) => inspect::diff(&options, json),
+        Command::Sbom(options) => sbom::run(&options),
+        Command::Flash(options) => flash::run(&options, &interrupt, json),
         Command::Schema(options) => schema::run(&options),
         Command::Completions(options) => complete::run(&options),
         Command::Cache(options) => cache::run(&options.action, json),
-        Command::Flash(options) => flash::run(&options, &interrupt, json),
-        _ => Err("this command is not there yet".into()),
     }
+    .map(|()| 0)
 }

@@ -39,7 +39,7 @@ enum Style {
     Silent,
 }
 
-/// Receives progress and shows it on standard error.
+/// Receives progress and shows it on standard error. Lines, where there are no bars, are written when it is dropped.
 #[derive(Debug)]
 pub struct Bars {
     style: Style,
@@ -154,9 +154,18 @@ impl Progress for Bars {
         if let Some(bar) = entry.bar.take() {
             bar.finish_and_clear();
         }
-        if self.style == Style::Lines && entry.bytes > 0 {
-            let line = format!("{}: {} in {}", name(stage), bytes(entry.bytes), duration(took));
-            let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+impl Drop for Bars {
+    /// Where there are no bars, one line for each stage that moved anything, however often it began and ended.
+    fn drop(&mut self) {
+        if self.style != Style::Lines {
+            return;
+        }
+        for time in self.times().iter().filter(|time| time.bytes > 0) {
+            let took = duration(Duration::from_secs_f64(time.seconds));
+            let _ = writeln!(std::io::stderr(), "{}: {} in {took}", time.stage, bytes(time.bytes));
         }
     }
 }

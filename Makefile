@@ -1,0 +1,54 @@
+# Everything here is plain cargo underneath. Needed: cargo, a C compiler, git, and a Linux kernel with user namespaces.
+# What else a build needs comes, locked, into imagegen's tools tree. No root.
+
+RECIPE  ?= appliances/base.toml
+CARGO   ?= cargo
+IMAGEGEN = $(CARGO) run --release --quiet -p imagegen --
+
+.DEFAULT_GOAL := help
+.PHONY: help run image check lint test unit-test qemu-test bench soak docs clean
+
+help: ## Show this help
+	@echo "make TARGET [RECIPE=appliances/NAME.toml]"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+run: ## Build the appliance if needed and boot it here (Ctrl-C shuts it down)
+	$(IMAGEGEN) run $(RECIPE)
+
+image: ## Build the appliance's image into build/
+	$(IMAGEGEN) build $(RECIPE)
+
+check: ## Find everything wrong with the recipe and its units without building
+	$(IMAGEGEN) check $(RECIPE)
+
+test: lint unit-test qemu-test ## Run every check and test: format, lints, tests, then boots under QEMU
+
+lint: ## Check format and lints (and the dependencies' licences, where cargo-deny is installed)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny check; else echo "cargo-deny is not installed: dependencies are not judged"; fi
+
+unit-test: ## Run the tests that boot nothing (with cargo-nextest where it is installed)
+	@if command -v cargo-nextest >/dev/null 2>&1; then \
+	  $(CARGO) nextest run --workspace --exclude qemu-tests --no-fail-fast; \
+	else $(CARGO) test --workspace --exclude qemu-tests --no-fail-fast; fi
+
+qemu-test: ## Boot real images under QEMU and test them through their ports
+	@if command -v cargo-nextest >/dev/null 2>&1; then \
+	  $(CARGO) nextest run --release -p qemu-tests --no-fail-fast; \
+	else $(CARGO) test --release -p qemu-tests --no-fail-fast; fi
+
+bench: ## Measure build, boot and size beside their peers
+	$(CARGO) bench -p qemu-tests
+
+soak: ## Cut the power and kill things, over and over (SOAK_MINUTES, default 60)
+	SOAK_MINUTES=$${SOAK_MINUTES:-60} $(CARGO) test --release -p qemu-tests -- --ignored --nocapture soak
+
+docs: ## Write docs/units.md anew from the types
+	$(IMAGEGEN) schema all --markdown > docs/units.md.new
+	mv docs/units.md.new docs/units.md
+
+clean: ## Remove what builds made here; the package cache stays (`imagegen cache gc` shrinks it)
+	$(CARGO) clean
+	rm -rf build

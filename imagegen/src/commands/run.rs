@@ -1,0 +1,107 @@
+//! `imagegen run`: builds if needed and boots the image under QEMU at this terminal.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cairn_unit::Protocol;
+
+use super::arguments::Run;
+use super::build;
+use super::interrupt::Interrupt;
+use crate::archive::Mirror;
+use crate::build::{BuildPlan, Report};
+use crate::cache::{Cache, FetchOptions};
+use crate::machine::{
+    Boot, Cache as DiskCache, Disk, DiskBus, DiskFormat, Firmware, Forward, MachineSpec, RunOptions, Video,
+    decide_accel, run_interactive,
+};
+use crate::report::Bars;
+use crate::tools::{ToolSet, load_tools};
+
+/// The least size of the disk that the guest gets; the image itself is smaller and grows at its first boot.
+const DISK: u64 = 8 << 30;
+
+/// Returns the exit status.
+pub(super) fn run(options: &Run, interrupt: &Interrupt, json: bool) -> Result<u8, Box<dyn Error>> {
+    let (plan, report, _) = build::build(&options.build, json)?;
+    let cache = Cache::from_env()?;
+    let fetch = FetchOptions {
+        offline: options.build.offline,
+        ..FetchOptions::default()
+    };
+    let mirror = || Mirror::discover().map_err(|e| e.to_string());
+    let tools = load_tools(ToolSet::Tools, &cache, &mirror, &fetch, None, &Bars::new(json))?;
+    let accel = decide_accel(&tools, &cache.root().join("accel.json"))?;
+    let folder = tempfile::Builder::new().prefix("imagegen-run-").tempdir()?;
+    let disk = disk(options, &report, folder.path())?;
+    let boot = if options.direct_kernel {
+        let command_line = fs::read_to_string(&report.command_line)?;
+        Boot::Direct {
+            kernel: absolute(&report.kernel)?,
+            initrd: absolute(&report.initrd)?,
+            command_line: command_line.trim().into(),
+        }
+    } else {
+        Firmware::find(&tools.root)?.boot(folder.path())?
+    };
+    let mut spec = MachineSpec::new(plan.recipe.name.as_str(), accel.accel, boot);
+    spec.cpus = options.cpus;
+    spec.memory_mib = u32::try_from(options.memory.0 >> 20)?;
+    spec.video = if options.headless { Video::Off } else { Video::Offscreen };
+    spec.forwards = forwards(options, &plan);
+    spec.disks = vec![Disk {
+        id: "disk0".into(),
+        path: disk,
+        format: DiskFormat::Raw,
+        bus: DiskBus::VirtioBlk,
+        snapshot: false,
+        cache: if options.disk.is_some() {
+            DiskCache::Writeback
+        } else {
+            DiskCache::Unsafe
+        },
+        filter: None,
+    }];
+    interrupt.disarm();
+    Ok(run_interactive(&tools, &spec, &RunOptions::default())?)
+}
+
+/// The disk to boot from: the one to keep, made from the image if it is not there yet, or a copy to throw away.
+fn disk(options: &Run, report: &Report, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let image = report.images.first().ok_or("the build made no raw image")?;
+    let path = match &options.disk {
+        Some(path) if path.exists() => return absolute(path),
+        Some(path) => path.clone(),
+        None => folder.join("disk.raw"),
+    };
+    let failed = |e: std::io::Error| format!("cannot make the disk {}: {e}; free some space", path.display());
+    fs::copy(image, &path).map_err(failed)?;
+    let file = fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    file.set_len(size.max(DISK)).map_err(failed)?;
+    absolute(&path)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    Ok(fs::canonicalize(path)?)
+}
+
+/// The ports that were asked for, or every published TCP port on a free one.
+fn forwards(options: &Run, plan: &BuildPlan) -> Vec<Forward> {
+    if !options.ports.is_empty() {
+        return options
+            .ports
+            .iter()
+            .map(|(host, guest)| Forward {
+                host: *host,
+                guest: *guest,
+            })
+            .collect();
+    }
+    let published = plan.units.values().flat_map(|unit| &unit.network.publish);
+    published
+        .filter(|p| p.protocol == Protocol::Tcp)
+        .map(|p| Forward { host: 0, guest: p.port })
+        .collect()
+}

@@ -1,0 +1,440 @@
+//! The command line as people meet it: exit status and message for everything that can go wrong, by small projects and
+//! mirrors that the tests make.
+
+mod archive_mirror;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use archive_mirror::TestMirror;
+
+/// A project folder with one unit, a cache and a mirror of its own.
+struct Project {
+    folder: tempfile::TempDir,
+    mirror: TestMirror,
+}
+
+const UNIT: &str = "description = \"A\"\npackages = [\"alpha\"]\n[service]\ncommand = [\"/bin/a\"]\n";
+const LIST: &str = "Package: alpha\nVersion: 1.0\nArchitecture: amd64\nFilename: pool/alpha.deb\nSize: 3\nSHA256: \
+                    ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n\n";
+
+impl Project {
+    fn new() -> Project {
+        let folder = tempfile::tempdir().unwrap();
+        let mirror = TestMirror::new(&folder.path().join("mirror"));
+        let project = Project { folder, mirror };
+        project.write("appliances/a.toml", &recipe("[\"one\"]"));
+        project.write("units/one.toml", UNIT);
+        project.publish(LIST, "");
+        project
+    }
+
+    fn publish(&self, packages: &str, extra: &str) {
+        let base = "Package: systemd-boot-efi\nVersion: 1\nArchitecture: amd64\nFilename: pool/b.deb\nSize: 3\nSHA256: \
+                    ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n\n";
+        let base = format!("{base}{}", base.replace("systemd-boot-efi", "linux-image-test"));
+        self.mirror.publish("trixie", &format!("{base}{packages}"), extra);
+        for suite in ["trixie-updates", "trixie-security"] {
+            self.mirror.publish(suite, &LIST.replace("alpha", &format!("of-{suite}")), "");
+        }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    fn write(&self, below: &str, text: &str) {
+        let path = self.path(below);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imagegen"));
+        command
+            .args(words)
+            .current_dir(self.folder.path())
+            .env("IMAGEGEN_CACHE", self.path("cache"))
+            .env("IMAGEGEN_MIRROR", self.mirror.url())
+            .env("IMAGEGEN_SECURITY_MIRROR", self.mirror.url())
+            .env("IMAGEGEN_KEYS", self.mirror.keys())
+            .env_remove("RUST_BACKTRACE")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// Runs, expects exit status 1, and gives what was said.
+    fn fails(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.lines().any(|line| line.starts_with("error: ")), "{said}");
+        said
+    }
+}
+
+fn recipe(units: &str) -> String {
+    format!(
+        "name = \"a\"\nversion = \"1.0\"\ndescription = \"A\"\nunits = {units}\n[host]\nkernel = \"linux-image-test\"\npackages = []\n"
+    )
+}
+
+fn has(said: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+}
+
+const RECIPE: &str = "appliances/a.toml";
+
+#[test]
+fn wrong_arguments_end_with_2() {
+    let project = Project::new();
+    for words in [
+        &["bulid"][..],
+        &[],
+        &["build", "--format", "png"],
+        &["build", "--arch", "mips"],
+        &["run", "--port", "80"],
+        &["run", "--memory", "lots"],
+        &["cache"],
+        &["sbom"],
+    ] {
+        assert_eq!(project.run(words).status.code(), Some(2), "{words:?}");
+    }
+    let said = String::from_utf8(project.run(&["bulid"]).stderr).unwrap();
+    has(&said, &["build"]);
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let project = Project::new();
+    for command in [
+        "build",
+        "lock",
+        "check",
+        "run",
+        "inspect",
+        "diff",
+        "sbom",
+        "flash",
+        "schema",
+        "completions",
+        "cache",
+    ] {
+        let output = project.run(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0));
+        has(
+            &String::from_utf8(output.stdout).unwrap(),
+            &["Example", &format!("imagegen {command}")],
+        );
+    }
+}
+
+#[test]
+fn a_right_project_is_checked_without_a_mirror() {
+    let project = Project::new();
+    let output = project
+        .command(&["check", RECIPE])
+        .env("IMAGEGEN_MIRROR", "file:///nowhere")
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    has(&String::from_utf8(output.stdout).unwrap(), &["1 units", "lock: absent"]);
+}
+
+#[test]
+fn an_unknown_key_is_shown_with_file_line_and_what_was_meant() {
+    let project = Project::new();
+    project.write("units/one.toml", &UNIT.replace("packages", "pakages"));
+    let said = project.fails(&["check", RECIPE]);
+    has(
+        &said,
+        &[
+            "error: ./units/one.toml:2:1: unknown key `pakages`",
+            " 2 | pakages",
+            "^^^^^^^",
+            "did you mean `packages`?",
+        ],
+    );
+}
+
+#[test]
+fn with_json_an_error_is_one_document_on_standard_output() {
+    let project = Project::new();
+    project.write("units/one.toml", &UNIT.replace("packages", "pakages"));
+    let output = project.run(&["--json", "check", RECIPE]);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(1), 0));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["error"]["problems"][0]["line"], 2);
+    assert_eq!(value["error"]["problems"][0]["help"], "did you mean `packages`?");
+    let output = project.run(&["--json", "bulid"]);
+    assert_eq!(output.status.code(), Some(2));
+    serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+}
+
+#[test]
+fn a_missing_recipe_and_a_missing_unit_suggest_near_names() {
+    let project = Project::new();
+    project.write("units/mariadb.toml", UNIT);
+    project.write(RECIPE, &recipe("[\"maraidb\"]"));
+    has(
+        &project.fails(&["check", RECIPE]),
+        &[
+            "appliances/a.toml:4:10",
+            "there is no unit `maraidb`",
+            "did you mean `mariadb.toml`?",
+        ],
+    );
+    has(
+        &project.fails(&["check", "appliances/b.toml"]),
+        &["appliances/b.toml: cannot be read", "did you mean `a.toml`?"],
+    );
+}
+
+#[test]
+fn an_unmet_binding_is_shown_where_it_is_written() {
+    let project = Project::new();
+    project.write("units/one.toml", &format!("{UNIT}[needs]\ndb = \"mariadb\"\n"));
+    has(
+        &project.fails(&["check", RECIPE]),
+        &[
+            "units/one.toml:6:6",
+            "needs `mariadb`, which no unit of the appliance provides",
+            "add a unit that provides it",
+        ],
+    );
+}
+
+#[test]
+fn a_cycle_is_refused_with_its_path() {
+    let project = Project::new();
+    project.write(RECIPE, &recipe("[\"one\", \"two\"]"));
+    project.write(
+        "units/one.toml",
+        &UNIT.replace("[service]", "after = [\"two\"]\n[service]"),
+    );
+    project.write(
+        "units/two.toml",
+        &UNIT.replace("[service]", "after = [\"one\"]\n[service]"),
+    );
+    has(
+        &project.fails(&["check", RECIPE]),
+        &["units/one.toml:3", "one -> two -> one"],
+    );
+}
+
+#[test]
+fn a_file_that_two_overlays_claim_is_refused() {
+    let project = Project::new();
+    project.write(
+        "units/one.toml",
+        &UNIT.replace("[service]", "overlays = [\"x\", \"y\"]\n[service]"),
+    );
+    project.write("overlays/x/etc/a.conf", "x");
+    project.write("overlays/y/etc/a.conf", "y");
+    has(&project.fails(&["check", RECIPE]), &["etc/a.conf", "x", "y"]);
+}
+
+#[test]
+fn an_unknown_package_suggests_near_names() {
+    let project = Project::new();
+    project.write("units/one.toml", &UNIT.replace("alpha", "alhpa"));
+    has(&project.fails(&["lock", RECIPE]), &["alhpa", "alpha"]);
+}
+
+#[test]
+fn an_unsatisfiable_dependency_is_shown_with_the_chain_that_leads_to_it() {
+    let project = Project::new();
+    let list = LIST.replace("Filename", "Depends: beta\nFilename")
+        + &LIST
+            .replace("alpha", "beta")
+            .replace("Filename", "Depends: gamma (>= 2)\nFilename");
+    project.publish(&list, "");
+    has(&project.fails(&["lock", RECIPE]), &["alpha", "beta", "gamma"]);
+}
+
+#[test]
+fn a_package_with_another_hash_is_refused_and_not_kept() {
+    let project = Project::new();
+    project.write("mirror/debian/pool/alpha.deb", "abd");
+    project.write("mirror/debian/pool/b.deb", "abc");
+    let said = project.fails(&["lock", RECIPE]);
+    has(&said, &["alpha"]);
+    assert!(
+        !project.path("appliances/a.amd64.lock").exists(),
+        "no lock is left by a failure"
+    );
+}
+
+#[test]
+fn an_index_signed_by_a_stranger_is_refused() {
+    let project = Project::new();
+    let stranger = tempfile::tempdir().unwrap();
+    let other = TestMirror::new(stranger.path());
+    let output = project
+        .command(&["lock", RECIPE])
+        .env("IMAGEGEN_KEYS", other.keys())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    has(
+        &String::from_utf8(output.stderr).unwrap(),
+        &["trixie", "not to be trusted"],
+    );
+}
+
+#[test]
+fn an_expired_index_is_refused() {
+    let project = Project::new();
+    project.publish(LIST, "Valid-Until: Mon, 02 Feb 2026 00:00:00 UTC\n");
+    has(&project.fails(&["lock", RECIPE]), &["trixie", "2026"]);
+}
+
+#[test]
+fn an_unreachable_mirror_is_named() {
+    let project = Project::new();
+    // Port 9 (discard) has no listener; the answer is an immediate refusal.
+    let mut command = project.command(&["lock", RECIPE]);
+    command
+        .env("IMAGEGEN_MIRROR", "http://127.0.0.1:9/debian")
+        .env("IMAGEGEN_SECURITY_MIRROR", "http://127.0.0.1:9/s");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    has(
+        &String::from_utf8(output.stderr).unwrap(),
+        &["127.0.0.1:9", "IMAGEGEN_MIRROR"],
+    );
+}
+
+#[test]
+fn offline_without_a_lock_or_a_cache_says_what_to_do_first() {
+    let project = Project::new();
+    has(
+        &project.fails(&["build", RECIPE, "--offline"]),
+        &["offline", "imagegen lock"],
+    );
+}
+
+#[test]
+fn a_lock_that_cannot_be_read_and_a_stale_one_are_refused_with_what_to_do() {
+    let project = Project::new();
+    project.write("appliances/a.amd64.lock", "schema = \"x\"");
+    has(
+        &project.fails(&["check", RECIPE, "--arch", "amd64"]),
+        &["a.amd64.lock", "imagegen lock"],
+    );
+}
+
+#[test]
+fn an_interrupted_command_ends_with_130_and_says_what_is_whole() {
+    let project = Project::new();
+    // A mirror that accepts and never answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/debian", listener.local_addr().unwrap());
+    let mut command = project.command(&["lock", RECIPE]);
+    command
+        .env("IMAGEGEN_MIRROR", &url)
+        .env("IMAGEGEN_SECURITY_MIRROR", &url);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _held = listener.accept().unwrap();
+    Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    has(
+        &String::from_utf8(output.stderr).unwrap(),
+        &["interrupted", "earlier images are whole"],
+    );
+    assert!(!project.path("appliances/a.amd64.lock").exists());
+}
+
+#[test]
+fn no_colours_reach_a_file() {
+    let said = Project::new().fails(&["inspect", "absent.raw"]);
+    assert!(!said.contains('\x1b'), "{said:?}");
+    has(&said, &["absent.raw"]);
+}
+
+#[test]
+fn an_image_without_its_manifest_has_no_bill_of_materials() {
+    let project = Project::new();
+    project.write("build/a.raw", "x");
+    has(
+        &project.fails(&["sbom", "build/a.raw"]),
+        &["build/a.manifest.json", "build again"],
+    );
+    has(
+        &project.fails(&["sbom", "build/b.raw"]),
+        &["there is no image build/b.raw"],
+    );
+}
+
+#[test]
+fn completions_exist_for_every_shell() {
+    let project = Project::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = project.run(&["completions", shell]);
+        assert!(
+            output.status.success() && String::from_utf8_lossy(&output.stdout).contains("imagegen"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_cache_can_be_looked_at_and_collected() {
+    let project = Project::new();
+    let output = project.run(&["cache", "info", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["parts"]["packages"]["files"], 0);
+    assert_eq!(project.run(&["cache", "gc"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_no_half_lock() {
+    // A tmpfs of 64 KiB needs a mount namespace; where user namespaces are forbidden there is nothing to test with.
+    let project = Project::new();
+    let script = format!(
+        "mount -t tmpfs -o size=64k none {0} && exec {1} lock {RECIPE}",
+        project.path("cache").display(),
+        env!("CARGO_BIN_EXE_imagegen")
+    );
+    fs::create_dir_all(project.path("cache")).unwrap();
+    let big: String = (0..4000).map(|i| LIST.replace("alpha", &format!("alpha{i}"))).collect();
+    project.publish(&format!("{LIST}{big}"), "");
+    let probe = Command::new("unshare").args(["-rm", "true"]).status();
+    if !probe.is_ok_and(|s| s.success()) {
+        eprintln!("skipped: no user namespaces here");
+        return;
+    }
+    let plain = project.command(&[]);
+    let mut command = Command::new("unshare");
+    command
+        .args(["-rm", "sh", "-c", &script])
+        .current_dir(project.folder.path());
+    for (name, value) in plain.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    has(
+        &String::from_utf8(output.stderr).unwrap(),
+        &["no space left", "imagegen cache gc"],
+    );
+    assert!(!Path::new(&project.path("appliances/a.amd64.lock")).exists());
+}
