@@ -89,8 +89,10 @@ pub(crate) fn watch<M: Send + 'static>(
     let own = watched.clone();
     let task = tokio::spawn(async move {
         while let Ok(mut guard) = own.readable().await {
+            // The end stays readable for ever: it is told once.
+            let end = guard.ready().is_read_closed();
             guard.clear_ready();
-            if to.send(message()).is_err() {
+            if to.send(message()).is_err() || end {
                 return;
             }
         }

@@ -162,7 +162,6 @@ pub fn last(folder: &std::path::Path, bytes: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn lines(dir: &std::path::Path) -> Vec<Vec<u8>> {
         let text = fs::read(dir.join("current")).unwrap_or_default();

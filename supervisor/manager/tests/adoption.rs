@@ -13,10 +13,16 @@ const SERVICE: &str = r#"{"service":{"command":["/bin/sh","-c","echo start $$; t
 #[test]
 fn units_start_in_order_and_stop_before_the_machine_goes_down() {
     let mut world = World::new(&[
-        ("db", r#"{"service":{"command":["/bin/sh","-c","trap 'exit 0' TERM; while :; do sleep 0.05; done"]},
-            "provides":{"sql":{"kind":"database","port":3306}}}"#),
-        ("web", r#"{"service":{"command":["/bin/sh","-c","trap 'exit 0' TERM; while :; do sleep 0.05; done"]},
-            "needs":{"db":"sql"}}"#),
+        (
+            "db",
+            r#"{"service":{"command":["/bin/sh","-c","trap 'exit 0' TERM; while :; do sleep 0.05; done"]},
+            "provides":{"sql":{"kind":"database","port":3306}}}"#,
+        ),
+        (
+            "web",
+            r#"{"service":{"command":["/bin/sh","-c","trap 'exit 0' TERM; while :; do sleep 0.05; done"]},
+            "needs":{"db":"sql"}}"#,
+        ),
     ]);
     world.until("both ready", |w| w.state("db") == "ready" && w.state("web") == "ready");
     let order = world.spawned();
@@ -35,7 +41,10 @@ fn a_first_start_runs_its_setup_and_a_second_does_not() {
             "setup":[{"name":"one","command":["/bin/sh","-c","cat > $STATE/made"],"stdin":["/in"]}]}"#,
     )]);
     world.until("ready", |w| w.state("db") == "ready");
-    assert_eq!(std::fs::read_to_string(world.at("data/state/db/s/made")).unwrap(), "given\n");
+    assert_eq!(
+        std::fs::read_to_string(world.at("data/state/db/s/made")).unwrap(),
+        "given\n"
+    );
     world.kill_unit("db");
     world.until("ready again", |w| w.spawned().len() == 3 && w.state("db") == "ready");
 }
@@ -58,13 +67,20 @@ fn a_manager_killed_again_and_again_restarts_no_service_and_loses_no_line() {
     assert!(log.contains("start"), "{log}");
     world.post("/v1/units/one/stop");
     world.until("stopped", |w| w.state("one") == "stopped");
-    world.until("logged", |w| std::fs::read_to_string(w.at("data/log/one/current")).unwrap().contains(" bye\n"));
+    world.until("logged", |w| {
+        std::fs::read_to_string(w.at("data/log/one/current"))
+            .unwrap()
+            .contains(" bye\n")
+    });
     assert!(world.manager_kib() < 10 << 10, "{} KiB", world.manager_kib());
 }
 
 #[test]
 fn an_end_while_no_manager_ran_is_seen_by_the_next() {
-    let mut world = World::new(&[("one", r#"{"service":{"command":["/bin/sleep","1000"],"restart":"never"}}"#)]);
+    let mut world = World::new(&[(
+        "one",
+        r#"{"service":{"command":["/bin/sleep","1000"],"restart":"never"}}"#,
+    )]);
     world.until("ready", |w| w.state("one") == "ready");
     world.hold_manager();
     world.kill_unit("one");

@@ -32,7 +32,7 @@ struct Shared {
     stop: bool,
 }
 
-pub struct World {
+pub(crate) struct World {
     dir: tempfile::TempDir,
     shared: Arc<Mutex<Shared>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -58,7 +58,7 @@ fn manifest(units: &[(&str, &str)]) -> serde_json::Value {
 }
 
 impl World {
-    pub fn new(units: &[(&str, &str)]) -> World {
+    pub(crate) fn new(units: &[(&str, &str)]) -> World {
         let dir = tempfile::tempdir().unwrap();
         for folder in ["usr/lib/cairn", "run/cairn", "data", "dev"] {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
@@ -69,73 +69,90 @@ impl World {
             std::fs::write(root.join("in"), "given\n").unwrap();
         }
         File::create(dir.path().join("dev/console")).unwrap();
-        std::fs::write(dir.path().join("usr/lib/cairn/appliance.json"), manifest(units).to_string()).unwrap();
+        std::fs::write(
+            dir.path().join("usr/lib/cairn/appliance.json"),
+            manifest(units).to_string(),
+        )
+        .unwrap();
         let shared = Arc::new(Mutex::new(Shared::default()));
         let (own, place) = (shared.clone(), dir.path().to_owned());
         let thread = Some(std::thread::spawn(move || serve(&own, &place)));
         World { dir, shared, thread }
     }
 
-    pub fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
     }
 
     fn ask(&self, method: &str, path: &str) -> Option<serde_json::Value> {
         let mut stream = UnixStream::connect(self.at("run/cairn/control.sock")).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").ok()?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        .ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
         serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()
     }
 
-    pub fn status(&self) -> serde_json::Value {
+    pub(crate) fn status(&self) -> serde_json::Value {
         self.ask("GET", "/v1/status").unwrap_or_default()
     }
 
-    pub fn post(&self, path: &str) {
+    pub(crate) fn post(&self, path: &str) {
         self.ask("POST", path).expect("an answer");
     }
 
-    pub fn state(&self, unit: &str) -> String {
+    pub(crate) fn state(&self, unit: &str) -> String {
         let status = self.status();
         let units = status["units"].as_array().cloned().unwrap_or_default();
         let found = units.iter().find(|u| u["name"] == unit).map(|u| u["state"].clone());
         found.and_then(|s| s.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
-    pub fn until(&mut self, what: &str, good: impl Fn(&World) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, good: impl Fn(&World) -> bool) {
         let start = Instant::now();
         while !good(self) {
             let console = std::fs::read_to_string(self.at("dev/console")).unwrap_or_default();
-            assert!(start.elapsed() < Duration::from_secs(20), "never: {what}\n{}\n{console}", self.status());
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "never: {what}\n{}\n{console}",
+                self.status()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    pub fn spawned(&self) -> Vec<String> {
+    pub(crate) fn spawned(&self) -> Vec<String> {
         self.shared.lock().unwrap().spawned.clone()
     }
-    pub fn ended(&self) -> Vec<String> {
+    pub(crate) fn ended(&self) -> Vec<String> {
         self.shared.lock().unwrap().ended.clone()
     }
-    pub fn pids(&self) -> BTreeMap<String, i32> {
+    pub(crate) fn pids(&self) -> BTreeMap<String, i32> {
         self.shared.lock().unwrap().pids.clone()
     }
-    pub fn shut_down(&self) -> bool {
+    pub(crate) fn shut_down(&self) -> bool {
         self.shared.lock().unwrap().shut_down
     }
-    pub fn power(&self) {
+    pub(crate) fn power(&self) {
         let shared = self.shared.lock().unwrap();
-        let event = Event::PowerRequest { kind: PowerKind::PowerOff };
+        let event = Event::PowerRequest {
+            kind: PowerKind::PowerOff,
+        };
         channel::send(shared.socket.as_ref().unwrap(), &event.encode(), &[]).unwrap();
     }
-    pub fn kill_unit(&self, unit: &str) {
+    pub(crate) fn kill_unit(&self, unit: &str) {
         let pid = self.pids()[unit];
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
-            .unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
     }
-    pub fn kill_manager(&self) {
+    pub(crate) fn kill_manager(&self) {
         let mut shared = self.shared.lock().unwrap();
         if let Some(manager) = &mut shared.manager {
             let _ = manager.kill();
@@ -143,14 +160,14 @@ impl World {
         drop(shared);
         std::thread::sleep(Duration::from_millis(15));
     }
-    pub fn hold_manager(&self) {
+    pub(crate) fn hold_manager(&self) {
         self.shared.lock().unwrap().hold = true;
         self.kill_manager();
     }
-    pub fn release_manager(&self) {
+    pub(crate) fn release_manager(&self) {
         self.shared.lock().unwrap().hold = false;
     }
-    pub fn manager_kib(&self) -> u64 {
+    pub(crate) fn manager_kib(&self) -> u64 {
         let shared = self.shared.lock().unwrap();
         let pid = shared.manager.as_ref().unwrap().id();
         let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -208,7 +225,9 @@ fn serve(shared: &Arc<Mutex<Shared>>, place: &std::path::Path) {
 
 fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
     while let Some(socket) = &all.socket {
-        let Ok(Some(mut packet)) = channel::receive(socket) else { return };
+        let Ok(Some(mut packet)) = channel::receive(socket) else {
+            return;
+        };
         let request = Request::decode(packet.bytes(), packet.fd_count).expect("a well-formed request");
         let mut fds: Vec<OwnedFd> = packet.fds.iter_mut().filter_map(Option::take).collect();
         match request {
@@ -217,14 +236,31 @@ fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
                     let _ = channel::send(socket, &event.encode(), fds);
                 };
                 let (stored, exits) = (all.stored.len() as u32, all.exits.len() as u32);
-                say(Event::Welcome { generation: all.generation, running: 0, stored, exits }, &[]);
+                say(
+                    Event::Welcome {
+                        generation: all.generation,
+                        running: 0,
+                        stored,
+                        exits,
+                    },
+                    &[],
+                );
                 for (id, fd) in &all.stored {
                     say(Event::Stored { id: *id }, &[fd.as_fd()]);
                 }
                 say(Event::Resumed, &[]);
                 for (seq, pid, status) in &all.exits {
                     let status = ExitStatus(*status);
-                    say(Event::Exited { seq: *seq, token: 0, monotonic_ns: 0, pid: *pid, status }, &[]);
+                    say(
+                        Event::Exited {
+                            seq: *seq,
+                            token: 0,
+                            monotonic_ns: 0,
+                            pid: *pid,
+                            status,
+                        },
+                        &[],
+                    );
                 }
             }
             Request::Store { id } => drop(all.stored.insert(id, fds.remove(0))),
@@ -237,14 +273,18 @@ fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
 }
 
 fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
-    let Ok([plan, _, stdin, out, err, status]) = <[OwnedFd; 6]>::try_from(fds) else { panic!() };
+    let Ok([plan, _, stdin, out, err, status]) = <[OwnedFd; 6]>::try_from(fds) else {
+        panic!()
+    };
     let mut text = String::new();
     let mut file = File::from(plan);
     file.rewind().unwrap();
     file.read_to_string(&mut text).unwrap();
     let plan: Plan = serde_json::from_str(&text).unwrap();
     let state = plan.mounts.iter().find_map(|m| match m {
-        Mount::Bind { source, idmapped: true, .. } => Some(source.clone()),
+        Mount::Bind {
+            source, idmapped: true, ..
+        } => Some(source.clone()),
         _ => None,
     });
     let mut child = Command::new(&plan.argv[0])
@@ -271,7 +311,13 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
         all.ended.push(plan.name);
         let seq = all.seq;
         all.exits.push((seq, pid, status));
-        let event = Event::Exited { seq, token: 0, monotonic_ns: 0, pid, status: ExitStatus(status) };
+        let event = Event::Exited {
+            seq,
+            token: 0,
+            monotonic_ns: 0,
+            pid,
+            status: ExitStatus(status),
+        };
         if let Some(socket) = &all.socket {
             let _ = channel::send(socket, &event.encode(), &[]);
         }
