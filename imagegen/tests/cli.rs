@@ -36,7 +36,8 @@ impl Project {
         let base = format!("{base}{}", base.replace("systemd-boot-efi", "linux-image-test"));
         self.mirror.publish("trixie", &format!("{base}{packages}"), extra);
         for suite in ["trixie-updates", "trixie-security"] {
-            self.mirror.publish(suite, &LIST.replace("alpha", &format!("of-{suite}")), "");
+            self.mirror
+                .publish(suite, &LIST.replace("alpha", &format!("of-{suite}")), "");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Progress: bars on a terminal, at most one line a stage elsewhere, and the closing table of times.
+//! Progress: bars on a terminal, at most one line a stage elsewhere.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use super::{bytes, duration, table};
+use super::{bytes, duration};
 use crate::progress::{Progress, Stage};
 
 /// What one stage took.
@@ -79,30 +79,6 @@ impl Bars {
         };
         entries.iter().map(time).collect()
     }
-
-    /// Prints the closing table to standard error, where a person looks at it; otherwise nothing.
-    pub fn close(&self, whole: Duration) {
-        let _ = self.all.clear();
-        if self.style == Style::Bars {
-            let _ = write!(std::io::stderr(), "{}", closing_table(&self.times(), whole));
-        }
-    }
-}
-
-/// The table of stages with the time and bytes of each, and the whole.
-fn closing_table(times: &[StageTime], whole: Duration) -> String {
-    let mut rows: Vec<Vec<String>> = times
-        .iter()
-        .map(|t| {
-            vec![
-                t.stage.clone(),
-                duration(Duration::from_secs_f64(t.seconds)),
-                bytes(t.bytes),
-            ]
-        })
-        .collect();
-    rows.push(vec!["whole".into(), duration(whole), String::new()]);
-    table(&["stage", "time", "bytes"], &[1, 2], &rows)
 }
 
 fn name(stage: Stage) -> String {
@@ -184,6 +160,5 @@ mod tests {
         let times = bars.times();
         assert_eq!(times.len(), 1);
         assert_eq!((times[0].stage.as_str(), times[0].bytes), ("write", 15));
-        assert!(closing_table(&times, Duration::from_secs(1)).ends_with("whole  1.00 s\n"));
     }
 }
