@@ -24,4 +24,4 @@ pub use ids::{assign_ids, complete_lock};
 pub use manifest::{FileEntry, ImageManifest, PackageEntry, RootEntry};
 pub use plan::{BuildPlan, Options, RootPlan, lock_path, lock_request, plan};
 pub use report::{Report, StageTime};
-pub use run::{Services, run};
+pub use run::{Services, preview_root, run};

@@ -76,6 +76,19 @@ pub fn run(plan: &BuildPlan, services: &Services<'_>) -> Result<Report, BuildErr
     Ok(report(root_hash, false, stages))
 }
 
+/// A unit's root as it will be in the image, without building one: for tests and for looking at it.
+pub fn preview_root(plan: &BuildPlan, unit: &Name, services: &Services<'_>) -> Result<Tree, BuildError> {
+    let rules = Rules::new(&plan.recipe.exclude)?;
+    let loaded = fetch_and_unpack(plan, services, &|_| ())?;
+    let (Some(root), Some(spec)) = (plan.roots.get(unit), plan.units.get(unit)) else {
+        return Err(BuildError::NoCommand {
+            unit: unit.to_string(),
+            path: "the unit".into(),
+        });
+    };
+    Ok(service_root(plan, unit, root, spec, &loaded, &rules)?.tree)
+}
+
 fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
