@@ -2,6 +2,7 @@
 //! files, and any FAT32 file system is read ([`read`]). Layout and names follow Microsoft's "FAT32 File System
 //! Specification" (fatgen103); times are those of SOURCE_DATE_EPOCH, so the same files give the same bytes.
 
+mod names;
 pub mod read;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::Error;
+use names::{is_short, long_name, short_names};
 
 const SECTOR: u64 = 512;
 const RESERVED: u64 = 32;
@@ -17,7 +19,6 @@ const RESERVED: u64 = 32;
 const MIN_CLUSTERS: u64 = 65525;
 const FOLDER: u8 = 0x10;
 const ARCHIVE: u8 = 0x20;
-const LONG_NAME: u8 = 0x0f;
 
 /// The smallest size that we write, in bytes: FAT32 does not exist below about 32 MiB.
 pub const MIN_SIZE: u64 = 34 << 20;
@@ -57,7 +58,7 @@ impl Geometry {
         for per_cluster in [8, 4, 2, 1] {
             let fat_sectors = ((sectors - sectors.min(RESERVED)) / per_cluster + 2).div_ceil(SECTOR / 4);
             let clusters = sectors.saturating_sub(RESERVED + 2 * fat_sectors) / per_cluster;
-            if clusters >= MIN_CLUSTERS + 16 && clusters < 0x0fff_fff0 && u32::try_from(sectors).is_ok() {
+            if (MIN_CLUSTERS + 16..0x0fff_fff0).contains(&clusters) && u32::try_from(sectors).is_ok() {
                 return Ok(Self {
                     sectors,
                     per_cluster,
@@ -281,95 +282,6 @@ fn volume_label(label: &str) -> Result<[u8; 11], Error> {
     Ok(bytes)
 }
 
-/// The form `NAME.EXT` of a padded short name.
-fn plain(short: &[u8; 11]) -> String {
-    let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    let (base, extension) = (part(&short[..8]), part(&short[8..]));
-    if extension.is_empty() {
-        base
-    } else {
-        format!("{base}.{extension}")
-    }
-}
-
-fn is_short(name: &str, short: &[u8; 11]) -> bool {
-    name == plain(short)
-}
-
-/// A short name for each name of a folder: the name itself where it is one (capitals, 8.3), else `BASE~N.EXT`.
-fn short_names(names: &[&String]) -> Result<Vec<[u8; 11]>, Error> {
-    let mut taken: Vec<[u8; 11]> = Vec::new();
-    let mut folded: Vec<String> = Vec::new();
-    for name in names {
-        let wrong = |why: &str| Error::input(format!("ESP file name `{name}`"), why);
-        if name.is_empty() || name.len() > 255 || name.ends_with(['.', ' ']) {
-            return Err(wrong("it is empty, too long, or ends in a dot or space"));
-        }
-        if name.chars().any(|c| c < ' ' || "\"*/:<>?\\|".contains(c)) {
-            return Err(wrong("it has a character that FAT does not allow"));
-        }
-        if folded.contains(&name.to_uppercase()) {
-            return Err(wrong("another name differs only in capitals"));
-        }
-        folded.push(name.to_uppercase());
-        let (base, extension) = name.rsplit_once('.').unwrap_or((name, ""));
-        let kept = |text: &str, most: usize| -> Vec<u8> {
-            let simple = |c: &char| c.is_ascii_alphanumeric() || "_-$!#%&'()@^`{}~".contains(*c);
-            text.chars()
-                .filter(simple)
-                .take(most)
-                .map(|c| c.to_ascii_uppercase() as u8)
-                .collect()
-        };
-        let (base8, extension) = (kept(base, 8), kept(extension, 3));
-        let make = |base: &[u8]| {
-            let mut short = [b' '; 11];
-            short[..base.len()].copy_from_slice(base);
-            short[8..8 + extension.len()].copy_from_slice(&extension);
-            short
-        };
-        let exact = make(&base8);
-        let candidates = (1..100_000).map(|n| {
-            let tail = format!("~{n}");
-            let cut = base8.len().min(8 - tail.len());
-            make(&[&base8[..cut], tail.as_bytes()].concat())
-        });
-        let mut candidates = is_short(name, &exact).then_some(exact).into_iter().chain(candidates);
-        let short = candidates
-            .find(|s| !taken.contains(s))
-            .ok_or_else(|| wrong("no short name is free"))?;
-        taken.push(short);
-    }
-    Ok(taken)
-}
-
-/// The long-name entries that stand before an entry, or none if the short name says it all.
-fn long_name(name: &str, short: &[u8; 11]) -> Vec<u8> {
-    if is_short(name, short) {
-        return Vec::new();
-    }
-    let sum = short.iter().fold(0_u8, |sum, b| sum.rotate_right(1).wrapping_add(*b));
-    let mut units: Vec<u16> = name.encode_utf16().collect();
-    let pieces = units.len().div_ceil(13);
-    if units.len() < pieces * 13 {
-        units.push(0);
-        units.resize(pieces * 13, 0xffff);
-    }
-    let mut bytes = Vec::new();
-    for (index, piece) in units.chunks(13).enumerate().rev() {
-        let mut entry = [0; 32];
-        entry[0] = (index + 1) as u8 | if index + 1 == pieces { 0x40 } else { 0 };
-        entry[11] = LONG_NAME;
-        entry[13] = sum;
-        let places = (1..11).step_by(2).chain((14..26).step_by(2)).chain((28..32).step_by(2));
-        for (unit, at) in piece.iter().zip(places) {
-            entry[at..at + 2].copy_from_slice(&unit.to_le_bytes());
-        }
-        bytes.extend(entry);
-    }
-    bytes
-}
-
 /// Date and time as FAT stores them (UTC, two-second steps, from 1980 to 2107).
 fn dos_time(epoch: u64) -> (u16, u16) {
     let epoch = epoch.clamp(315_532_800, 4_354_819_198);
@@ -382,8 +294,8 @@ fn dos_time(epoch: u64) -> (u16, u16) {
     let day = year_day - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = year_of_era + days / 146_097 * 400 + u64::from(month <= 2);
-    let date = (year - 1980) << 9 | month << 5 | day;
-    let time = seconds / 3600 << 11 | seconds / 60 % 60 << 5 | seconds % 60 / 2;
+    let date = ((year - 1980) << 9) | (month << 5) | day;
+    let time = ((seconds / 3600) << 11) | ((seconds / 60 % 60) << 5) | (seconds % 60 / 2);
     (date as u16, time as u16)
 }
 
@@ -408,13 +320,5 @@ mod tests {
         assert_eq!(ymd(951_827_696), (2000, 2, 29, 12, 34, 56));
         assert_eq!(ymd(1_767_225_599), (2025, 12, 31, 23, 59, 58));
         assert_eq!(ymd(u64::MAX), (2107, 12, 31, 23, 59, 58));
-    }
-
-    #[test]
-    fn names_that_fat_cannot_tell_apart_are_refused() {
-        let (a, b) = ("loader.conf".to_owned(), "LOADER.conf".to_owned());
-        assert!(short_names(&[&a, &b]).is_err());
-        let (a, b) = ("a long name one.efi".to_owned(), "a long name two.efi".to_owned());
-        assert_eq!(short_names(&[&a, &b]).unwrap(), [*b"ALONGN~1EFI", *b"ALONGN~2EFI"]);
     }
 }

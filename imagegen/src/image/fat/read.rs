@@ -159,7 +159,7 @@ fn parse_folder(bytes: &[u8], path: &str) -> Vec<Entry> {
                 let name = if long.is_empty() {
                     let mut short = [b' '; 11];
                     short.copy_from_slice(&raw[..11]);
-                    super::plain(&short)
+                    super::names::plain(&short)
                 } else {
                     String::from_utf16_lossy(&long[..end])
                 };
