@@ -81,6 +81,11 @@ pub fn name_service(tree: &mut Tree) {
             tree.put(path, Node::file(Content::bytes([]), 0o644, BY));
         }
     }
+    // Names that nft and others resolve even where netbase is absent; numbers from IANA's registry.
+    if tree.get("etc/protocols").is_none() {
+        let text = "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6 41 IPv6\nipv6-icmp 58 IPv6-ICMP\nsctp 132 SCTP\n";
+        tree.put("etc/protocols", Node::file(Content::bytes(text), 0o644, BY));
+    }
     if tree.get("etc/nsswitch.conf").is_none() {
         let text = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n";
         tree.put("etc/nsswitch.conf", Node::file(Content::bytes(text), 0o644, BY));

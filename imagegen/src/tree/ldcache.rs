@@ -31,7 +31,12 @@ pub(super) fn library_folders(tree: &Tree, arch: Arch) -> Result<Vec<String>, Tr
     read_conf(tree, "etc/ld.so.conf", 0, &mut folders)?;
     // What Debian's loader searches without any configuration: a root without libc-bin has no ld.so.conf.
     let multiarch = arch.multiarch();
-    folders.extend([format!("/lib/{multiarch}"), format!("/usr/lib/{multiarch}"), "/lib".into(), "/usr/lib".into()]);
+    folders.extend([
+        format!("/lib/{multiarch}"),
+        format!("/usr/lib/{multiarch}"),
+        "/lib".into(),
+        "/usr/lib".into(),
+    ]);
     let mut seen = BTreeSet::new();
     folders.retain(|folder| {
         tree.lookup(folder)
