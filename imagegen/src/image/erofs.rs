@@ -79,8 +79,9 @@ pub fn from_stream(
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the writing thread died")));
         match (made, written) {
-            // The tool went away first: what it said is the cause.
-            (Err(made), Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => Err(made),
+            // The tool went away first. If it failed, what it said is the cause; if not, it had seen the archive's end
+            // and left only padding unread.
+            (made, Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => made,
             (_, Err(source)) => Err(Error::Io {
                 doing: "write the tar stream for",
                 path: image.to_owned(),
