@@ -487,13 +487,20 @@ fn mkfs_erofs_makes_the_same_root_from_a_stream_as_from_a_file() {
             agrees(fsck.arg(&one));
         }
     }
-    let options = erofs::Options { compression: erofs::Compression::Zstd(3), epoch: EPOCH, uuid: Guid::from_u128(77) };
+    let options = erofs::Options {
+        compression: erofs::Compression::Zstd(3),
+        epoch: EPOCH,
+        uuid: Guid::from_u128(77),
+    };
     let padded = |to: &mut dyn Write| {
         sample_tar(to)?;
         to.write_all(&vec![0; 4 << 20])
     };
     erofs::from_stream(&tools, padded, &one, &options).unwrap();
-    assert!(std::fs::read(&one).unwrap() == std::fs::read(&two).unwrap(), "padding after the archive changes nothing");
+    assert!(
+        std::fs::read(&one).unwrap() == std::fs::read(&two).unwrap(),
+        "padding after the archive changes nothing"
+    );
     let broken = |_: &mut dyn Write| Err(std::io::Error::other("no such package"));
     let options = erofs::Options {
         compression: erofs::Compression::Lz4,
