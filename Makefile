@@ -35,15 +35,18 @@ unit-test: ## Run the tests that boot nothing (with cargo-nextest where it is in
 	else $(CARGO) test --workspace --exclude qemu-tests --no-fail-fast; fi
 
 qemu-test: ## Boot real images under QEMU and test them through their ports
+	$(CARGO) build -p imagegen
 	@if command -v cargo-nextest >/dev/null 2>&1; then \
-	  $(CARGO) nextest run --release -p qemu-tests --no-fail-fast; \
-	else $(CARGO) test --release -p qemu-tests --no-fail-fast; fi
+	  $(CARGO) nextest run -p qemu-tests --no-fail-fast; \
+	else $(CARGO) test -p qemu-tests --no-fail-fast; fi
 
-bench: ## Measure build, boot and size beside their peers
-	$(CARGO) bench -p qemu-tests
+bench: ## Measure build, size and boot beside their peers (BENCH_RUNS, default 3)
+	$(CARGO) build --release -p imagegen -p cairn-bench
+	$(CARGO) run --release --quiet -p cairn-bench
 
-soak: ## Cut the power and kill things, over and over (SOAK_MINUTES, default 60)
-	SOAK_MINUTES=$${SOAK_MINUTES:-60} $(CARGO) test --release -p qemu-tests -- --ignored --nocapture soak
+soak: ## Every power cut of the campaign, with a report in target/qemu-tests/soak.md
+	$(CARGO) build -p imagegen
+	CAIRN_SOAK=1 $(CARGO) test -p qemu-tests --test boot -- --nocapture power_cut
 
 docs: ## Write docs/units.md anew from the types
 	$(IMAGEGEN) schema all --markdown > docs/units.md.new
