@@ -40,7 +40,10 @@ pub enum Command {
     )]
     Build(Build),
     /// Write or refresh a recipe's lock, showing what changes
-    #[command(after_help = "Examples:\n  imagegen lock\n  imagegen lock appliances/minimal.toml --arch arm64")]
+    #[command(
+        after_help = "Examples:\n  imagegen lock\n  imagegen lock appliances/minimal.toml --arch arm64\n  \
+                      imagegen lock --tools"
+    )]
     Lock(Lock),
     /// Find everything wrong that can be known without building
     #[command(after_help = "Examples:\n  imagegen check\n  imagegen check appliances/minimal.toml --json")]
@@ -133,6 +136,9 @@ pub struct Lock {
     /// The architecture: amd64 or arm64 [default: this machine's]
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<Arch>,
+    /// Lock imagegen's own tools instead (in the project's folder): imagegen/{tools,judges,peers}.amd64.lock
+    #[arg(long, conflicts_with_all = ["recipe", "arch"])]
+    pub tools: bool,
 }
 
 /// `imagegen check`.

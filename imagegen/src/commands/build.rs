@@ -47,7 +47,11 @@ pub(super) fn build(options: &Build, json: bool) -> Result<(BuildPlan, Report, V
     let mut relock = |why: &str| -> Result<(), Box<dyn Error>> {
         let found = lock::refresh(&project, arch, &fetch, &bars)?;
         if !json {
-            let _ = write!(std::io::stderr(), "{why}\n{}", lock::describe(&project, &found));
+            let _ = write!(
+                std::io::stderr(),
+                "{why}\n{}",
+                lock::describe(&project.lock_file, &found)
+            );
         }
         changes = found;
         Ok(())

@@ -1,6 +1,7 @@
 //! `imagegen lock`: resolves against the signed indexes, and says what changes.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::SystemTime;
 
 use cairn_unit::Arch;
@@ -9,22 +10,27 @@ use serde_json::json;
 use super::Outcome;
 use super::arguments::Lock as Options;
 use super::project::{self, Project};
-use crate::archive::{Archive, Expiry, Keyring, Mirror, Suite};
+use crate::archive::{Archive, ArchiveError, Expiry, Keyring, Mirror, Suite, SuiteIndex};
 use crate::build::complete_lock;
 use crate::cache::{Cache, FetchOptions, Transport};
 use crate::progress::Progress;
 use crate::report::{Bars, print, print_json};
-use crate::resolve::{Change, Lock, Universe, diff, lock};
+use crate::resolve::{Change, Lock, LockError, Universe, diff, lock};
+use crate::tools::{LIST_PATH, ToolSet};
 
 pub(super) fn run(options: &Options, json: bool) -> Outcome {
+    let bars = Bars::new(json);
+    let fetch = FetchOptions::default();
+    if options.tools {
+        return tools(&fetch, &bars, json);
+    }
     let arch = project::arch(options.arch)?;
     let project = project::load(&options.recipe.recipe, arch)?;
-    let bars = Bars::new(json);
-    let changes = refresh(&project, arch, &FetchOptions::default(), &bars)?;
+    let changes = refresh(&project, arch, &fetch, &bars)?;
     if json {
         return print_json(&json!({ "lock": project.lock_file, "changes": changes }));
     }
-    print(&describe(&project, &changes))
+    print(&describe(&project.lock_file, &changes))
 }
 
 /// Resolves the recipe anew and writes its lock; what changed against the one that was there.
@@ -34,42 +40,103 @@ pub(super) fn refresh(
     fetch: &FetchOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<Change>, Box<dyn Error>> {
-    let previous = if project.lock_file.exists() {
-        Some(Lock::read(&project.lock_file)?)
-    } else {
-        None
-    };
-    let cache = Cache::from_env()?;
-    let mirror = Mirror::discover()?;
-    let keyring = keyring()?;
-    let transport = Transport::default();
-    let archive = Archive {
-        mirror: &mirror,
-        keyring: &keyring,
-        cache: &cache,
-        transport: &transport,
-        options: fetch,
-        now: SystemTime::now(),
-        expiry: Expiry::Enforce,
-    };
-    let suites = archive.indexes(&Suite::trixie(), arch.debian(), progress)?;
+    let previous = read_if_there(&project.lock_file)?;
+    let source = Source::from_env()?;
+    let suites = source.indexes(arch, fetch, progress)?;
     let universe = Universe::new(&suites, arch.debian())?;
     let mut made = lock(&suites, &universe, &project.request, previous.as_ref())?;
     complete_lock(
         &mut made,
         &project.units,
-        &cache,
-        &|| Ok(mirror.clone()),
+        &source.cache,
+        &|| Ok(source.mirror.clone()),
         fetch,
         progress,
     )?;
+    made.write(&project.lock_file)?;
+    Ok(changes(previous.as_ref(), &made))
+}
+
+/// Locks every tool set of the project in the current folder. All are resolved before the first is written.
+fn tools(fetch: &FetchOptions, progress: &dyn Progress, json: bool) -> Outcome {
+    let list = std::fs::read_to_string(LIST_PATH)
+        .map_err(|e| format!("cannot read {LIST_PATH}: {e}; run this in the project's folder"))?;
+    let arch = Arch::Amd64;
+    let source = Source::from_env()?;
+    let suites = source.indexes(arch, fetch, progress)?;
+    let universe = Universe::new(&suites, arch.debian())?;
+    let mut made = Vec::new();
+    for set in ToolSet::ALL {
+        let path = set.lock_path();
+        made.push((
+            read_if_there(&path)?,
+            lock(&suites, &universe, &set.request_from(&list)?, None)?,
+            path,
+        ));
+    }
+    let mut report = Vec::new();
+    let mut text = String::new();
+    for (previous, new, path) in &made {
+        new.write(path)?;
+        let changes = changes(previous.as_ref(), new);
+        text.push_str(&describe(path, &changes));
+        report.push(json!({ "lock": path, "changes": changes }));
+    }
+    if json {
+        return print_json(&report);
+    }
+    print(&text)
+}
+
+/// Where package lists come from, and whom to believe.
+struct Source {
+    cache: Cache,
+    mirror: Mirror,
+    keyring: Keyring,
+}
+
+impl Source {
+    fn from_env() -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            cache: Cache::from_env()?,
+            mirror: Mirror::discover()?,
+            keyring: keyring()?,
+        })
+    }
+
+    fn indexes(
+        &self,
+        arch: Arch,
+        fetch: &FetchOptions,
+        progress: &dyn Progress,
+    ) -> Result<Vec<SuiteIndex>, ArchiveError> {
+        let archive = Archive {
+            mirror: &self.mirror,
+            keyring: &self.keyring,
+            cache: &self.cache,
+            transport: &Transport::default(),
+            options: fetch,
+            now: SystemTime::now(),
+            expiry: Expiry::Enforce,
+        };
+        archive.indexes(&Suite::trixie(), arch.debian(), progress)
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Lock>, LockError> {
+    match Lock::read(path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Absent { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn changes(previous: Option<&Lock>, made: &Lock) -> Vec<Change> {
     let empty = Lock {
         packages: Vec::new(),
         ..made.clone()
     };
-    let changes = diff(previous.as_ref().unwrap_or(&empty), &made);
-    made.write(&project.lock_file)?;
-    Ok(changes)
+    diff(previous.unwrap_or(&empty), made)
 }
 
 /// The pinned keys, and those of the folder that IMAGEGEN_KEYS names: for an archive of one's own.
@@ -82,7 +149,7 @@ fn keyring() -> Result<Keyring, Box<dyn Error>> {
 }
 
 /// What changed, a line a package.
-pub(super) fn describe(project: &Project, changes: &[Change]) -> String {
+pub(super) fn describe(path: &Path, changes: &[Change]) -> String {
     let mut text: String = changes
         .iter()
         .map(|change| match (&change.old, &change.new) {
@@ -94,10 +161,6 @@ pub(super) fn describe(project: &Project, changes: &[Change]) -> String {
             }
         })
         .collect();
-    text.push_str(&format!(
-        "{}: {} packages changed\n",
-        project.lock_file.display(),
-        changes.len()
-    ));
+    text.push_str(&format!("{}: {} packages changed\n", path.display(), changes.len()));
     text
 }

@@ -12,7 +12,7 @@ mod set;
 use std::path::PathBuf;
 
 pub use launch::helper_if_asked;
-pub use set::{ToolSet, load_tools, tool_packages};
+pub use set::{LIST_PATH, ToolSet, load_tools};
 
 use crate::tree::TreeError;
 

@@ -18,17 +18,22 @@ use crate::tree::{
     loader_cache, standard_folders,
 };
 
+/// The list's path below the project's folder.
+pub const LIST_PATH: &str = "imagegen/tools.toml";
 const LIST: &str = include_str!("../../tools.toml");
 const TOOLS_LOCK: &str = include_str!("../../tools.amd64.lock");
 const JUDGES_LOCK: &str = include_str!("../../judges.amd64.lock");
+const PEERS_LOCK: &str = include_str!("../../peers.amd64.lock");
 
 /// A set of tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToolSet {
     /// What a build and `imagegen run` need.
     Tools,
-    /// What only tests and benchmarks need: other people's programs that judge an image.
+    /// What only tests need: other people's programs that judge an image.
     Judges,
+    /// What only benchmarks need: other people's image builders, to run as root with this tree as `/`.
+    Peers,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +41,7 @@ pub enum ToolSet {
 struct List {
     tools: Packages,
     judges: Packages,
+    peers: Packages,
 }
 
 #[derive(Deserialize)]
@@ -45,10 +51,15 @@ struct Packages {
 }
 
 impl ToolSet {
-    fn name(self) -> &'static str {
+    /// All sets.
+    pub const ALL: [ToolSet; 3] = [ToolSet::Tools, ToolSet::Judges, ToolSet::Peers];
+
+    /// The set's name on the command line and in `tools.toml`.
+    pub fn name(self) -> &'static str {
         match self {
             ToolSet::Tools => "tools",
             ToolSet::Judges => "judges",
+            ToolSet::Peers => "peers",
         }
     }
 
@@ -57,50 +68,48 @@ impl ToolSet {
         format!("imagegen/{}.amd64.lock", self.name()).into()
     }
 
-    /// What the set's lock is made from.
+    /// What the set's lock is made from, by the list that this program carries.
     pub fn request(self) -> Result<Request, ToolsError> {
-        let packages = tool_packages(self)?;
+        self.request_from(LIST)
+    }
+
+    /// What the set's lock is made from, by the text of a `tools.toml`.
+    pub fn request_from(self, list: &str) -> Result<Request, ToolsError> {
+        let list: List = toml::from_str(list).map_err(|e| ToolsError::List {
+            path: LIST_PATH.into(),
+            why: e.to_string(),
+        })?;
+        let set = match self {
+            ToolSet::Tools => list.tools,
+            ToolSet::Judges => list.judges,
+            ToolSet::Peers => list.peers,
+        };
         Ok(Request {
             arch: "amd64".into(),
-            units: [("tools".to_owned(), packages)].into(),
+            units: [("tools".to_owned(), set.packages)].into(),
         })
     }
 
     /// The lock that this program carries.
     pub fn lock(self) -> Result<Lock, ToolsError> {
-        let (path, text) = (
-            self.lock_path(),
-            if self == ToolSet::Tools {
-                TOOLS_LOCK
-            } else {
-                JUDGES_LOCK
-            },
-        );
+        let path = self.lock_path();
+        let text = match self {
+            ToolSet::Tools => TOOLS_LOCK,
+            ToolSet::Judges => JUDGES_LOCK,
+            ToolSet::Peers => PEERS_LOCK,
+        };
         let wrong = |why: String| ToolsError::List {
             path: path.clone(),
             why,
         };
         let lock = Lock::parse(text, &path).map_err(|e| wrong(e.to_string()))?;
         if !lock.is_current(&self.request()?) {
-            return Err(wrong(
-                "imagegen/tools.toml has changed since it was made; lock the tools again".into(),
-            ));
+            return Err(wrong(format!(
+                "{LIST_PATH} has changed since it was made; run `imagegen lock --tools` in the project's folder and build imagegen anew"
+            )));
         }
         Ok(lock)
     }
-}
-
-/// The packages that the set names.
-pub fn tool_packages(set: ToolSet) -> Result<Vec<String>, ToolsError> {
-    let list: List = toml::from_str(LIST).map_err(|e| ToolsError::List {
-        path: "imagegen/tools.toml".into(),
-        why: e.to_string(),
-    })?;
-    Ok(if set == ToolSet::Tools {
-        list.tools.packages
-    } else {
-        list.judges.packages
-    })
 }
 
 /// The set's tree, fetched and unpacked if it is not in the cache yet. `helper` as in [`ToolsTree::helper`].
