@@ -1,13 +1,15 @@
 //! Our closures against apt's own, on the real Debian 13 package lists.
 //!
-//! Needs a mirror (found as imagegen finds it) and apt-get (`APT_GET`, else from the path); says why it is skipped else.
+//! Needs a mirror (found as imagegen finds it); says why it is skipped else.
+
+mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use common::judge;
 use imagegen::archive::{Archive, ArchiveError, Expiry, Keyring, Mirror, Suite, SuiteIndex};
 use imagegen::cache::{Cache, FetchOptions, Transport};
 use imagegen::progress::Silent;
@@ -112,18 +114,13 @@ fn apt_tree(root: &Path, indexes: &[SuiteIndex]) -> Vec<String> {
 
 #[test]
 fn closures_on_the_real_lists_are_those_of_apt() {
-    let apt = std::env::var("APT_GET").unwrap_or_else(|_| "apt-get".into());
-    if Command::new(&apt).arg("--version").output().is_err() {
-        eprintln!("skipped: {apt} cannot be run; set APT_GET to an apt-get");
-        return;
-    }
     let Some(indexes) = real_indexes() else { return };
     let started = Instant::now();
     let universe = Universe::new(&indexes, "amd64").unwrap();
     eprintln!("indexed {} packages in {:?}", universe.len(), started.elapsed());
     let root = tempfile::tempdir().unwrap();
     let options = apt_tree(root.path(), &indexes);
-    let update = Command::new(&apt)
+    let update = judge("apt-get")
         .args(&options)
         .arg("update")
         .env("APT_CONFIG", "/dev/null")
@@ -132,7 +129,7 @@ fn closures_on_the_real_lists_are_those_of_apt() {
     assert!(update.status.success(), "{}", String::from_utf8_lossy(&update.stderr));
     let mut different = Vec::new();
     for names in CASES {
-        let output = Command::new(&apt)
+        let output = judge("apt-get")
             .args(&options)
             .args(["-s", "-y", "--no-install-recommends", "install"])
             .args(*names)

@@ -171,6 +171,9 @@ impl Archive<'_> {
         };
         let plain = release.file(&plain_path).ok_or_else(no_list)?;
         let kept = self.cache.indexes().join("sha256").join(plain.sha256.to_string());
+        // Suites may have the same list, and other processes may want it too: one fetches, unpacks and removes the packed
+        // form, the others find it done.
+        let _alone = self.cache.alone(&plain.sha256.to_string())?;
         if let Some(text) = read_verified(&kept, plain) {
             crate::cache::touch(&kept);
             return Ok(text);

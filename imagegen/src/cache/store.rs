@@ -96,6 +96,15 @@ impl Cache {
         Ok(InUse { _lock: lock })
     }
 
+    /// Waits until no other thread or process holds the same `name`, then keeps it until the guard is dropped: for work that
+    /// is wasted or wrong when done twice at once.
+    pub(crate) fn alone(&self, name: &str) -> Result<InUse, CacheError> {
+        let path = self.root.join("partial").join(format!("{name}.lock"));
+        let lock = open_lock(&path)?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|e| CacheError::io("lock", &path, e.into()))?;
+        Ok(InUse { _lock: lock })
+    }
+
     /// A new file that will replace `path` when it is [`Staged::commit`]ted, and vanish otherwise.
     pub fn stage(&self, path: &Path) -> Result<Staged, CacheError> {
         let folder = path.parent().unwrap_or(&self.root);

@@ -1,9 +1,12 @@
 //! The words of the command line, as types.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use cairn_unit::{Arch, Bytes, Format, Profile};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::tools::ToolSet;
 
 /// Turns a list of services into one verified, bootable image.
 #[derive(Debug, Parser)]
@@ -52,7 +55,7 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  imagegen run\n  imagegen run --headless --port 8443:443\n  \
                       imagegen run --disk mine.raw --memory 4G --cpus 4\n\nCtrl-C shuts the guest down cleanly; a \
-                      second Ctrl-C ends it at once."
+                      second Ctrl-C ends it at once. With --json the console goes to standard error."
     )]
     Run(Run),
     /// Show an image's partitions, root hash, units, packages and sizes
@@ -85,6 +88,13 @@ pub enum Command {
                             imagegen completions fish > ~/.config/fish/completions/imagegen.fish"
     )]
     Completions(Completions),
+    /// Run a program of imagegen's own tools on files of this machine
+    #[command(after_help = "Examples:\n  imagegen tool qemu-img info build/base-0.1.0.qcow2\n  \
+                      imagegen tool --set judges sgdisk -v build/base-0.1.0.raw\n  \
+                      imagegen tool --set judges --wrappers target/judges\n\nThe program runs in a sandbox. It sees the \
+                      current folder and the folders of its arguments, and can write there; its exit status is \
+                      passed on.")]
+    Tool(Tool),
     /// Look at or shrink the package cache
     #[command(after_help = "Examples:\n  imagegen cache info\n  imagegen cache gc\n  imagegen cache gc --keep-days 0")]
     Cache(Cache),
@@ -158,7 +168,7 @@ pub struct Run {
     /// What to build.
     #[command(flatten)]
     pub build: Build,
-    /// No window; the console goes to this terminal
+    /// Give the guest no graphics card (there is never a window; the serial console always comes to this terminal)
     #[arg(long)]
     pub headless: bool,
     /// Hand kernel and initrd to QEMU instead of going through firmware and boot loader
@@ -264,6 +274,26 @@ pub struct Completions {
     pub shell: clap_complete::Shell,
 }
 
+/// `imagegen tool`.
+#[derive(Debug, Clone, Args)]
+pub struct Tool {
+    /// The set of tools: tools (what builds use), judges (what tests use) or peers (what benchmarks use)
+    #[arg(long, value_name = "SET", default_value = "tools", value_parser = tool_set)]
+    pub set: ToolSet,
+    /// Instead of running a program, write a script for each into this folder, to be put on a PATH
+    #[arg(long, value_name = "DIR")]
+    pub wrappers: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(
+        value_name = "NAME [ARGS]",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required_unless_present = "wrappers",
+        conflicts_with = "wrappers"
+    )]
+    pub command: Vec<OsString>,
+}
+
 /// `imagegen cache`.
 #[derive(Debug, Clone, Args)]
 pub struct Cache {
@@ -292,6 +322,11 @@ fn format(text: &str) -> Result<Format, String> {
         .into_iter()
         .find(|f| f.extension() == text)
         .ok_or_else(|| format!("`{text}` is not a format: raw, qcow2, vmdk or vhdx"))
+}
+
+fn tool_set(text: &str) -> Result<ToolSet, String> {
+    let found = ToolSet::ALL.into_iter().find(|set| set.name() == text);
+    found.ok_or_else(|| format!("`{text}` is not a set of tools: tools, judges or peers"))
 }
 
 fn profile(text: &str) -> Result<Profile, String> {

@@ -17,6 +17,7 @@ mod project;
 mod run;
 mod sbom;
 mod schema;
+mod tool;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ fn answer(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
         Command::Flash(options) => flash::run(&options, &interrupt, json),
         Command::Schema(options) => schema::run(&options),
         Command::Completions(options) => complete::run(&options),
+        Command::Tool(options) => return tool::run(&options, json),
         Command::Cache(options) => cache::run(&options.action, json),
     }
     .map(|()| 0)

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cairn_unit::Protocol;
+use serde_json::json;
 
 use super::arguments::Run;
 use super::build;
@@ -16,7 +17,7 @@ use crate::machine::{
     Boot, Cache as DiskCache, Disk, DiskBus, DiskFormat, Firmware, Forward, MachineSpec, RunOptions, Video,
     decide_accel, run_interactive,
 };
-use crate::report::Bars;
+use crate::report::{Bars, print_json};
 use crate::tools::{ToolSet, load_tools};
 
 /// The least size of the disk that the guest gets; the image itself is smaller and grows at its first boot.
@@ -64,7 +65,15 @@ pub(super) fn run(options: &Run, interrupt: &Interrupt, json: bool) -> Result<u8
         filter: None,
     }];
     interrupt.disarm();
-    Ok(run_interactive(&tools, &spec, &RunOptions::default())?)
+    let run = RunOptions {
+        console_on_stderr: json,
+        ..RunOptions::default()
+    };
+    let status = run_interactive(&tools, &spec, &run)?;
+    if json {
+        print_json(&json!({ "run": { "name": plan.recipe.name, "shut_down": status == 0 } }))?;
+    }
+    Ok(status)
 }
 
 /// The disk to boot from: the one to keep, made from the image if it is not there yet, or a copy to throw away.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
-use super::index::{FORMAT, index_path, load, tar_path};
+use super::index::{FORMAT, index_path, load, tar_path, this_boot, to_bytes};
 use super::{Control, DebError, Entry, Index, Kind, Unpacked, ar};
 use crate::cache::{Cache, CacheError, Digest, Staged};
 use crate::progress::{Progress, Stage};
@@ -121,15 +121,15 @@ fn unpack(cache: &Cache, job: &Job) -> Result<Unpacked, DebError> {
         .out
         .into_inner()
         .map_err(|e| CacheError::io("write", &tar, e.into_error()))?;
-    // Not synced: what a power cut damages is seen when it is read, since every file has its digest in the index, and is
-    // unpacked again from the package.
+    // Not synced: after another boot `load` compares every file with its digest in the index first, and what a power cut
+    // damaged is unpacked again from the package.
     staged.commit_unsynced()?;
     let index = Index {
         format: FORMAT,
         control,
         entries,
     };
-    let bytes = serde_json::to_vec(&index).map_err(|e| malformed(e.to_string()))?;
+    let bytes = to_bytes(&index, this_boot().as_deref()).map_err(malformed)?;
     let idx = index_path(cache, &job.sha256);
     let mut staged = cache.stage(&idx)?;
     staged.write_all(&bytes).map_err(|e| CacheError::io("write", &idx, e))?;

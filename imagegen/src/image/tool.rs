@@ -1,11 +1,11 @@
 //! How this module runs the few tools of others that it needs: through [`ToolRunner`], so that where they come from
-//! and what they may touch is decided elsewhere (the sandboxed tools tree; on the host in tests).
+//! and what they may touch is decided elsewhere (the sandboxed tools tree).
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 /// A path that a tool may see, under the same name inside as outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,53 +65,6 @@ pub trait ToolRunner: Sync {
     /// # Errors
     /// It cannot be started, or ends with anything but success.
     fn run(&self, tool: &str, args: &[OsString], stdin: Option<OwnedFd>, binds: &[Bind]) -> Result<Output, ToolError>;
-}
-
-/// The tools of the machine itself, from given folders and PATH; for tests. `binds` are not enforced.
-#[derive(Debug, Clone, Default)]
-pub struct HostTools {
-    /// Looked at before PATH.
-    pub folders: Vec<PathBuf>,
-}
-
-impl HostTools {
-    /// With the folder that the environment variable CAIRN_JUDGES names, if any.
-    pub fn from_env() -> Self {
-        Self {
-            folders: std::env::var_os("CAIRN_JUDGES")
-                .map(PathBuf::from)
-                .into_iter()
-                .collect(),
-        }
-    }
-
-    /// Where a tool is.
-    pub fn find(&self, tool: &str) -> Option<PathBuf> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-        let folders = self
-            .folders
-            .iter()
-            .cloned()
-            .chain(std::env::split_paths(&path))
-            .chain(system);
-        folders.map(|f| f.join(tool)).find(|p| p.is_file())
-    }
-}
-
-impl ToolRunner for HostTools {
-    fn run(&self, tool: &str, args: &[OsString], stdin: Option<OwnedFd>, _binds: &[Bind]) -> Result<Output, ToolError> {
-        let start = |source| ToolError::Start {
-            tool: tool.to_owned(),
-            source,
-        };
-        let path = self.find(tool).ok_or_else(|| start(io::ErrorKind::NotFound.into()))?;
-        let output = Command::new(path)
-            .args(args)
-            .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
-            .output();
-        check(tool, output.map_err(start)?)
-    }
 }
 
 /// Turns a failed run into an error; for implementations of [`ToolRunner`].

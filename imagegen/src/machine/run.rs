@@ -19,6 +19,8 @@ pub struct RunOptions {
     pub shutdown: Duration,
     /// The guest's port whose address is printed, with `https://` in front.
     pub https: Option<u16>,
+    /// Whether the guest's console goes to standard error, so that standard output is free for something else.
+    pub console_on_stderr: bool,
 }
 
 impl Default for RunOptions {
@@ -26,6 +28,7 @@ impl Default for RunOptions {
         RunOptions {
             shutdown: Duration::from_secs(90),
             https: Some(443),
+            console_on_stderr: false,
         }
     }
 }
@@ -87,7 +90,7 @@ pub fn run_interactive(launcher: &dyn Launcher, spec: &MachineSpec, options: &Ru
             let _ = sender.send(Happening::SerialEnded);
         });
     }
-    let code = follow(&mut machine, &happenings, options.shutdown);
+    let code = follow(&mut machine, &happenings, options);
     handle.close();
     code
 }
@@ -95,9 +98,12 @@ pub fn run_interactive(launcher: &dyn Launcher, spec: &MachineSpec, options: &Ru
 fn follow(
     machine: &mut Running,
     happenings: &mpsc::Receiver<Happening>,
-    shutdown: Duration,
+    options: &RunOptions,
 ) -> Result<u8, MachineError> {
-    let mut out = io::stdout().lock();
+    let mut out: Box<dyn Write> = match options.console_on_stderr {
+        true => Box::new(io::stderr()),
+        false => Box::new(io::stdout().lock()),
+    };
     let mut until: Option<Instant> = None;
     loop {
         let happening = match until {
@@ -122,7 +128,7 @@ fn follow(
             Ok(Happening::Signal) if until.is_none() => {
                 eprintln!("\nShutting down; Ctrl-C again switches off at once.");
                 machine.qmp().power_button()?;
-                until = Some(Instant::now() + shutdown);
+                until = Some(Instant::now() + options.shutdown);
             }
             Ok(Happening::Signal) => {
                 eprintln!("\nSwitched off.");
@@ -131,7 +137,7 @@ fn follow(
             Err(RecvTimeoutError::Timeout) => {
                 eprintln!(
                     "\nThe appliance did not shut down within {} s: switched off.",
-                    shutdown.as_secs()
+                    options.shutdown.as_secs()
                 );
                 return switch_off(machine);
             }

@@ -5,6 +5,7 @@
 //! work on. A tree appears whole, by a rename, or not at all.
 
 mod folder;
+mod host;
 mod launch;
 mod runner;
 mod set;

@@ -9,10 +9,8 @@ use std::process::{ExitStatus, Output};
 use cairn_sandbox::{Outcome, Stream, ToolSpec, run_tool};
 
 use super::ToolsTree;
+use super::host::FOLDERS;
 use crate::image::tool::{Bind, ToolError, ToolRunner, check};
-
-/// Where programs lie in the tree.
-const FOLDERS: [&str; 2] = ["usr/bin", "usr/sbin"];
 
 impl ToolsTree {
     /// The program's absolute path inside the tree.

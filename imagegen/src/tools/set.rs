@@ -145,6 +145,10 @@ pub fn load_tools(
         return Ok(tree);
     }
     let _in_use = cache.in_use()?;
+    let _alone = cache.alone(&tree.hash)?;
+    if root.is_dir() {
+        return Ok(tree);
+    }
     fetch(&lock, cache, mirror, options, progress)?;
     let files = contents::load(cache, &lock.packages.iter().collect::<Vec<_>>(), progress)
         .map_err(|e| ToolsError::Package(e.to_string()))?;
@@ -160,6 +164,10 @@ pub fn load_tools(
     write_folder(&content, temporary.path())?;
     fs::set_permissions(temporary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .map_err(failed("set the mode of", temporary.path()))?;
+    // A tree is never looked at again once it is there: a power cut must not leave one of empty files.
+    fs::File::open(temporary.path())
+        .and_then(|folder| Ok(rustix::fs::syncfs(folder)?))
+        .map_err(failed("sync", temporary.path()))?;
     match fs::rename(temporary.path(), &root) {
         Ok(()) => {
             let _ = temporary.keep();

@@ -1,19 +1,25 @@
-//! Others' tools as judges: looked for in CAIRN_JUDGES first, then on PATH.
+//! Others' tools as judges: from the folder CAIRN_JUDGES (`make` fills it by `imagegen tool --wrappers`), or from PATH where
+//! that is not set.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// A command for `tool`, or `None` (with a printed reason) if it is not installed.
+/// A command for `tool`, or `None` (with a printed reason) if it is not installed. In the folder CAIRN_JUDGES none may lack.
 pub(crate) fn judge(tool: &str) -> Option<Command> {
-    let mut folders: Vec<PathBuf> = std::env::var_os("CAIRN_JUDGES")
-        .map(PathBuf::from)
-        .into_iter()
-        .collect();
-    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    if let Some(folder) = std::env::var_os("CAIRN_JUDGES").filter(|folder| !folder.is_empty()) {
+        let program = PathBuf::from(folder).join(tool);
+        assert!(
+            program.is_file(),
+            "CAIRN_JUDGES is set, and {} is absent",
+            program.display()
+        );
+        return Some(Command::new(program));
+    }
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     folders.extend(["/usr/sbin".into(), "/sbin".into()]);
     let found = folders.iter().map(|f| f.join(tool)).find(|p| p.is_file());
     if found.is_none() {
-        println!("skipped: {tool} is neither in CAIRN_JUDGES nor on PATH");
+        println!("skipped: {tool} is not on PATH, and CAIRN_JUDGES is not set");
     }
     found.map(Command::new)
 }
