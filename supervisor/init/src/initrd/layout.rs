@@ -82,6 +82,11 @@ pub(crate) enum LayoutError {
     TooSmall { has: u64, needs: u64 },
     #[error("the disk has no partition with the root's identifier")]
     NoRoot,
+    #[error(
+        "the disk was set up before, but its data partition is gone; restore the partition table, or flash the image \
+         again to begin without data"
+    )]
+    NoData,
     #[error(transparent)]
     Table(#[from] gpt::Error),
 }
@@ -170,7 +175,8 @@ fn lay_out(
         .unwrap_or_else(|| own_verity.map_or(0, |n| size_of(&table, n)));
 
     // With one root only this is the first boot, or one that was cut off before the table was written.
-    if table.by_type(PartitionType::Root(ARCH)).count() == 1 {
+    let is_new = table.by_type(PartitionType::Root(ARCH)).count() == 1;
+    if is_new {
         grow(&mut table, &mut changes, own, slot)?;
         let kind = PartitionType::RootVerity(ARCH);
         if table.by_type(kind).count() < 2 {
@@ -184,6 +190,8 @@ fn lay_out(
     let (data, format) = match (named(&table, DATA), named(&table, DATA_NEW)) {
         (Some(data), _) => (data, false),
         (None, Some(data)) => (data, true),
+        // The second slot and the data come in one write: whoever has the one had the other, and someone may miss it.
+        (None, None) if !is_new => return Err(LayoutError::NoData),
         (None, None) => {
             let kind = PartitionType::LinuxGeneric;
             let data = add(&mut table, &mut changes, kind, DATA_NEW, data_size, new_id())?;

@@ -152,6 +152,15 @@ fn a_partition_named_data_is_never_formatted() {
 }
 
 #[test]
+fn a_deleted_data_partition_is_not_made_anew() {
+    let mut disk = Disk::first_boot(512 * MIB);
+    let mut table = Table::read(&disk.0).unwrap().table;
+    table.partitions.remove(&6);
+    disk.write(&table);
+    assert!(matches!(disk.plan(), Err(LayoutError::NoData)));
+}
+
+#[test]
 fn data_grows_with_the_disk() {
     let disk = Disk::first_boot(512 * MIB).resized(1024 * MIB);
     let plan = disk.plan().unwrap();
