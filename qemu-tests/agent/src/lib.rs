@@ -1,7 +1,7 @@
 //! What both ends of the control channel of a test machine agree on: one JSON document a line, each way.
 //!
-//! A request has an `id`, and `exec` (a command), `read` (a path) or `write` (a path, with `data`). Its answer has the same `id`, and
-//! `status`, `stdout` and `stderr`, or `data`, or nothing else, or `error`. Bytes travel as hexadecimal digits.
+//! A request has an `id`, and `exec` (a command), `read` (a path), `write` (a path, with `data`) or `kill` (a process id, for SIGKILL).
+//! Its answer has the same `id`, and `status`, `stdout` and `stderr`, or `data`, or nothing else, or `error`. Bytes travel as hexadecimal digits.
 
 use serde_json::Value;
 

@@ -5,14 +5,25 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use cairn_test_agent::{PORT, hex, unhex};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+/// How long the port's driver may take to be loaded.
+const DRIVER: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = find_port()?;
+    if !has_console_device() {
+        // Started without a control channel, for example by `imagegen run`: nobody will ask for anything.
+        return Ok(());
+    }
+    let path = wait_for_port()?;
     // A port opens once at a time, so one description serves both ways.
     let port = File::options().read(true).write(true).open(&path)?;
     let mut out = port.try_clone()?;
@@ -49,16 +60,42 @@ fn serve(request: &Value) -> Result<Value, Box<dyn Error>> {
         file.sync_all()?;
         return Ok(json!({}));
     }
+    if let Some(pid) = request["kill"].as_i64() {
+        let pid = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
+        kill_process(pid.ok_or("no process id")?, Signal::KILL)?;
+        return Ok(json!({}));
+    }
     Err("unknown request".into())
 }
 
-/// `/dev/vportNpM`, by the name in sysfs: there is no udev to make links.
-fn find_port() -> Result<PathBuf, Box<dyn Error>> {
-    for entry in fs::read_dir("/sys/class/virtio-ports")? {
-        let entry = entry?;
-        if fs::read_to_string(entry.path().join("name")).unwrap_or_default().trim() == PORT {
-            return Ok(PathBuf::from("/dev").join(entry.file_name()));
+/// Whether the machine has a virtio console on PCI at all. The kernel lists PCI devices before any program runs, and their drivers
+/// come later, from cairn-init. The ids are those of virtio 1.2, 4.1.2 and 5.3: transitional and modern.
+fn has_console_device() -> bool {
+    let Ok(devices) = fs::read_dir("/sys/bus/pci/devices") else {
+        return false;
+    };
+    let id = |device: &Path, file: &str| fs::read_to_string(device.join(file)).unwrap_or_default();
+    devices.flatten().map(|entry| entry.path()).any(|device| {
+        id(&device, "vendor").trim() == "0x1af4" && matches!(id(&device, "device").trim(), "0x1003" | "0x1043")
+    })
+}
+
+fn wait_for_port() -> Result<PathBuf, Box<dyn Error>> {
+    let deadline = Instant::now() + DRIVER;
+    loop {
+        match find_port() {
+            Some(path) => return Ok(path),
+            None if Instant::now() < deadline => sleep(LOOK_AGAIN),
+            None => return Err(format!("no virtio port is named {PORT} after {} s", DRIVER.as_secs()).into()),
         }
     }
-    Err(format!("no virtio port is named {PORT}").into())
+}
+
+/// `/dev/vportNpM`, by the name in sysfs: there is no udev to make links.
+fn find_port() -> Option<PathBuf> {
+    let ports = fs::read_dir("/sys/class/virtio-ports").ok()?;
+    let named = |path: &Path| fs::read_to_string(path.join("name")).unwrap_or_default().trim() == PORT;
+    let port = ports.flatten().find(|entry| named(&entry.path()))?;
+    let node = Path::new("/dev").join(port.file_name());
+    node.exists().then_some(node)
 }
