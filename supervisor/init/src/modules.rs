@@ -188,7 +188,9 @@ impl Loader {
             let mut order = Vec::new();
             self.index.order(&module, &mut order, &mut BTreeSet::new());
             for (module, file) in order {
-                if self.done.contains(&module) {
+                // Reading a module only to be told that it is there costs as much as loading it.
+                if self.done.contains(&module) || Path::new("/sys/module").join(&module).join("initstate").exists() {
+                    self.done.insert(module);
                     any = true;
                     continue;
                 }
@@ -255,6 +257,21 @@ fn options(cmdline: &str, module: &str) -> String {
         }
     }
     options
+}
+
+/// The modules that the files of a folder list, in the files' order: one name a line, `#` and `;` begin a comment
+/// (modules-load.d(5)).
+pub(crate) fn listed(folder: &Path) -> Vec<String> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .map(|entries| entries.flatten().map(|e| e.path()).collect())
+        .unwrap_or_default();
+    files.retain(|f| f.extension().is_some_and(|e| e == "conf"));
+    files.sort();
+    let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+    texts
+        .flat_map(|text| text.lines().map(|l| l.trim().to_owned()).collect::<Vec<_>>())
+        .filter(|line| !line.is_empty() && !line.starts_with(['#', ';']))
+        .collect()
 }
 
 /// The modaliases of all devices on a bus (no class devices such as input): what storage needs. Cheap.

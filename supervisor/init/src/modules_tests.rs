@@ -128,3 +128,15 @@ fn a_hostile_pattern_takes_no_exponential_time() {
     let text = "a".repeat(5_000) + "b";
     assert!(!glob::matches(pattern.as_bytes(), text.as_bytes()));
 }
+
+#[test]
+fn listed_modules_come_in_the_order_of_their_files_without_comments() {
+    let folder = std::env::temp_dir().join(format!("cairn-listed-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("b.conf"), "two\n").unwrap();
+    std::fs::write(folder.join("a.conf"), "# why\none\n\n;no\n").unwrap();
+    std::fs::write(folder.join("README"), "three\n").unwrap();
+    let found = listed(&folder);
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(found, ["one", "two"]);
+}

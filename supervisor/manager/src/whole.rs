@@ -301,6 +301,7 @@ impl Supervisor {
         match news {
             News::Problem(what) => self.console.say(&format!("Network: {what}")),
             News::Leased(name, lease) => {
+                self.console.say(&format!("Network: {name} has {}", lease.address));
                 self.saved.leases.retain(|(n, _)| *n != name);
                 let path = self.config.resolv();
                 let new = path.with_extension("new");
