@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::deb::{self, DebError, Job, unpack_all};
 use crate::progress::Progress;
 use crate::resolve::LockedPackage;
-use crate::tree::{Content, Kind, Node, PackageFiles, Source};
+use crate::tree::{Content, Kind, Node, Owner, PackageFiles, Source};
 
 /// How long a silent mirror is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,6 +58,7 @@ fn loaded(unpacked: deb::Unpacked, package: &LockedPackage) -> Result<Loaded, De
     let origin: Arc<str> = package.name.as_str().into();
     let mut contents: HashMap<String, Content> = HashMap::new();
     let mut entries = Vec::with_capacity(unpacked.index.entries.len());
+    let mut owners = BTreeMap::new();
     let mut bytes = 0;
     for entry in unpacked.index.entries {
         let kind = match entry.kind {
@@ -102,6 +103,13 @@ fn loaded(unpacked: deb::Unpacked, package: &LockedPackage) -> Result<Loaded, De
             xattrs: entry.xattrs.into_iter().collect(),
             origin: origin.clone(),
         };
+        if (entry.uid, entry.gid) != (0, 0) {
+            let owner = Owner {
+                user: entry.user,
+                group: entry.group,
+            };
+            owners.insert(entry.path.clone(), owner);
+        }
         entries.push((entry.path, node));
     }
     let replaces = match unpacked.index.control.field("Replaces") {
@@ -114,6 +122,7 @@ fn loaded(unpacked: deb::Unpacked, package: &LockedPackage) -> Result<Loaded, De
             name: package.name.clone(),
             replaces,
             entries,
+            owners,
         },
         bytes,
     })

@@ -138,7 +138,7 @@ pub fn complete_lock(
 }
 
 /// Only what tells about accounts.
-fn accounts_tree<'a>(name: &str, packages: impl Iterator<Item = &'a Loaded>) -> Result<Tree, BuildError> {
+pub(super) fn accounts_tree<'a>(name: &str, packages: impl Iterator<Item = &'a Loaded>) -> Result<Tree, BuildError> {
     let tells = |path: &str| path.starts_with("usr/lib/sysusers.d/") || path.starts_with("usr/share/base-passwd/");
     let packages: Vec<PackageFiles> = packages
         .map(|p| PackageFiles {
@@ -151,6 +151,7 @@ fn accounts_tree<'a>(name: &str, packages: impl Iterator<Item = &'a Loaded>) -> 
                 .filter(|(path, _)| tells(path))
                 .cloned()
                 .collect(),
+            owners: BTreeMap::new(),
         })
         .collect();
     let mut tree = Tree::new(name);

@@ -31,18 +31,19 @@ pub(super) fn base_root(
     unit: Option<&Unit>,
 ) -> Result<Root, BuildError> {
     let mut tree = Tree::new(&root.name);
-    let files: Vec<PackageFiles> = root
-        .packages
-        .iter()
-        .filter_map(|p| packages.get(&p.name))
-        .map(|p| p.files.clone())
-        .collect();
+    let loaded = || root.packages.iter().filter_map(|p| packages.get(&p.name));
+    // The accounts first: they say what the owners' names in the packages mean here.
+    let telling = ids::accounts_tree(&root.name, loaded())?;
+    let mut accounts = Accounts::base(&telling)?;
+    let declared = Accounts::declared(&telling, unit)?;
+    accounts.add(&root.name, &declared, &mut |name| ids::account(&plan.lock, name))?;
+    let mut files: Vec<PackageFiles> = loaded().map(|p| p.files.clone()).collect();
+    for package in &mut files {
+        package.map_owners(&root.name, &accounts)?;
+    }
     lay_packages(&mut tree, &files)?;
     base_links(&mut tree);
     standard_folders(&mut tree);
-    let mut accounts = Accounts::base(&tree)?;
-    let declared = Accounts::declared(&tree, unit)?;
-    accounts.add(&root.name, &declared, &mut |name| ids::account(&plan.lock, name))?;
     accounts.write(&mut tree);
     certificate_bundle(&mut tree)?;
     name_service(&mut tree);

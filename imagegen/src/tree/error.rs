@@ -101,6 +101,25 @@ pub enum TreeError {
         /// What is wrong, and what to do.
         why: String,
     },
+    /// A package's file belongs to an account that the root does not have.
+    #[error(
+        "root `{root}`: /{path} of package {package} belongs to the {kind} `{name}` ({id} where it was built), which the root \
+         does not have: declare it in the unit's `users`"
+    )]
+    Owner {
+        /// The root.
+        root: String,
+        /// The path in it.
+        path: String,
+        /// The package.
+        package: String,
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The name in the package.
+        name: String,
+        /// The number in the package.
+        id: u32,
+    },
     /// A kernel module that is damaged.
     #[error("kernel module /{path}: {why}; the cache may be damaged: run `imagegen cache gc --all` and build again")]
     Module {

@@ -31,7 +31,7 @@ pub use libraries::check_libraries;
 pub use modules::{KernelModules, Module};
 pub use node::{Content, Kind, Node, Source, Tree};
 pub use overlay::{OverlayFile, OverlaySet, lay_overlays};
-pub use packages::{PackageFiles, lay_packages};
+pub use packages::{Owner, PackageFiles, lay_packages};
 pub use rules::Rules;
 pub use tar::{TarReport, write_tar};
 pub use users::{Accounts, Declared, UserEntry, parse_sysusers};

@@ -2,7 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Node, Tree, TreeError};
+use super::{Accounts, Kind, Node, Tree, TreeError};
+
+/// Who owns an entry, by the names in the package's tar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The user; may be empty.
+    pub user: String,
+    /// The group; may be empty.
+    pub group: String,
+}
 
 /// One package's files, conffiles included.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +22,43 @@ pub struct PackageFiles {
     pub replaces: Vec<String>,
     /// Its entries in the package's own order, by path without a leading `/`.
     pub entries: Vec<(String, Node)>,
+    /// The owners of those entries that are not root's, by the same path.
+    pub owners: BTreeMap<String, Owner>,
+}
+
+/// Below this, an id means the same account on every Debian system (Debian Policy, 9.2.2).
+const STATIC: u32 = 100;
+
+impl PackageFiles {
+    /// Gives every entry the ids that its owner's names have in `root`, as dpkg does when it unpacks. A name that the root
+    /// does not know leaves Debian's static ids as they are; any other number would be whoever has it by chance.
+    ///
+    /// # Errors
+    /// An entry belongs to an account that the root lacks.
+    pub fn map_owners(&mut self, root: &str, accounts: &Accounts) -> Result<(), TreeError> {
+        for (path, node) in &mut self.entries {
+            let Some(owner) = self.owners.get(path) else { continue };
+            let refused = |kind: &'static str, name: &str, id: u32| TreeError::Owner {
+                root: root.to_owned(),
+                path: path.clone(),
+                package: self.name.clone(),
+                kind,
+                name: name.to_owned(),
+                id,
+            };
+            match accounts.users.get(&owner.user) {
+                Some(user) => node.uid = user.uid,
+                None if node.uid < STATIC => {}
+                None => return Err(refused("user", &owner.user, node.uid)),
+            }
+            match accounts.groups.get(&owner.group) {
+                Some((gid, _)) => node.gid = *gid,
+                None if node.gid < STATIC => {}
+                None => return Err(refused("group", &owner.group, node.gid)),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The folders of the root that are links into `/usr` (Debian's usrmerge).
@@ -126,6 +172,7 @@ mod tests {
                 .iter()
                 .map(|f| ((*f).to_owned(), Node::file(Content::bytes(name), 0o644, name)))
                 .collect(),
+            owners: BTreeMap::new(),
         }
     }
 
@@ -145,6 +192,39 @@ mod tests {
             let tree = lay(&[package("a", &a, &["etc/x"]), package("b", &b, &["etc/x"])]).unwrap();
             assert_eq!(&*tree.get("etc/x").unwrap().origin, wins);
         }
+    }
+
+    /// A package with one file of `user`:`group`, numbered `id` where it was built, laid out for a root with the account
+    /// `_web` of the id 105.
+    fn owned(user: &str, group: &str, id: u32) -> Result<(u32, u32), TreeError> {
+        let mut package = package("a", &[], &["etc/x"]);
+        let node = &mut package.entries[0].1;
+        (node.uid, node.gid) = (id, id);
+        let (user, group) = (user.to_owned(), group.to_owned());
+        package.owners.insert("etc/x".into(), Owner { user, group });
+        let mut accounts = Accounts::base(&Tree::new("t")).unwrap();
+        let declared = super::super::parse_sysusers("u _web 105\n").unwrap();
+        accounts.add("t", &declared, &mut |_| None).unwrap();
+        package.map_owners("web", &accounts)?;
+        let node = &package.entries[0].1;
+        Ok((node.uid, node.gid))
+    }
+
+    #[test]
+    fn an_owner_is_who_has_the_name_and_not_who_has_the_number() {
+        assert_eq!(owned("_web", "_web", 103).unwrap(), (105, 105));
+        assert_eq!(owned("_web", "shadow", 50).unwrap(), (105, 42));
+    }
+
+    #[test]
+    fn a_static_number_needs_no_name_and_any_other_does() {
+        assert_eq!(owned("man", "man", 6).unwrap(), (6, 6));
+        let error = owned("_web", "_other", 103).unwrap_err().to_string();
+        assert!(
+            error.contains("root `web`: /etc/x of package a belongs to the group `_other` (103 where it was built)"),
+            "{error}"
+        );
+        assert!(owned("", "", 1000).is_err());
     }
 
     #[test]
