@@ -16,6 +16,8 @@ const LIST: &str = "Package: a\nVersion: 1\nArchitecture: amd64\n\n";
 struct World {
     mirror: TestMirror,
     cache: Cache,
+    /// How many of the three suites are asked for.
+    suites: usize,
     _folder: tempfile::TempDir,
 }
 
@@ -28,6 +30,7 @@ impl World {
         Self {
             mirror,
             cache,
+            suites: 1,
             _folder: folder,
         }
     }
@@ -53,7 +56,7 @@ impl World {
             now: SystemTime::now(),
             expiry: Expiry::Enforce,
         };
-        archive.indexes(&Suite::trixie()[..1], "amd64", &Silent)
+        archive.indexes(&Suite::trixie()[..self.suites], "amd64", &Silent)
     }
 
     fn load(&self) -> Result<Vec<SuiteIndex>, ArchiveError> {
@@ -192,4 +195,29 @@ fn unreachable_mirror_says_what_to_do() {
     let error = world.load_from("http://127.0.0.1:9/debian", false).unwrap_err();
     assert!(matches!(error, ArchiveError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("IMAGEGEN_MIRROR"));
+}
+
+#[test]
+fn suites_with_the_same_list_do_not_take_it_from_each_other() {
+    let mut world = World::new();
+    world.suites = 3;
+    // Long enough that one thread is at it while the others come.
+    let list: String = (0..20_000).map(|n| LIST.replace(": a", &format!(": a{n}"))).collect();
+    for suite in ["trixie", "trixie-updates", "trixie-security"] {
+        world.mirror.publish(suite, &list, "");
+    }
+    // The security suite lies at the sibling address.
+    std::fs::rename(world.mirror.path("dists"), world.mirror.root().join("dists")).unwrap();
+    for archive in ["debian", "debian-security"] {
+        let dists = world.mirror.root().join(archive).join("dists");
+        std::fs::create_dir_all(dists.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("../dists", dists).unwrap();
+    }
+    for _ in 0..10 {
+        let found = world.load().unwrap();
+        assert!(found.iter().all(|suite| suite.packages == list));
+        for entry in std::fs::read_dir(world.cache.indexes().join("sha256")).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
 }

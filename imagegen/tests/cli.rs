@@ -2,6 +2,8 @@
 //! mirrors that the tests make.
 
 mod archive_mirror;
+#[path = "common/deb.rs"]
+mod deb;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,6 +71,28 @@ impl Project {
         self.command(words).output().unwrap()
     }
 
+    /// Runs imagegen (`words` are a shell's) with the cache on a file system of `size`, in a mount namespace of its own.
+    fn with_small_cache(&self, size: &str, words: &str) -> Output {
+        let cache = self.path("cache");
+        fs::create_dir_all(&cache).unwrap();
+        let script = format!(
+            "mount -t tmpfs -o size={size} none {} && {} {words}",
+            cache.display(),
+            env!("CARGO_BIN_EXE_imagegen")
+        );
+        let plain = self.command(&[]);
+        let mut command = Command::new("unshare");
+        command
+            .args(["-rm", "sh", "-c", &script])
+            .current_dir(self.folder.path());
+        for (name, value) in plain.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        command.output().unwrap()
+    }
+
     /// Runs, expects exit status 1, and gives what was said.
     fn fails(&self, words: &[&str]) -> String {
         let output = self.run(words);
@@ -103,6 +127,9 @@ fn wrong_arguments_end_with_2() {
         &["build", "--arch", "mips"],
         &["run", "--port", "80"],
         &["run", "--memory", "lots"],
+        &["tool"],
+        &["tool", "--set", "pears", "x"],
+        &["lock", "--tools", RECIPE],
         &["cache"],
         &["sbom"],
     ] {
@@ -126,6 +153,7 @@ fn every_command_has_help_with_an_example() {
         "flash",
         "schema",
         "completions",
+        "tool",
         "cache",
     ] {
         let output = project.run(&[command, "--help"]);
@@ -406,36 +434,150 @@ fn an_empty_cache_can_be_looked_at_and_collected() {
 
 #[test]
 fn a_full_disk_is_told_and_leaves_no_half_lock() {
-    // A tmpfs of 64 KiB needs a mount namespace; where user namespaces are forbidden there is nothing to test with.
     let project = Project::new();
-    let script = format!(
-        "mount -t tmpfs -o size=64k none {0} && exec {1} lock {RECIPE}",
-        project.path("cache").display(),
-        env!("CARGO_BIN_EXE_imagegen")
-    );
-    fs::create_dir_all(project.path("cache")).unwrap();
     let big: String = (0..4000).map(|i| LIST.replace("alpha", &format!("alpha{i}"))).collect();
     project.publish(&format!("{LIST}{big}"), "");
-    let probe = Command::new("unshare").args(["-rm", "true"]).status();
-    if !probe.is_ok_and(|s| s.success()) {
-        eprintln!("skipped: no user namespaces here");
-        return;
-    }
-    let plain = project.command(&[]);
-    let mut command = Command::new("unshare");
-    command
-        .args(["-rm", "sh", "-c", &script])
-        .current_dir(project.folder.path());
-    for (name, value) in plain.get_envs() {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
-    }
-    let output = command.output().unwrap();
+    let output = project.with_small_cache("64k", &format!("lock {RECIPE}"));
     assert_eq!(output.status.code(), Some(1));
     has(
         &String::from_utf8(output.stderr).unwrap(),
         &["no space left", "imagegen cache gc"],
     );
     assert!(!Path::new(&project.path("appliances/a.amd64.lock")).exists());
+}
+
+impl Project {
+    /// Publishes packages that can be unpacked: what every image needs, and `alpha` in this version.
+    fn publish_real(&self, alpha: &str) {
+        let mut list = String::new();
+        for (name, version) in [("systemd-boot-efi", "1"), ("linux-image-test", "1"), ("alpha", alpha)] {
+            let content = format!("{name} {version}");
+            let data = deb::tar_of(&[
+                ("./usr/", tar::EntryType::Directory, ""),
+                (&format!("./usr/{name}"), tar::EntryType::Regular, &content),
+            ]);
+            let package = deb::deb_of(&data, "data.tar");
+            let below = format!("pool/{name}_{version}.deb");
+            fs::create_dir_all(self.mirror.path("pool")).unwrap();
+            fs::write(self.mirror.path(&below), &package).unwrap();
+            list.push_str(&format!(
+                "Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: {below}\nSize: {}\nSHA256: {}\n\n",
+                package.len(),
+                imagegen::cache::Digest::of(&package)
+            ));
+        }
+        self.mirror.publish("trixie", &list, "");
+        // Cairn's own programs stand by, so that nothing is compiled.
+        for name in ["cairn-init", "cairn-exec", "cairn-manager", "cairn"] {
+            self.write(&format!("programs/{name}"), "x");
+        }
+    }
+}
+
+const LOCK: &str = "appliances/a.amd64.lock";
+const BUILD: &[&str] = &["build", RECIPE, "--arch", "amd64", "--binaries", "programs"];
+
+fn locks(project: &Project) {
+    let output = project.run(&["lock", RECIPE, "--arch", "amd64"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_lock_that_others_packages_made_stale_is_refused_by_check_and_build() {
+    let project = Project::new();
+    project.publish_real("1.0");
+    locks(&project);
+    assert!(project.run(&["check", RECIPE, "--arch", "amd64"]).status.success());
+    project.write(
+        "units/one.toml",
+        &UNIT.replace("\"alpha\"", "\"alpha\", \"linux-image-test\""),
+    );
+    for words in [&["check", RECIPE, "--arch", "amd64"][..], BUILD] {
+        has(&project.fails(words), &["a.amd64.lock", "imagegen lock"]);
+    }
+}
+
+#[test]
+fn what_the_archive_dropped_is_named_and_relocked_only_when_asked() {
+    let project = Project::new();
+    project.publish_real("1.0");
+    locks(&project);
+    let before = fs::read(project.path(LOCK)).unwrap();
+    fs::remove_file(project.mirror.path("pool/alpha_1.0.deb")).unwrap();
+    fs::remove_dir_all(project.path("cache")).unwrap();
+    project.publish_real("2.0");
+    has(&project.fails(BUILD), &["no longer carries", "alpha 1.0"]);
+    assert_eq!(
+        fs::read(project.path(LOCK)).unwrap(),
+        before,
+        "a build alone changes no lock"
+    );
+    // What was made up here is no whole system: the build goes on, and fails where it looks into the packages.
+    let said = project.fails(&[BUILD, &["--relock-missing"]].concat());
+    has(&said, &["no longer carries alpha 1.0", "~ alpha 1.0 -> 2.0"]);
+    assert!(
+        fs::read_to_string(project.path(LOCK))
+            .unwrap()
+            .contains("alpha_2.0.deb")
+    );
+}
+
+#[test]
+fn processes_that_share_a_cache_do_not_hinder_each_other() {
+    let project = Project::new();
+    project.publish_real("1.0");
+    let words = ["lock", RECIPE, "--arch", "amd64"];
+    let start = |_| {
+        let mut command = project.command(&words);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let running: Vec<_> = (0..6).map(start).collect();
+    for process in running {
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(project.run(&["check", RECIPE, "--arch", "amd64"]).status.success());
+    for part in [
+        "cache/unpacked",
+        "cache/blobs/sha256",
+        "cache/indexes/sha256",
+        "appliances",
+    ] {
+        for entry in fs::read_dir(project.path(part)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(!name.starts_with('.'), "{part}/{name} was left behind");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_while_fetching_keeps_what_has_arrived() {
+    let project = Project::new();
+    project.publish_real("1.0");
+    let big = vec![7; 400 << 10];
+    let list = fs::read_to_string(project.mirror.path("dists/trixie/main/binary-amd64/Packages")).unwrap();
+    fs::write(project.mirror.path("pool/big.deb"), &big).unwrap();
+    let stanza = format!(
+        "Package: big\nVersion: 1\nArchitecture: amd64\nFilename: pool/big.deb\nSize: {}\nSHA256: {}\n\n",
+        big.len(),
+        imagegen::cache::Digest::of(&big)
+    );
+    project.mirror.publish("trixie", &format!("{list}{stanza}"), "");
+    project.write("big.toml", &UNIT.replace("\"alpha\"", "\"alpha\", \"big\""));
+    let lock = format!("lock {RECIPE} --arch amd64");
+    let words = format!(
+        "{lock} && cp {LOCK} before && cp big.toml units/one.toml && {} {lock}; find cache/blobs -type f",
+        env!("CARGO_BIN_EXE_imagegen")
+    );
+    let output = project.with_small_cache("256k", &words);
+    let said = String::from_utf8(output.stderr).unwrap();
+    has(
+        &said,
+        &["no space left", "cache/partial/", "what was already stored is kept"],
+    );
+    let kept = String::from_utf8(output.stdout).unwrap();
+    let small = fs::read(project.mirror.path("pool/alpha_1.0.deb")).unwrap();
+    has(&kept, &[&imagegen::cache::Digest::of(&small).to_string()]);
+    let locks = ["before", LOCK].map(|name| fs::read(project.path(name)).unwrap());
+    assert_eq!(locks[0], locks[1], "the lock is the one from before");
 }

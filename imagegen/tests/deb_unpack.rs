@@ -1,68 +1,14 @@
 //! What unpacking promises, on packages made here: sound ones and ones that lie.
 
+#[path = "common/deb.rs"]
+mod deb;
+
 use std::fs;
 
+use deb::{deb_of, tar_of};
 use imagegen::cache::{Cache, Digest};
 use imagegen::deb::{DebError, Job, Kind, Unpacked, unpack_all};
 use imagegen::progress::Silent;
-
-fn tar_of(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (path, kind, content) in entries {
-        let mut header = tar::Header::new_gnu();
-        // Written raw: the safe setters refuse the paths that these tests are about.
-        header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
-        header.set_entry_type(*kind);
-        header.set_mode(0o4755);
-        header.set_uid(7);
-        header.set_gid(8);
-        header.set_mtime(9);
-        let is_link = matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link);
-        if is_link {
-            header.as_mut_bytes()[157..157 + content.len()].copy_from_slice(content.as_bytes());
-        }
-        let content = if is_link { "" } else { content };
-        header.set_size(content.len() as u64);
-        header.set_cksum();
-        builder.append(&header, content.as_bytes()).unwrap();
-    }
-    builder.into_inner().unwrap()
-}
-
-fn deb_of(data: &[u8], ending: &str) -> Vec<u8> {
-    let control = tar_of(&[
-        (
-            "./control",
-            tar::EntryType::Regular,
-            "Package: p\nVersion: 1\nDescription: x\n more\n",
-        ),
-        ("./conffiles", tar::EntryType::Regular, "/etc/p.conf\n"),
-        ("./postinst", tar::EntryType::Regular, "#!/bin/sh\n"),
-    ]);
-    let mut deb = b"!<arch>\n".to_vec();
-    for (name, content) in [
-        ("debian-binary", b"2.0\n".as_slice()),
-        ("control.tar", &control),
-        (ending, data),
-    ] {
-        deb.extend(
-            format!(
-                "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n",
-                0,
-                0,
-                0,
-                "100644",
-                content.len()
-            )
-            .bytes(),
-        );
-        deb.extend(content);
-        if content.len() % 2 == 1 {
-            deb.push(b'\n');
-        }
-    }
-    deb
-}
 
 fn unpack(deb: &[u8]) -> Result<Unpacked, DebError> {
     let folder = tempfile::tempdir().unwrap();
@@ -184,4 +130,78 @@ fn damaged_blob_is_found_before_it_is_used() {
     .unwrap_err();
     assert!(matches!(error, DebError::Damaged { .. }), "{error}");
     assert_eq!(fs::read_dir(cache.unpacked()).unwrap().count(), 0);
+}
+
+/// A cache with the sound package in it, and the job to unpack that.
+fn stored() -> (tempfile::TempDir, Cache, Job) {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let deb = deb_of(&tar_of(SOUND), "data.tar");
+    let job = Job {
+        label: "p 1".into(),
+        sha256: Digest::of(&deb),
+        size: deb.len() as u64,
+    };
+    cache.write(&cache.blob_path(&job.sha256), &deb).unwrap();
+    (folder, cache, job)
+}
+
+/// As if the machine had been started anew since the index was written.
+fn start_anew(cache: &Cache, job: &Job) {
+    let idx = cache.unpacked().join(format!("{}.idx", job.sha256));
+    let text = fs::read_to_string(&idx).unwrap();
+    let (head, body) = text.split_once('\n').unwrap();
+    let digest = head.split(' ').next().unwrap();
+    fs::write(&idx, format!("{digest} another-boot\n{body}")).unwrap();
+}
+
+#[test]
+fn a_power_cut_of_the_build_machine_puts_no_wrong_bytes_into_an_image() {
+    let (_folder, cache, job) = stored();
+    let jobs = [job];
+    let first = unpack_all(&cache, &jobs, 1, &Silent).unwrap().remove(0);
+    let right = fs::read(&first.tar).unwrap();
+    // The tar has its length, but its blocks never reached the disk.
+    fs::write(&first.tar, vec![0; right.len()]).unwrap();
+    start_anew(&cache, &jobs[0]);
+    let again = unpack_all(&cache, &jobs, 1, &Silent).unwrap().remove(0);
+    assert_eq!(again, first);
+    assert!(fs::read(&first.tar).unwrap() == right, "it was unpacked again");
+}
+
+#[test]
+fn an_index_that_a_power_cut_damaged_is_made_anew() {
+    let (_folder, cache, job) = stored();
+    let jobs = [job];
+    let first = unpack_all(&cache, &jobs, 1, &Silent).unwrap().remove(0);
+    let idx = cache.unpacked().join(format!("{}.idx", jobs[0].sha256));
+    let right = fs::read(&idx).unwrap();
+    let mut turned = right.clone();
+    let at = right.len() - 20;
+    turned[at] ^= 1;
+    for damaged in [
+        Vec::new(),
+        vec![0; right.len()],
+        right[..right.len() / 2].to_vec(),
+        turned,
+    ] {
+        fs::write(&idx, damaged).unwrap();
+        assert_eq!(unpack_all(&cache, &jobs, 1, &Silent).unwrap()[0], first);
+        assert_eq!(fs::read(&idx).unwrap(), right);
+    }
+}
+
+#[test]
+fn after_a_new_start_contents_are_compared_once_and_kept() {
+    let (_folder, cache, job) = stored();
+    let jobs = [job];
+    let first = unpack_all(&cache, &jobs, 1, &Silent).unwrap().remove(0);
+    start_anew(&cache, &jobs[0]);
+    // Without the package nothing can be unpacked again: what is there must do.
+    fs::remove_file(cache.blob_path(&jobs[0].sha256)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(unpack_all(&cache, &jobs, 1, &Silent).unwrap()[0], first);
+    }
+    let idx = fs::read_to_string(cache.unpacked().join(format!("{}.idx", jobs[0].sha256))).unwrap();
+    assert!(idx.lines().next().unwrap().ends_with(" compared"));
 }

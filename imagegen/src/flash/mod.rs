@@ -66,8 +66,9 @@ pub enum FlashError {
         image: u64,
     },
     /// Writing would take something away that is in use, or hit an internal disk.
-    #[error("{path} is not written to: {}; unmount or stop what uses it, or add --force if you are sure",
-            .obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("{path} is not written to: {}; {}, or add --force if you are sure",
+            .obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            target::advice(.obstacles))]
     Refused {
         /// The target.
         path: PathBuf,

@@ -48,6 +48,30 @@ pub enum Obstacle {
     ReadOnly,
 }
 
+impl Obstacle {
+    fn advice(&self) -> String {
+        match self {
+            Self::Mounted { .. } => "unmount it".into(),
+            Self::Swap { .. } => "stop using it as swap (swapoff)".into(),
+            Self::Held { holder, .. } => format!("close {holder}"),
+            Self::NotRemovable => "check that this is the disk you mean (lsblk lists all)".into(),
+            Self::Partition { disk } => format!("name the whole disk {disk}"),
+            Self::ReadOnly => "take the write protection off".into(),
+        }
+    }
+}
+
+/// What to do about the obstacles, each advice once.
+pub(super) fn advice(obstacles: &[Obstacle]) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for advice in obstacles.iter().map(Obstacle::advice) {
+        if !all.contains(&advice) {
+            all.push(advice);
+        }
+    }
+    all.join(", ")
+}
+
 /// A target as it was found.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -272,6 +296,22 @@ mod tests {
                 },
             ]
         );
+    }
+
+    #[test]
+    fn every_obstacle_comes_with_what_to_do_about_it_once() {
+        let mounted = |at: &str| Obstacle::Mounted {
+            device: "/dev/sdx1".into(),
+            at: at.into(),
+        };
+        assert_eq!(advice(&[mounted("/a"), mounted("/b")]), "unmount it");
+        let internal = advice(&[Obstacle::NotRemovable]);
+        assert!(
+            internal.contains("disk you mean") && !internal.contains("unmount"),
+            "{internal}"
+        );
+        let disk = "/dev/sdx".to_owned();
+        assert_eq!(advice(&[Obstacle::Partition { disk }]), "name the whole disk /dev/sdx");
     }
 
     #[test]

@@ -53,9 +53,10 @@ pub fn read_copyright(text: &str) -> License {
         if short.is_empty() {
             continue;
         }
-        let part = expression(short, &texts, &mut license.references);
-        if !parts.contains(&part) {
-            parts.push(part);
+        for part in conjuncts(&expression(short, &texts, &mut license.references)) {
+            if !parts.iter().any(|known| known == part) {
+                parts.push(part.to_owned());
+            }
         }
     }
     parts.sort();
@@ -69,6 +70,31 @@ pub fn read_copyright(text: &str) -> License {
     };
     license.expression = Some(parts.iter().map(wrap).collect::<Vec<_>>().join(" AND ")).filter(|e| !e.is_empty());
     license
+}
+
+/// What an expression joins with AND outermost; the whole where it joins with OR, and without parentheses around all of a
+/// part.
+fn conjuncts(expression: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, character) in expression.char_indices() {
+        let here = &expression[at..];
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ' ' if depth == 0 && here.starts_with(" OR ") => return vec![expression],
+            ' ' if depth == 0 && here.starts_with(" AND ") => {
+                parts.push(&expression[start..at]);
+                start = at + " AND ".len();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&expression[start..]);
+    let bare = |part: &'_ str| part.starts_with('(') && part.ends_with(')') && !part[1..].contains('(');
+    parts
+        .into_iter()
+        .map(|part| if bare(part) { &part[1..part.len() - 1] } else { part })
+        .collect()
 }
 
 /// The fields of each paragraph, by lower case name. Continuation lines keep their line ends; a line of a single dot
@@ -208,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn a_licence_that_several_paragraphs_join_is_named_once() {
+        let license = read(
+            "Files: *\nLicense: Apache-2.0\n\nFiles: b\nLicense: Apache-2.0 and BSD-3-clause\n\n\
+             Files: c\nLicense: GPL-2+ or Artistic-2.0, and Apache-2.0\n",
+        );
+        assert_eq!(
+            license.expression.as_deref(),
+            Some("Apache-2.0 AND BSD-3-Clause AND (GPL-2.0-or-later OR Artistic-2.0)")
+        );
+    }
+
+    #[test]
     fn a_licence_without_an_identifier_keeps_its_text() {
         let license = read("Files: *\nLicense: My own (v2)\n\nLicense: My own (v2)\n Do what\n .\n you like.\n");
         assert_eq!(license.expression.as_deref(), Some("LicenseRef-My-own--v2"));
@@ -233,7 +271,7 @@ mod tests {
         let license = read("Files: *\nLicense: GPL-2+ or Artistic-2.0, and BSD-3-clause\n");
         assert_eq!(
             license.expression.as_deref(),
-            Some("(GPL-2.0-or-later OR Artistic-2.0) AND BSD-3-Clause")
+            Some("BSD-3-Clause AND (GPL-2.0-or-later OR Artistic-2.0)")
         );
     }
 }

@@ -12,13 +12,13 @@ use imagegen::cache::Digest;
 use pgp::composed::{CleartextSignedMessage, KeyType, SecretKeyParamsBuilder, SignedSecretKey};
 use pgp::types::{KeyDetails, Password};
 
-pub struct TestMirror {
+pub(crate) struct TestMirror {
     root: PathBuf,
     key: SignedSecretKey,
 }
 
 impl TestMirror {
-    pub fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path) -> Self {
         let mut parameters = SecretKeyParamsBuilder::default();
         parameters
             .key_type(KeyType::Ed25519Legacy)
@@ -36,31 +36,31 @@ impl TestMirror {
         Self { root: root.into(), key }
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.root.clone()
     }
 
-    pub fn keys(&self) -> PathBuf {
+    pub(crate) fn keys(&self) -> PathBuf {
         self.root.join("keys")
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("file://{}/debian", self.root.display())
     }
 
-    pub fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.root.join("debian").join(below)
     }
 
-    pub fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         self.key.fingerprint().to_string().to_uppercase()
     }
 
-    pub fn publish(&self, suite: &str, packages: &str, extra: &str) {
+    pub(crate) fn publish(&self, suite: &str, packages: &str, extra: &str) {
         self.publish_dated(suite, "Sun, 01 Feb 2026 00:00:00 UTC", packages, extra);
     }
 
-    pub fn publish_dated(&self, suite: &str, date: &str, packages: &str, extra: &str) {
+    pub(crate) fn publish_dated(&self, suite: &str, date: &str, packages: &str, extra: &str) {
         let list = self.path(&format!("dists/{suite}/main/binary-amd64/Packages"));
         fs::create_dir_all(list.parent().unwrap()).unwrap();
         fs::write(&list, packages).unwrap();
@@ -83,16 +83,16 @@ fn pgp_rng() -> rand::rngs::ThreadRng {
 }
 
 /// Serves a folder on a free port of the loopback until the test ends.
-pub struct Server {
+pub(crate) struct Server {
     port: u16,
     /// Requests answered.
-    pub requests: Arc<AtomicUsize>,
+    pub(crate) requests: Arc<AtomicUsize>,
     /// Break the connection after so many bytes of a body, this many times.
-    pub breaks: Arc<AtomicUsize>,
+    pub(crate) breaks: Arc<AtomicUsize>,
 }
 
 impl Server {
-    pub fn new(root: &Path, ranges: bool) -> Self {
+    pub(crate) fn new(root: &Path, ranges: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (requests, breaks) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -109,7 +109,7 @@ impl Server {
         Self { port, requests, breaks }
     }
 
-    pub fn url(&self, below: &str) -> String {
+    pub(crate) fn url(&self, below: &str) -> String {
         format!("http://127.0.0.1:{}/{below}", self.port)
     }
 }

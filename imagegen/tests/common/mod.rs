@@ -1,6 +1,8 @@
 //! Others' programs as judges. They come, locked, from imagegen's own tool sets, so none is ever missing.
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses its part")]
+
+pub(crate) mod schemas;
 
 use std::path::PathBuf;
 use std::process::Command;
