@@ -1,7 +1,7 @@
 //! The control channel into test images: JSON lines over a virtio-serial port, bytes as lists of hexadecimal digits.
 //!
-//! Requests: `{"id":1,"exec":["prog","arg"]}`, `{"id":2,"read":"/path"}`, `{"id":3,"write":"/path","data":"<hex>"}`. Answers carry
-//! the request's `id`, then `status`/`stdout`/`stderr`, `data`, or `error`. The agent is `src/bin/agent.rs`.
+//! Requests: `{"id":1,"exec":["prog","arg"]}`, `{"id":2,"read":"/path"}`, `{"id":3,"write":"/path","data":"<hex>"}`,
+//! `{"id":4,"kill":123}`. Answers carry the request's `id`, then `status`/`stdout`/`stderr`, `data`, or `error`. The agent is in `agent/`.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -71,6 +71,15 @@ impl Agent {
     pub fn write_file(&mut self, path: &str, data: &[u8]) -> Result<(), HarnessError> {
         let request = json!({ "write": path, "data": hex(data) });
         self.ask(request, &format!("write {path}"), Duration::from_secs(60))
+            .map(drop)
+    }
+
+    /// Sends SIGKILL to a process of the guest's.
+    ///
+    /// # Errors
+    /// In the guest's words, or when the agent does not answer.
+    pub fn kill(&mut self, pid: i32) -> Result<(), HarnessError> {
+        self.ask(json!({ "kill": pid }), &format!("kill {pid}"), Duration::from_secs(60))
             .map(drop)
     }
 

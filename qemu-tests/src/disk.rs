@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use imagegen::image::tool::{Bind, ToolRunner};
 use rustix::fs::{SeekFrom as Region, copy_file_range, ioctl_ficlone, seek};
@@ -51,6 +51,8 @@ fn copy_data(source: &File, target: &File, length: u64) -> std::io::Result<()> {
 pub struct Partition {
     /// Its type, as lower-case text.
     pub kind: String,
+    /// Its unique id, likewise.
+    pub id: String,
     /// Its first byte.
     pub start: u64,
     /// Its length.
@@ -59,11 +61,8 @@ pub struct Partition {
 
 /// The Discoverable Partitions Specification's types for x86-64.
 pub const ROOT: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
-/// The data partition: generic Linux data, or `/var`.
-pub const DATA: [&str; 2] = [
-    "0fc63daf-8483-4772-8e79-3d69d8477de4",
-    "4d21b016-b534-45c2-a9fb-5c16e091fd2d",
-];
+/// The data partition is of the type for generic Linux data.
+pub const DATA: &str = "0fc63daf-8483-4772-8e79-3d69d8477de4";
 
 /// Reads the primary GPT. On purpose not the project's own reader: this one judges what that one wrote.
 ///
@@ -90,6 +89,7 @@ pub fn partitions(disk: &Path) -> Result<Vec<Partition>, HarnessError> {
             let start = number(entry, 32) * 512;
             Partition {
                 kind: guid(&entry[..16]),
+                id: guid(&entry[16..32]),
                 start,
                 length: (number(entry, 40) + 1) * 512 - start,
             }
@@ -120,22 +120,46 @@ fn guid(b: &[u8]) -> String {
     .join("-")
 }
 
-/// The last partition of one of these types.
+/// The first partition of this type.
 ///
 /// # Errors
 /// When the disk has none.
-pub fn find(disk: &Path, kinds: &[&str]) -> Result<Partition, HarnessError> {
-    let found = partitions(disk)?
-        .into_iter()
-        .rev()
-        .find(|partition| kinds.contains(&partition.kind.as_str()));
+pub fn find(disk: &Path, kind: &str) -> Result<Partition, HarnessError> {
+    let found = partitions(disk)?.into_iter().find(|partition| partition.kind == kind);
     found.ok_or_else(|| {
         let none = std::io::Error::new(
             std::io::ErrorKind::NotFound,
-            format!("it has no partition of type {kinds:?}"),
+            format!("it has no partition of type {kind}"),
         );
         HarnessError::io("read", disk)(none)
     })
+}
+
+/// The byte of the disk in which a file of the EROFS root lies, in the middle of one of the file's blocks, as dump.erofs sees it.
+///
+/// # Errors
+/// When dump.erofs does not know the file, or shows no extent of it.
+pub fn byte_of_root_file(disk: &Path, file: &str) -> Result<u64, HarnessError> {
+    let root = find(disk, ROOT)?;
+    let args = [
+        format!("--path={file}").into(),
+        "-e".into(),
+        format!("--offset={}", root.start).into(),
+        disk.into(),
+    ];
+    let output = tools::tools()?.run("dump.erofs", &args, None, &[Bind::read(disk)]);
+    let output =
+        output.map_err(|error| HarnessError::io("look into", disk)(std::io::Error::other(error.to_string())))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // `   0:        0..    7157 |    7157 :   79298560..  79302656 |    4096`
+    let extent = text.lines().find_map(|line| {
+        let (_, physical) = line.strip_prefix("   0:")?.split_once('|')?.1.split_once(':')?;
+        physical.split_once("..")?.0.trim().parse::<u64>().ok()
+    });
+    let at = extent.ok_or_else(|| {
+        HarnessError::io("look into", disk)(std::io::Error::other(format!("no extent of {file} in:\n{text}")))
+    })?;
+    Ok(root.start + at + 2048)
 }
 
 /// Inverts one bit.
@@ -172,48 +196,24 @@ pub fn wipe(disk: &Path, start: u64, length: u64) -> Result<(), HarnessError> {
 ///
 /// # Errors
 /// With e2fsck's own words.
-pub fn check_data(disk: &Path, folder: &Path) -> Result<(), HarnessError> {
-    let data = find(disk, &DATA)?;
-    let copy: PathBuf = folder.join("data.ext4");
-    let extract = || {
-        let mut file = File::open(disk)?;
-        file.seek(SeekFrom::Start(data.start))?;
-        let mut out = File::create(&copy)?;
-        let mut block = vec![0; 1 << 20];
-        let mut left = data.length;
-        while left > 0 {
-            let part = usize::try_from(left.min(block.len() as u64)).unwrap_or(block.len());
-            file.read_exact(&mut block[..part])?;
-            if block[..part].iter().all(|byte| *byte == 0) {
-                out.seek(SeekFrom::Current(part as i64))?;
-            } else {
-                out.write_all(&block[..part])?;
-            }
-            left -= part as u64;
-        }
-        out.set_len(data.length)
-    };
-    extract().map_err(HarnessError::io("take the data partition out of", disk))?;
+pub fn check_data(disk: &Path) -> Result<(), HarnessError> {
+    let data = find(disk, DATA)?;
     let mut features = [0; 4];
     let mut superblock = || {
-        let mut file = File::open(&copy)?;
+        let mut file = File::open(disk)?;
         // s_feature_incompat of the superblock at 1024; bit 2 is needs_recovery: the file system was not unmounted.
-        file.seek(SeekFrom::Start(1024 + 0x60))?;
+        file.seek(SeekFrom::Start(data.start + 1024 + 0x60))?;
         file.read_exact(&mut features)
     };
-    superblock().map_err(HarnessError::io("read", &copy))?;
+    superblock().map_err(HarnessError::io("read", disk))?;
     let bad = |reason: String| HarnessError::io("accept", disk)(std::io::Error::other(reason));
     if u32::from_le_bytes(features) & 4 != 0 {
         return Err(bad(
             "the data file system was not unmounted: its journal needs recovery".into(),
         ));
     }
-    let judged = tools::judges()?.run(
-        "e2fsck",
-        &["-fn".into(), copy.clone().into()],
-        None,
-        &[Bind::read(&copy)],
-    );
-    let _ = std::fs::remove_file(&copy);
+    // e2fsck reads a file system inside of a larger file by this suffix.
+    let place = format!("{}?offset={}", disk.display(), data.start);
+    let judged = tools::judges()?.run("e2fsck", &["-fn".into(), place.into()], None, &[Bind::read(disk)]);
     judged.map(drop).map_err(|error| bad(error.to_string()))
 }

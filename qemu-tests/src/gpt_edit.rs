@@ -1,4 +1,4 @@
-//! One edit of a partition table: a partition gets another unique id, in both copies, so that both are valid and agree.
+//! Edits of a partition table, in both copies, so that both are valid and agree.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -12,16 +12,28 @@ use crate::error::HarnessError;
 /// # Errors
 /// When the disk cannot be read or written.
 pub fn change_partuuid(disk: &Path, partition: &Partition) -> Result<(), HarnessError> {
+    edit(disk, partition, |entry| entry[16] = !entry[16])
+}
+
+/// Takes the partition out of the table. Its content stays where it is.
+///
+/// # Errors
+/// When the disk cannot be read or written.
+pub fn delete(disk: &Path, partition: &Partition) -> Result<(), HarnessError> {
+    edit(disk, partition, |entry| entry.fill(0))
+}
+
+fn edit(disk: &Path, partition: &Partition, change: fn(&mut [u8])) -> Result<(), HarnessError> {
     let edit = || {
         let mut file = File::options().read(true).write(true).open(disk)?;
-        let backup = edit_copy(&mut file, 1, partition)?;
-        edit_copy(&mut file, backup, partition).map(drop)
+        let backup = edit_copy(&mut file, 1, partition, change)?;
+        edit_copy(&mut file, backup, partition, change).map(drop)
     };
     edit().map_err(HarnessError::io("change the partition table of", disk))
 }
 
 /// Edits the copy whose header is in this sector; gives the sector of the other header. Offsets from the UEFI specification 2.10, 5.3.
-fn edit_copy(file: &mut File, header_at: u64, partition: &Partition) -> std::io::Result<u64> {
+fn edit_copy(file: &mut File, header_at: u64, partition: &Partition, change: fn(&mut [u8])) -> std::io::Result<u64> {
     let mut header = [0; 92];
     file.seek(SeekFrom::Start(header_at * 512))?;
     file.read_exact(&mut header)?;
@@ -31,7 +43,7 @@ fn edit_copy(file: &mut File, header_at: u64, partition: &Partition) -> std::io:
     file.read_exact(&mut table)?;
     for entry in table.chunks_mut(u32_at(&header, 84) as usize) {
         if u64_at(entry, 32) * 512 == partition.start {
-            entry[16] = !entry[16];
+            change(entry);
         }
     }
     header[88..92].copy_from_slice(&crc32(&table).to_le_bytes());

@@ -11,6 +11,7 @@ pub mod error;
 pub mod gpt_edit;
 pub mod images;
 pub mod machine;
+pub mod prepared;
 pub mod random;
 pub mod serial;
 pub mod share;

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use imagegen::machine::{Boot, Disk, Firmware, Forward, MachineError, MachineSpec, Running, Video, decide_accel};
+use imagegen::machine::{
+    Boot, Cache, Disk, Firmware, Forward, MachineError, MachineSpec, Running, Video, decide_accel,
+};
 use tempfile::TempDir;
 
 use crate::control::Agent;
@@ -28,16 +30,20 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Whether the disk is kept beside the logs when the test fails.
     pub keep_disk: bool,
+    /// Kernel, initrd and command line that QEMU loads itself, from this image's build; `None` boots by UEFI firmware.
+    pub direct: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Options {
             disk_gib: 8,
-            cpus: 2,
+            // Two machines side by side get more done on two emulated processors than one machine with both.
+            cpus: 1,
             memory_mib: 2048,
             ports: vec![443, 80, 389, 3306],
             keep_disk: false,
+            direct: None,
         }
     }
 }
@@ -92,14 +98,17 @@ impl Home {
         self.folder.path()
     }
 
-    /// What [`Home::start`] starts: UEFI firmware, this disk, the ports, the control channel.
+    /// What [`Home::start`] starts: firmware or a kernel, this disk, the ports, the control channel.
     ///
     /// # Errors
     /// When QEMU or its firmware are missing.
     pub fn spec(&self) -> Result<MachineSpec, HarnessError> {
         let tools = tools::tools()?;
         let accel = decide_accel(&tools, &tools::cache()?.root().join("accel.json"))?.accel;
-        let boot: Boot = Firmware::find(&tools.root)?.boot(self.folder.path())?;
+        let boot: Boot = match &self.options.direct {
+            Some(image) => direct(image)?,
+            None => Firmware::find(&tools.root)?.boot(self.folder.path())?,
+        };
         let mut spec = MachineSpec::new(&self.name, accel, boot);
         spec.cpus = self.options.cpus;
         spec.memory_mib = self.options.memory_mib;
@@ -111,7 +120,10 @@ impl Home {
             .iter()
             .map(|guest| Forward { host: 0, guest: *guest })
             .collect();
-        spec.disks.push(Disk::raw("disk0", &self.disk()));
+        let mut disk = Disk::raw("disk0", &self.disk());
+        // A killed QEMU loses nothing that is in the host's page cache, and the host is not what is cut off.
+        disk.cache = Cache::Unsafe;
+        spec.disks.push(disk);
         Ok(spec)
     }
 
@@ -122,6 +134,17 @@ impl Home {
     pub fn start(&self) -> Result<Machine, HarnessError> {
         Machine::start(&self.name, &self.spec()?, self.folder.path())
     }
+}
+
+/// What imagegen left beside the image.
+fn direct(image: &Path) -> Result<Boot, HarnessError> {
+    let line = image.with_extension("cmdline");
+    let text = std::fs::read_to_string(&line).map_err(HarnessError::io("read", &line))?;
+    Ok(Boot::Direct {
+        kernel: image.with_extension("vmlinuz"),
+        initrd: image.with_extension("initrd"),
+        command_line: text.trim().to_owned(),
+    })
 }
 
 impl Drop for Home {
@@ -173,6 +196,17 @@ impl Machine {
     /// When it does not come in time or the machine ends first.
     pub fn wait_for(&self, pattern: &str, within: Duration) -> Result<String, HarnessError> {
         self.serial.wait_from(0, pattern, within).map(|(_, line)| line)
+    }
+
+    /// How long it has been on.
+    pub fn uptime(&self) -> Duration {
+        self.serial.elapsed()
+    }
+
+    /// When a line with this text first came, counted from the machine's start.
+    pub fn said_at(&self, pattern: &str) -> Option<Duration> {
+        let lines = self.serial.lines();
+        lines.iter().find(|(_, line)| line.contains(pattern)).map(|(at, _)| *at)
     }
 
     /// The host's port for a port of the guest's.

@@ -45,6 +45,11 @@ impl Serial {
         serial
     }
 
+    /// The time since the machine's start.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// How many lines there are: a place from which to wait.
     pub fn mark(&self) -> usize {
         self.state().lines.len()

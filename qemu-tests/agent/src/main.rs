@@ -11,6 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use cairn_test_agent::{PORT, hex, unhex};
+use rustix::mount::{MountFlags, mount_remount};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -23,6 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Started without a control channel, for example by `imagegen run`: nobody will ask for anything.
         return Ok(());
     }
+    // A sandbox's mounts open no device nodes; this one, in the agent's own namespace, is to.
+    mount_remount("/dev", MountFlags::BIND | MountFlags::NOSUID | MountFlags::NOEXEC, c"")?;
     let path = wait_for_port()?;
     // A port opens once at a time, so one description serves both ways.
     let port = File::options().read(true).write(true).open(&path)?;
