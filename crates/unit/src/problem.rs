@@ -67,6 +67,12 @@ impl From<Problem> for Problems {
     }
 }
 
+impl From<Box<Problem>> for Problems {
+    fn from(problem: Box<Problem>) -> Self {
+        Problems(vec![*problem])
+    }
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, problem) in self.0.iter().enumerate() {
@@ -93,7 +99,7 @@ pub struct Source {
 
 impl Source {
     /// Reads `file`; the error says what could not be read and why.
-    pub fn read(file: &Path) -> Result<Source, Problem> {
+    pub fn read(file: &Path) -> Result<Source, Box<Problem>> {
         match std::fs::read_to_string(file) {
             Ok(text) => Ok(Source {
                 file: file.to_owned(),
@@ -105,14 +111,14 @@ impl Source {
                     _ => None,
                 };
                 let message = format!("cannot be read: {error}");
-                Err(Problem {
+                Err(Box::new(Problem {
                     file: file.to_owned(),
                     at: None,
                     line: None,
                     width: 1,
                     message,
                     help,
-                })
+                }))
             }
         }
     }
@@ -187,7 +193,7 @@ impl Source {
     }
 
     /// Parses the text as `T`; unknown keys are refused with the nearest known key as a suggestion.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Box<Problem>> {
         toml::from_str(&self.text).map_err(|error| {
             let message = error.message().trim().to_owned();
             let help = suggestion(&message);
@@ -195,7 +201,7 @@ impl Source {
                 Some((head, _)) if message.starts_with("unknown ") => head.replace("unknown field", "unknown key"),
                 _ => message,
             };
-            self.problem(error.span().unwrap_or(0..0), message, help)
+            Box::new(self.problem(error.span().unwrap_or(0..0), message, help))
         })
     }
 }
