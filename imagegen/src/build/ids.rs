@@ -91,12 +91,11 @@ pub fn assign_ids(
         .map(|(_, ids)| ids.uid)
         .collect();
     for unit in units.keys() {
-        let key = block_key(unit.as_str());
-        if !lock.uids.contains_key(&key) {
+        lock.uids.entry(block_key(unit.as_str())).or_insert_with(|| {
             let free = (0..).find(|n| !blocks.contains(n)).unwrap_or(0);
             blocks.insert(free);
-            lock.uids.insert(key, Ids { uid: free, gid: free });
-        }
+            Ids { uid: free, gid: free }
+        });
     }
     Ok(())
 }

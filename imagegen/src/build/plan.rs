@@ -112,8 +112,11 @@ pub fn lock_request(recipe: &Recipe, units: &BTreeMap<Name, Unit>, arch: Arch) -
     }
 }
 
+/// A recipe's units, each with the text that it came from.
+type Units = BTreeMap<Name, (Unit, Source)>;
+
 /// Reads the recipe and its units and checks what they alone can break.
-pub(super) fn load(recipe_file: &Path) -> Result<(Recipe, BTreeMap<Name, (Unit, Source)>), BuildError> {
+pub(super) fn load(recipe_file: &Path) -> Result<(Recipe, Units), BuildError> {
     let source = Source::read(recipe_file).map_err(cairn_unit::Problems::from)?;
     let recipe = Recipe::parse(&source)?;
     let folder = project(recipe_file).join("units");

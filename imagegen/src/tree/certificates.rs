@@ -39,10 +39,10 @@ pub fn certificate_bundle(tree: &mut Tree) -> Result<usize, TreeError> {
         // The names that openssl's tools accept, as the package's script makes them.
         let name: String = name
             .chars()
-            .filter_map(|c| match c {
-                ' ' => Some('_'),
-                ',' | '(' | ')' => Some('='),
-                c => Some(c),
+            .map(|c| match c {
+                ' ' => '_',
+                ',' | '(' | ')' => '=',
+                c => c,
             })
             .collect();
         tree.put(
