@@ -43,14 +43,18 @@ fn spec(system: &System) -> Result<MachineSpec, Box<dyn Error>> {
 /// Whether something behind a forwarded port says a word: QEMU itself accepts before the guest does.
 fn answers(port: u16, say: &[u8]) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else { return false };
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else {
+        return false;
+    };
     let _ = stream.set_read_timeout(Some(Duration::from_millis(700)));
     let mut byte = [0];
     stream.write_all(say).is_ok() && matches!(stream.read(&mut byte), Ok(1))
 }
 
 /// An anonymous simple bind, LDAP version 3 (RFC 4511, 4.2).
-const BIND: [u8; 14] = [0x30, 0x0c, 0x02, 0x01, 0x01, 0x60, 0x07, 0x02, 0x01, 0x03, 0x04, 0x00, 0x80, 0x00];
+const BIND: [u8; 14] = [
+    0x30, 0x0c, 0x02, 0x01, 0x01, 0x60, 0x07, 0x02, 0x01, 0x03, 0x04, 0x00, 0x80, 0x00,
+];
 
 /// Seconds from power-on until slapd and until MariaDB answer. The machine is then shut down in order.
 fn boot(system: &System, folder: &Path) -> Result<(f64, f64), Box<dyn Error>> {
@@ -78,14 +82,19 @@ fn boot(system: &System, folder: &Path) -> Result<(f64, f64), Box<dyn Error>> {
     machine.power_button()?;
     machine.wait_off(LIMIT)?;
     let silent = |what: &str| format!("{}: {what} did not answer within {} s", system.name, LIMIT.as_secs());
-    Ok((ldap.ok_or_else(|| silent("slapd"))?, sql.ok_or_else(|| silent("MariaDB"))?))
+    Ok((
+        ldap.ok_or_else(|| silent("slapd"))?,
+        sql.ok_or_else(|| silent("MariaDB"))?,
+    ))
 }
 
 fn ours(folder: &Path) -> Result<System, Box<dyn Error>> {
     let image = images::base()?;
     let beside = |ending: &str| -> Result<PathBuf, Box<dyn Error>> {
         let path = image.with_extension(ending);
-        path.exists().then_some(path.clone()).ok_or_else(|| format!("{} is missing", path.display()).into())
+        path.exists()
+            .then_some(path.clone())
+            .ok_or_else(|| format!("{} is missing", path.display()).into())
     };
     let disk = folder.join("cairn.raw");
     qemu_tests::disk::copy_grown(&image, &disk, 8 << 30)?;
@@ -94,7 +103,12 @@ fn ours(folder: &Path) -> Result<System, Box<dyn Error>> {
         initrd: beside("initrd")?,
         command_line: fs::read_to_string(beside("cmdline")?)?.trim().to_owned(),
     };
-    Ok(System { name: "cairn", boot, disk, agent: true })
+    Ok(System {
+        name: "cairn",
+        boot,
+        disk,
+        agent: true,
+    })
 }
 
 fn debian(folder: &Path) -> Result<System, String> {
@@ -108,7 +122,12 @@ fn debian(folder: &Path) -> Result<System, String> {
         initrd: peers.out().join("debian.initrd"),
         command_line: "root=LABEL=peer rw console=ttyS0 quiet panic=10".into(),
     };
-    Ok(System { name: "debian", boot, disk, agent: false })
+    Ok(System {
+        name: "debian",
+        boot,
+        disk,
+        agent: false,
+    })
 }
 
 /// Second boots, data in place.
@@ -118,7 +137,10 @@ pub(crate) fn times(folder: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
     let first = boot(&cairn, scratch.path())?;
     chart(&cairn, folder, scratch.path())?;
     let peer = debian(folder);
-    let mut theirs = peer.as_ref().map_err(|why| format!("Debian: {why}")).map(|_| (vec![], vec![]));
+    let mut theirs = peer
+        .as_ref()
+        .map_err(|why| format!("Debian: {why}"))
+        .map(|_| (vec![], vec![]));
     let (mut ldap, mut sql) = (vec![], vec![]);
     if let Ok(debian) = &peer {
         // Its first boot makes keys and ids; not counted, as ours is not.
@@ -135,12 +157,38 @@ pub(crate) fn times(folder: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
         }
     }
     let named = |samples: &Vec<f64>| ("Debian + systemd".to_owned(), Samples(samples.clone()));
-    let row = |what: &str, ours: Vec<f64>, peer, goal| Row { what: what.into(), unit: Unit::Seconds, ours: Samples(ours), peer, goal };
+    let row = |what: &str, ours: Vec<f64>, peer, goal| Row {
+        what: what.into(),
+        unit: Unit::Seconds,
+        ours: Samples(ours),
+        peer,
+        goal,
+    };
     Ok(vec![
-        row("boot until slapd answers", ldap, theirs.as_ref().map(|t| named(&t.0)).map_err(Clone::clone), Goal::Share(1.0 / 3.0)),
-        row("boot until MariaDB answers", sql, theirs.as_ref().map(|t| named(&t.1)).map_err(Clone::clone), Goal::Share(1.0 / 3.0)),
-        row("first boot until slapd answers", vec![first.0], Err(String::new()), Goal::None),
-        row("first boot until MariaDB answers", vec![first.1], Err(String::new()), Goal::None),
+        row(
+            "boot until slapd answers",
+            ldap,
+            theirs.as_ref().map(|t| named(&t.0)).map_err(Clone::clone),
+            Goal::Share(1.0 / 3.0),
+        ),
+        row(
+            "boot until MariaDB answers",
+            sql,
+            theirs.as_ref().map(|t| named(&t.1)).map_err(Clone::clone),
+            Goal::Share(1.0 / 3.0),
+        ),
+        row(
+            "first boot until slapd answers",
+            vec![first.0],
+            Err(String::new()),
+            Goal::None,
+        ),
+        row(
+            "first boot until MariaDB answers",
+            vec![first.1],
+            Err(String::new()),
+            Goal::None,
+        ),
     ])
 }
 
@@ -148,7 +196,9 @@ pub(crate) fn times(folder: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
 fn chart(system: &System, folder: &Path, scratch: &Path) -> Result<(), Box<dyn Error>> {
     let mut machine = Machine::start(system.name, &spec(system)?, scratch)?;
     machine.wait_for("Ready: ", LIMIT)?;
-    let drawn = machine.agent()?.exec(&["/usr/bin/cairn", "chart"], Duration::from_secs(60))?;
+    let drawn = machine
+        .agent()?
+        .exec(&["/usr/bin/cairn", "chart"], Duration::from_secs(60))?;
     if drawn.status != 0 {
         return Err(format!("cairn chart: {}", String::from_utf8_lossy(&drawn.stderr)).into());
     }

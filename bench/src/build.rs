@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use cairn_unit::Arch;
 use imagegen::cache::Cache;
 use serde_json::Value;
 
@@ -40,9 +41,15 @@ impl Bed {
             copy(&workspace.join(part), &bed.project.join(part))?;
         }
         // One ordinary build fetches packages and tools and builds our programs; none of that is measured.
-        let report = imagegen(&workspace.join("appliances/base.toml"), &folder.join("warm"), None, None, &[])?;
-        let programs = report["build"]["binaries"].as_str().map(PathBuf::from);
-        let programs = programs.ok_or("imagegen did not say where its programs are")?;
+        imagegen(
+            &workspace.join("appliances/base.toml"),
+            &folder.join("warm"),
+            None,
+            None,
+            &[],
+        )?;
+        let target = Arch::Amd64.rust_target();
+        let programs = workspace.join("target/appliance").join(target).join("appliance");
         for entry in fs::read_dir(&programs)? {
             let entry = entry?;
             if entry.file_type()?.is_file() {
@@ -63,7 +70,12 @@ impl Bed {
                 fs::create_dir_all(&self.cache)?;
                 let done = Command::new("cp").arg("-al").args([&from, &to]).status()?;
                 if !done.success() {
-                    return Err(format!("cannot link {} to {}: are they on one file system?", from.display(), to.display()).into());
+                    return Err(format!(
+                        "cannot link {} to {}: are they on one file system?",
+                        from.display(),
+                        to.display()
+                    )
+                    .into());
                 }
             }
         }
@@ -100,7 +112,12 @@ fn imagegen(
     arguments: &[&str],
 ) -> Result<Value, Box<dyn Error>> {
     let mut command = Command::new(qemu_tests::images::imagegen()?);
-    command.args(["build", "--json", "--format", "raw"]).args(arguments).arg(recipe).arg("-o").arg(out);
+    command
+        .args(["build", "--json", "--format", "raw"])
+        .args(arguments)
+        .arg(recipe)
+        .arg("-o")
+        .arg(out);
     if let Some(cache) = cache {
         command.env("IMAGEGEN_CACHE", cache);
     }
@@ -118,17 +135,20 @@ fn imagegen(
 /// The packages that base.toml names: what a peer is asked for too.
 fn packages() -> Result<Vec<String>, Box<dyn Error>> {
     let recipe = qemu_tests::images::workspace().join("appliances/base.toml");
-    let plan = imagegen::build::plan(&recipe, &imagegen::build::Options { arch: cairn_arch(), ..Default::default() })?;
+    let options = imagegen::build::Options {
+        arch: Arch::Amd64,
+        formats: None,
+        profile: None,
+        output: "build".into(),
+        binaries: None,
+    };
+    let plan = imagegen::build::plan(&recipe, &options)?;
     let mut names: Vec<String> = plan.recipe.host.packages.clone();
-    names.push(plan.recipe.host.kernel.replace("{arch}", cairn_arch().debian()));
+    names.push(plan.recipe.host.kernel.replace("{arch}", Arch::Amd64.debian()));
     names.extend(plan.units.values().flat_map(|unit| unit.packages.clone()));
     names.sort();
     names.dedup();
     Ok(names)
-}
-
-fn cairn_arch() -> imagegen::build::Arch {
-    imagegen::build::Arch::Amd64
 }
 
 /// Cold, unchanged and changed builds.
@@ -139,7 +159,10 @@ pub(crate) fn times(folder: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
     let (mut cold, mut same, mut changed) = (vec![], vec![], vec![]);
     let mut theirs: Result<Vec<f64>, String> = match &peers {
         // The first run fills mkosi's own package cache; it is not counted.
-        Ok(peers) => peers.run("mkosi.sh", &names).map(|()| vec![]).map_err(|e| format!("mkosi: {e}")),
+        Ok(peers) => peers
+            .run("mkosi.sh", &names)
+            .map(|()| vec![])
+            .map_err(|e| format!("mkosi: {e}")),
         Err(why) => Err(format!("mkosi: {why}")),
     };
     let page = bed.project.join("overlays/caddy/usr/share/cairn/caddy/style.css");
@@ -165,9 +188,19 @@ pub(crate) fn times(folder: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
     };
     let none = || Err(String::new());
     Ok(vec![
-        row("cold build of base, fast, packages cached", cold, peer, Goal::Share(0.125)),
+        row(
+            "cold build of base, fast, packages cached",
+            cold,
+            peer,
+            Goal::Share(0.125),
+        ),
         row("the same again, nothing changed", same, none(), Goal::AtMost(0.5)),
-        row("after a change to one unit's overlay", changed, none(), Goal::AtMost(2.0)),
+        row(
+            "after a change to one unit's overlay",
+            changed,
+            none(),
+            Goal::AtMost(2.0),
+        ),
     ])
 }
 
@@ -181,7 +214,9 @@ pub(crate) fn sizes(folder: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
                 let names = packages().map_err(|e| e.to_string())?;
                 peers.run("mkosi.sh", &names).map_err(|e| format!("mkosi: {e}"))?;
             }
-            let length = fs::metadata(&path).map_err(|e| format!("mkosi: {}: {e}", path.display()))?.len();
+            let length = fs::metadata(&path)
+                .map_err(|e| format!("mkosi: {}: {e}", path.display()))?
+                .len();
             Ok(("mkosi".to_owned(), Samples(vec![length as f64])))
         }
         Err(why) => Err(format!("mkosi: {why}")),
@@ -192,10 +227,26 @@ pub(crate) fn sizes(folder: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
         let path = key.as_str().ok_or("imagegen did not name a file")?;
         Ok(fs::metadata(path)?.len() as f64)
     };
-    let row = |what: &str, ours, peer, goal| Row { what: what.into(), unit: Unit::Bytes, ours: Samples(vec![ours]), peer, goal };
+    let row = |what: &str, ours, peer, goal| Row {
+        what: what.into(),
+        unit: Unit::Bytes,
+        ours: Samples(vec![ours]),
+        peer,
+        goal,
+    };
     let build = &report["build"];
     Ok(vec![
-        row("image of base, release", size(&build["images"][0])?, mkosi("mkosi.raw"), Goal::Share(0.25)),
-        row("initrd", size(&build["initrd"])?, mkosi("mkosi.initrd"), Goal::AtMost(8e6)),
+        row(
+            "image of base, release",
+            size(&build["images"][0])?,
+            mkosi("mkosi.raw"),
+            Goal::Share(0.25),
+        ),
+        row(
+            "initrd",
+            size(&build["initrd"])?,
+            mkosi("mkosi.initrd"),
+            Goal::AtMost(8e6),
+        ),
     ])
 }

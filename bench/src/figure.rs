@@ -31,7 +31,11 @@ impl Samples {
         };
         let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
         let most = self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if self.0.len() == 1 { one(median) } else { format!("{} ({} to {})", one(median), one(least), one(most)) }
+        if self.0.len() == 1 {
+            one(median)
+        } else {
+            format!("{} ({} to {})", one(median), one(least), one(most))
+        }
     }
 }
 
@@ -82,11 +86,16 @@ impl Row {
 pub(crate) fn table(rows: &[Row]) -> String {
     let head = ["what", "Cairn", "peer", "ratio", "goal"].map(str::to_owned);
     let cells: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
-    let widths: Vec<usize> =
-        (0..5).map(|i| cells.iter().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..5)
+        .map(|i| cells.iter().map(|row| row[i].chars().count()).max().unwrap_or(0))
+        .collect();
     let mut out = String::new();
     for (i, row) in cells.iter().enumerate() {
-        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let line: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         out.push_str(&format!("| {} |\n", line.join(" | ")));
         if i == 0 {
             let rule: Vec<String> = widths.iter().map(|w| "-".repeat(*w)).collect();
@@ -115,6 +124,9 @@ mod tests {
             peer: Err("mkosi: needs root".into()),
             goal: Goal::Share(0.125),
         };
-        assert_eq!(row.cells(), ["cold build", "2.00 s", "mkosi: needs root", "", "at most 1/8"].map(str::to_owned));
+        assert_eq!(
+            row.cells(),
+            ["cold build", "2.00 s", "mkosi: needs root", "", "at most 1/8"].map(str::to_owned)
+        );
     }
 }

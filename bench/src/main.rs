@@ -16,7 +16,11 @@ use figure::Row;
 
 /// How often each figure is measured.
 fn runs() -> usize {
-    std::env::var("BENCH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3).max(1)
+    std::env::var("BENCH_RUNS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(3)
+        .max(1)
 }
 
 fn main() -> ExitCode {
@@ -32,7 +36,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = asked.iter().find(|part| !["build", "image", "boot"].contains(&part.as_str())) {
+    if let Some(unknown) = asked
+        .iter()
+        .find(|part| !["build", "image", "boot"].contains(&part.as_str()))
+    {
         return Err(format!("there is no part `{unknown}`: build, image and boot").into());
     }
     let wanted = |part: &str| asked.is_empty() || asked.iter().any(|a| a == part);

@@ -30,13 +30,24 @@ impl Peers {
         let mirror = Mirror::discover().map_err(|e| said(&e))?;
         let cache = Cache::from_env().map_err(|e| said(&e))?;
         let discover = || Mirror::discover().map_err(|e| e.to_string());
-        let tools = load_tools(ToolSet::Peers, &cache, &discover, &FetchOptions::default(), None, &Silent)
-            .map_err(|e| said(&e))?;
+        let tools = load_tools(
+            ToolSet::Peers,
+            &cache,
+            &discover,
+            &FetchOptions::default(),
+            None,
+            &Silent,
+        )
+        .map_err(|e| said(&e))?;
         let folder = folder.join("peers");
         for part in ["upper", "work", "root", "out", "packages"] {
             fs::create_dir_all(folder.join(part)).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
         }
-        Ok(Peers { folder, tree: tools.root, mirror })
+        Ok(Peers {
+            folder,
+            tree: tools.root,
+            mirror,
+        })
     }
 
     /// Where the scripts leave what they make.
@@ -66,6 +77,10 @@ impl Peers {
         let text = fs::read(&log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let last: Vec<&str> = text.lines().rev().take(5).collect();
-        Err(format!("{script} failed ({status}): {}", last.into_iter().rev().collect::<Vec<_>>().join(" / ")).into())
+        Err(format!(
+            "{script} failed ({status}): {}",
+            last.into_iter().rev().collect::<Vec<_>>().join(" / ")
+        )
+        .into())
     }
 }
