@@ -30,7 +30,9 @@ lint: ## Check format and lints (and the dependencies' licences, where cargo-den
 	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny check; else echo "cargo-deny is not installed: dependencies are not judged"; fi
 
 unit-test: ## Run the tests that boot nothing (with cargo-nextest where it is installed)
-	@if command -v cargo-nextest >/dev/null 2>&1; then \
+	$(CARGO) build -p imagegen
+	$(CARGO) run --quiet -p imagegen -- tool --set judges --wrappers target/judges
+	@export CAIRN_JUDGES="$(CURDIR)/target/judges"; if command -v cargo-nextest >/dev/null 2>&1; then \
 	  $(CARGO) nextest run --workspace --exclude qemu-tests --no-fail-fast; \
 	else $(CARGO) test --workspace --exclude qemu-tests --no-fail-fast; fi
 
