@@ -49,7 +49,10 @@ impl Bed {
             &[],
         )?;
         let target = Arch::Amd64.rust_target();
-        let programs = workspace.join("target/appliance").join(target).join("appliance");
+        let programs = qemu_tests::images::target()
+            .join("appliance")
+            .join(target)
+            .join("appliance");
         for entry in fs::read_dir(&programs)? {
             let entry = entry?;
             if entry.file_type()?.is_file() {

@@ -119,7 +119,9 @@ fn build(root: &Path, arch: Arch, agent: bool) -> Result<PathBuf, BuildError> {
             flags.push(format!("--remap-path-prefix={}={name}", path.display()));
         }
     }
-    let folder = root.join("target/appliance");
+    // Where the caller's own builds go, so that a cache of those serves these too.
+    let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
+    let folder = folder.join("appliance");
     let mut command = Command::new(&cargo);
     command
         .args([
