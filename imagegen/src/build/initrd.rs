@@ -122,7 +122,7 @@ fn banner(plan: &BuildPlan) -> String {
 /// The compressed initrd.
 pub(super) fn initrd(plan: &BuildPlan, kernel: &Kernel, init: Vec<u8>) -> Result<Vec<u8>, BuildError> {
     let level = match plan.profile {
-        cairn_unit::Profile::Fast => 9,
+        cairn_unit::Profile::Fast => 3,
         cairn_unit::Profile::Release => 19,
     };
     let epoch = u32::try_from(plan.epoch).unwrap_or(u32::MAX);

@@ -106,7 +106,8 @@ pub(super) fn full_disk(error: BuildError, folder: &Path, needed: u64) -> BuildE
             e.kind(),
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
         )
-    }) || error.to_string().contains("No space left on device");
+    }) || error.to_string().contains("No space left on device")
+        || (matches!(error, BuildError::Image(_)) && nothing_free(folder));
     if full {
         BuildError::Full {
             path: folder.to_owned(),
@@ -115,4 +116,10 @@ pub(super) fn full_disk(error: BuildError, folder: &Path, needed: u64) -> BuildE
     } else {
         error
     }
+}
+
+/// Whether the folder's file system is full. mkfs.erofs does not always say so: a write of its own that fails may show only
+/// as a bad checksum when it reads the block back. The build's files are still there when this looks.
+fn nothing_free(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).is_ok_and(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) < 1 << 20)
 }

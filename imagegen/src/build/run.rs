@@ -106,18 +106,24 @@ fn make(
         }
     };
     let rules = Rules::new(&plan.recipe.exclude)?;
-    // Our own programs compile while packages are fetched and unpacked.
-    let (programs, loaded) = std::thread::scope(|scope| {
+    // Our own programs compile while packages are fetched and unpacked and the service roots are put together.
+    let (programs, loaded, assembled) = std::thread::scope(|scope| {
         let programs = scope.spawn(|| {
             let watch = Watch::start("programs");
             let folder = plan.binaries.provide(plan.arch, plan.agent());
             stage(watch.stop(0));
             folder
         });
-        let loaded = fetch_and_unpack(plan, services, &stage);
-        (join(programs), loaded)
-    });
-    let (programs, loaded) = (programs?, loaded?);
+        let made = fetch_and_unpack(plan, services, &stage).and_then(|loaded| {
+            let watch = Watch::start("roots");
+            let assembled = assemble(plan, services, &loaded, &rules)?;
+            stage(watch.stop(0));
+            Ok((loaded, assembled))
+        });
+        let programs = join(programs);
+        made.and_then(|(loaded, assembled)| Ok((programs?, loaded, assembled)))
+    })?;
+    let (kernel, roots) = assembled;
     let own_tools;
     let tools: &dyn ToolRunner = match services.tools {
         Some(tools) => tools,
@@ -131,21 +137,6 @@ fn make(
     };
 
     let watch = Watch::start("assemble");
-    let (kernel, roots) = std::thread::scope(|scope| {
-        let kernel = scope.spawn(|| host::kernel(plan, &loaded, services.cache, &rules));
-        let roots: Result<BTreeMap<Name, Root>, BuildError> = plan
-            .roots
-            .iter()
-            .map(|(name, root)| {
-                Ok((
-                    name.clone(),
-                    service_root(plan, name, root, &plan.units[name], &loaded, &rules)?,
-                ))
-            })
-            .collect();
-        (join(kernel), roots)
-    });
-    let (kernel, roots) = (kernel?, roots?);
     let manifest = host::manifest(plan, &roots)?;
     let host_root = host::host_root(plan, &loaded, &rules, kernel.tree.clone(), &programs, &manifest)?;
     let whole = whole_tree(&host_root, &roots);
@@ -161,7 +152,13 @@ fn make(
         epoch: plan.epoch,
         uuid,
     };
-    let (root, initrd) = std::thread::scope(|scope| {
+    let mut all: BTreeMap<String, (&RootPlan, &Root)> = roots
+        .iter()
+        .map(|(name, root)| (name.to_string(), (&plan.roots[name], root)))
+        .collect();
+    all.insert(crate::sbom::HOST.into(), (&plan.host, &host_root));
+    let (root, initrd, (inventory, entries)) = std::thread::scope(|scope| {
+        let described = scope.spawn(|| describe(plan, &all, &loaded));
         let initrd = scope.spawn(|| {
             let watch = Watch::start("initrd");
             let path = programs.join("cairn-init");
@@ -188,7 +185,7 @@ fn make(
             stage(watch.stop(tree.size()));
             Ok::<_, BuildError>((file, size, tree))
         })();
-        (root, join(initrd))
+        (root, join(initrd), join(described))
     });
     let ((root, root_size, tree), initrd) = (root?, initrd?);
     let root_hash = tree.root.to_string();
@@ -252,12 +249,6 @@ fn make(
     made.push((raw, outputs.image(Format::Raw)));
 
     let watch = Watch::start("manifest");
-    let mut all: BTreeMap<String, (&RootPlan, &Root)> = roots
-        .iter()
-        .map(|(name, root)| (name.to_string(), (&plan.roots[name], root)))
-        .collect();
-    all.insert(crate::sbom::HOST.into(), (&plan.host, &host_root));
-    let (inventory, entries) = describe(plan, &all, &loaded);
     let manifest = ImageManifest {
         root_hash: root_hash.clone(),
         arch: plan.arch.to_string(),
@@ -288,6 +279,27 @@ fn make(
         outputs.hand_out(&from, &to)?;
     }
     Ok(root_hash)
+}
+
+/// The kernel and the service roots.
+fn assemble(
+    plan: &BuildPlan,
+    services: &Services<'_>,
+    loaded: &BTreeMap<String, Loaded>,
+    rules: &Rules,
+) -> Result<(host::Kernel, BTreeMap<Name, Root>), BuildError> {
+    std::thread::scope(|scope| {
+        let kernel = scope.spawn(|| host::kernel(plan, loaded, services.cache, rules));
+        let roots: Result<BTreeMap<Name, Root>, BuildError> = plan
+            .roots
+            .iter()
+            .map(|(name, root)| {
+                let made = service_root(plan, name, root, &plan.units[name], loaded, rules)?;
+                Ok((name.clone(), made))
+            })
+            .collect();
+        Ok((join(kernel)?, roots?))
+    })
 }
 
 fn fetch_and_unpack(
