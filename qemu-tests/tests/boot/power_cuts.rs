@@ -54,7 +54,7 @@ fn no_power_cut_during_the_first_boot_loses_the_machine() {
                     let Some(chance) = chances.get(index as usize) else {
                         return;
                     };
-                    let when = if index % 2 == 0 {
+                    let when = if index.is_multiple_of(2) {
                         let whole = must(prepared::base()).first_boot;
                         When::AfterPower(whole * (index / 2 * 1_000_000 + chance) / spread / 1_000_000)
                     } else {
