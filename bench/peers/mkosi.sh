@@ -1,6 +1,9 @@
 #!/bin/sh
 # mkosi: a disk image with EROFS and verity of the packages in $PEER_PACKAGES, packages cached by an earlier run.
 set -eu
+# The first run fetches; the ones that are measured may not even look at the network.
+warm=auto
+[ ! -e /packages/warm ] || warm=always
 rm -rf /tmp/mkosi && mkdir -p /tmp/mkosi/mkosi.repart /tmp/mkosi/mkosi.sandbox/etc/apt/sources.list.d && cd /tmp/mkosi
 cat > mkosi.conf <<X
 [Distribution]
@@ -15,12 +18,14 @@ OutputDirectory=/out
 
 [Build]
 PackageCacheDirectory=/packages
+CacheOnly=$warm
+WorkspaceDirectory=/out/workspace
 WithNetwork=yes
 
 [Content]
 Bootable=yes
 Bootloader=systemd-boot
-Packages=systemd systemd-boot systemd-sysv udev dbus $PEER_PACKAGES
+Packages=$(echo systemd systemd-boot systemd-sysv udev dbus $PEER_PACKAGES | tr ' ' ,)
 X
 sources() { printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.pgp\n\n' "$1" "$2"; }
 { sources "$PEER_MIRROR" "trixie trixie-updates"; sources "$PEER_SECURITY" trixie-security; } > mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources
@@ -49,4 +54,6 @@ Verity=hash
 VerityMatchKey=root
 Minimize=best
 X
-exec mkosi --force build
+mkdir -p /out/workspace
+mkosi --force build
+touch /packages/warm
