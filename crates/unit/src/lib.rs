@@ -18,6 +18,6 @@ pub use problem::{Problem, Problems, Source, nearest};
 pub use recipe::{Arch, Boot, Exclude, Format, HostTree, ImageSpec, Profile, Recipe, TestOptions};
 pub use unit::{
     Command, Directory, Kind, Limits, Need, Network, NetworkMode, Protocol, Provide, Publish, Ready, ReadyWhen,
-    Restart, SandboxGrants, Secret, Service, Setup, Unit, UserSpec,
+    Restart, SandboxGrants, Secret, SecretKind, Service, Setup, Unit, UserSpec,
 };
 pub use values::{Bytes, Mode, Name, Path, Seconds, Signal, ValueError};

@@ -36,8 +36,8 @@ pub struct Unit {
     /// Folders in memory, empty at every start.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub runtime: BTreeMap<Path, Directory>,
-    /// Secrets that belong to the unit: random text, made once, kept in `/data/secrets/UNIT/NAME`, and shown to
-    /// the unit alone as the file `/run/secrets/NAME`.
+    /// Secrets that belong to the unit: made once, kept in `/data/secrets/UNIT/NAME`, and shown to the unit alone as the file
+    /// `/run/secrets/NAME`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<Name, Secret>,
     /// Accounts that the unit's root must hold beyond those that its packages declare through `sysusers.d`.
@@ -216,16 +216,32 @@ fn dir_mode() -> Mode {
 }
 
 /// A secret that Cairn makes for the unit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Secret {
-    /// How many characters (letters and digits, so about 5.95 bits each) it has.
-    #[serde(default = "secret_length")]
-    pub length: u8,
+    /// What it is.
+    #[serde(default)]
+    pub kind: SecretKind,
+    /// How many characters (letters and digits, so about 5.95 bits each) a password has; 32 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u8>,
 }
 
-fn secret_length() -> u8 {
-    32
+impl Secret {
+    /// How many characters a password has where the unit does not say.
+    pub const LENGTH: u8 = 32;
+}
+
+/// What a secret is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretKind {
+    /// Random letters and digits.
+    #[default]
+    Password,
+    /// A private key (ECDSA, P-256) and a certificate for it that it signs itself, with the unit's name as its subject, both in PEM in one
+    /// file. It never expires: who must know it pins it.
+    Certificate,
 }
 
 /// An account of the unit's root.
@@ -482,12 +498,17 @@ impl Unit {
             );
         }
         for (name, secret) in &unit.secrets {
-            if secret.length < 16 {
-                refuse(
-                    &["secrets", name.as_str(), "length"],
-                    "a secret has at least 16 characters".into(),
-                    "32 is the default",
-                );
+            let at = ["secrets", name.as_str(), "length"];
+            match (secret.kind, secret.length) {
+                (SecretKind::Certificate, Some(_)) => refuse(
+                    &at,
+                    "a certificate has no length".into(),
+                    "leave it out; the key is always ECDSA on P-256",
+                ),
+                (SecretKind::Password, Some(..16)) => {
+                    refuse(&at, "a secret has at least 16 characters".into(), "32 is the default")
+                }
+                _ => {}
             }
         }
         crate::checks::unit(&unit, &mut refuse);

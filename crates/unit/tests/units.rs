@@ -342,6 +342,15 @@ fn a_oneshot_has_no_other_sign_of_readiness() {
 }
 
 #[test]
+fn a_certificate_has_no_length() {
+    let (at, message, _) = added("[secrets]\ntls = { kind = \"certificate\", length = 32 }\n");
+    assert_eq!(
+        (at.map(|a| a.0), message.as_str()),
+        (Some(2), "a certificate has no length")
+    );
+}
+
+#[test]
 fn short_secrets_are_refused() {
     let (at, message, _) = added("[secrets]\nadmin = { length = 15 }\n");
     assert_eq!(

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use cairn_unit::{Manifest, ManifestUnit};
+use cairn_unit::{Manifest, ManifestUnit, Secret, SecretKind};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::config::{Config, escape};
@@ -69,6 +69,22 @@ fn random_text(length: usize) -> Result<String, Error> {
     Ok(text)
 }
 
+/// A key and a certificate that it signs itself, as the text of one PEM file.
+fn certificate(name: &str) -> Result<String, Error> {
+    let make = || -> Result<String, rcgen::Error> {
+        let mut wanted = rcgen::CertificateParams::new([name.to_owned()])?;
+        wanted.distinguished_name = rcgen::DistinguishedName::new();
+        wanted.distinguished_name.push(rcgen::DnType::CommonName, name);
+        // A machine's clock can stand anywhere when this is made. The end is what RFC 5280, 4.1.2.5, says for "has none".
+        wanted.not_before = rcgen::date_time_ymd(1970, 1, 1);
+        wanted.not_after = rcgen::date_time_ymd(9999, 12, 31);
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let certificate = wanted.self_signed(&key)?;
+        Ok(key.serialize_pem() + &certificate.pem())
+    };
+    make().map_err(|e| Error::Kernel(format!("cannot make a certificate for {name}: {e}")))
+}
+
 /// Reads the unit's secrets and makes those that are missing.
 pub fn secrets(config: &Config, name: &str, unit: &ManifestUnit) -> Result<BTreeMap<String, String>, Error> {
     let folder = config.secrets(name);
@@ -79,7 +95,10 @@ pub fn secrets(config: &Config, name: &str, unit: &ManifestUnit) -> Result<BTree
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 private_folder(&folder)?;
-                let text = random_text(usize::from(spec.length))?;
+                let text = match spec.kind {
+                    SecretKind::Password => random_text(usize::from(spec.length.unwrap_or(Secret::LENGTH)))?,
+                    SecretKind::Certificate => certificate(name)?,
+                };
                 write_atomically(&path, text.as_bytes(), 0o600)?;
                 text
             }
@@ -264,6 +283,20 @@ mod tests {
         let path = config.secrets("db").join("admin");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert!(!path.with_extension("new").exists());
+    }
+
+    #[test]
+    fn a_certificate_is_made_once_with_its_key() {
+        let (_dir, config, _) = world();
+        let manifest = manifest(&[("db", r#"{"secrets":{"tls":{"kind":"certificate"}}}"#)]);
+        let unit = &manifest.units["db"];
+        let first = secrets(&config, "db", unit).unwrap();
+        let text = &first["tls"];
+        let key = rcgen::KeyPair::from_pem(text).unwrap();
+        let der = rcgen::CertificateParams::new(["db".to_owned()]).and_then(|p| p.self_signed(&key));
+        assert!(der.is_ok());
+        assert_eq!(text.matches("-----BEGIN CERTIFICATE-----").count(), 1);
+        assert_eq!(secrets(&config, "db", unit).unwrap(), first);
     }
 
     #[test]
