@@ -303,19 +303,19 @@ impl Machine {
         Ok(())
     }
 
-    /// Writes the screen as PNG.
+    /// Writes the screen as PNG, or as PPM where the file's name ends so.
     ///
     /// # Errors
     /// When the machine has no screen.
     pub fn screenshot(&mut self, file: &Path) -> Result<(), HarnessError> {
-        Ok(self.running.qmp().screendump(file)?)
+        Ok(self.running.screenshot(file)?)
     }
 
     fn keep(&mut self) -> Result<PathBuf, HarnessError> {
         let kept = images::target().join("qemu-tests").join(&self.name);
         std::fs::create_dir_all(&kept).map_err(HarnessError::io("create", &kept))?;
         // The screen is worth having but a dead machine has none.
-        let _ = self.running.qmp().screendump(&kept.join("screen.png"));
+        let _ = self.running.screenshot(&kept.join("screen.png"));
         let _ = self.running.kill();
         for file in ["serial.log", "qemu.args"] {
             let from = self.folder.join(file);

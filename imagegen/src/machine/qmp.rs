@@ -126,12 +126,12 @@ impl Qmp {
         self.execute("device_del", json!({ "id": id })).map(drop)
     }
 
-    /// Writes the screen as PNG. The path is QEMU's to open.
+    /// Writes the screen as `png` or `ppm`. The path is QEMU's to open: [`super::Running::screenshot`] writes anywhere.
     ///
     /// # Errors
     /// As [`Qmp::execute`]; a machine without graphics card has no screen.
-    pub fn screendump(&mut self, file: &Path) -> Result<(), MachineError> {
-        let arguments = json!({ "filename": file.display().to_string(), "format": "png" });
+    pub fn screendump(&mut self, file: &Path, format: &str) -> Result<(), MachineError> {
+        let arguments = json!({ "filename": file.display().to_string(), "format": format });
         self.execute("screendump", arguments).map(drop)
     }
 

@@ -16,12 +16,15 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
 use super::error::MachineError;
-use super::launch::{Launch, Launcher, QEMU};
+use super::launch::{Bind, Launch, Launcher, QEMU};
 use super::qmp::Qmp;
 use super::spec::{MachineSpec, Sockets};
 
 /// How long QEMU may take from its start until it connects back.
 const CONNECT: Duration = Duration::from_secs(30);
+
+/// The one folder that QEMU may make files in, below the machine's own.
+const PICTURES: &str = "pictures";
 
 /// How much of QEMU's error output is kept, in lines.
 const STDERR_LINES: usize = 20;
@@ -39,7 +42,7 @@ pub struct Running {
     stderr: Arc<Mutex<VecDeque<String>>>,
     stderr_reader: Option<JoinHandle<()>>,
     status: Option<ExitStatus>,
-    _sockets: TempDir,
+    folder: TempDir,
 }
 
 impl Running {
@@ -64,11 +67,16 @@ impl Running {
             None
         };
 
+        let pictures = folder.path().join(PICTURES);
+        std::fs::create_dir(&pictures).map_err(MachineError::io("create", &pictures))?;
+
         let args = spec.args(&sockets);
+        let mut binds = spec.binds(&sockets);
+        binds.push(Bind::writable(&pictures));
         let launch = Launch {
             program: QEMU,
             args: args.clone(),
-            binds: spec.binds(&sockets),
+            binds,
         };
         let mut child = launcher.spawn(&launch)?;
         let stderr = Arc::new(Mutex::new(VecDeque::new()));
@@ -127,6 +135,22 @@ impl Running {
             command: "info usernet".into(),
             reason: format!("port {guest} of the guest is not forwarded; add it to the machine's forwards"),
         })
+    }
+
+    /// Writes the screen to `file`: as PPM if its name ends so, otherwise as PNG.
+    ///
+    /// # Errors
+    /// When the machine has no graphics card, or the file cannot be written.
+    pub fn screenshot(&mut self, file: &Path) -> Result<(), MachineError> {
+        let format = match file.extension() {
+            Some(extension) if extension == "ppm" => "ppm",
+            _ => "png",
+        };
+        // QEMU's sandbox shows it no folder of the caller's.
+        let picture = self.folder.path().join(PICTURES).join("screen");
+        self.qmp.screendump(&picture, format)?;
+        std::fs::copy(&picture, file).map_err(MachineError::io("write", file))?;
+        std::fs::remove_file(&picture).map_err(MachineError::io("remove", &picture))
     }
 
     /// Kills QEMU at once, as a power cut does: nothing is flushed that the guest had not flushed to the host.
@@ -256,7 +280,7 @@ impl Starting {
         args: Vec<String>,
         qmp: Qmp,
         control: Option<UnixStream>,
-        sockets: TempDir,
+        folder: TempDir,
     ) -> Result<Running, MachineError> {
         let (Some(mut child), Some(pidfd)) = (self.child.take(), self.pidfd.take()) else {
             return Err(self.ended("starting"));
@@ -271,7 +295,7 @@ impl Starting {
             stderr: Arc::clone(&self.stderr),
             stderr_reader: self.stderr_reader.take(),
             status: None,
-            _sockets: sockets,
+            folder,
         })
     }
 }

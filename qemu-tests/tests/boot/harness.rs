@@ -1,5 +1,6 @@
 //! The harness judged by the image itself, through the kernel that QEMU loads directly.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -51,6 +52,36 @@ fn a_reset_boots_again_and_a_power_cut_ends_at_once() {
     must(machine.kill());
     let error = machine.wait_for("never said", BOOT).unwrap_err();
     assert!(matches!(error, HarnessError::EndedSilent { .. }), "{error}");
+}
+
+/// The width, height and number of colours of a binary PPM.
+fn measure(ppm: &[u8]) -> (usize, usize, usize) {
+    let mut rest = ppm;
+    let mut word = || {
+        let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        rest = after.get(1..).unwrap_or_default();
+        String::from_utf8_lossy(word).into_owned()
+    };
+    assert_eq!(word(), "P6");
+    let [width, height, depth] = [word(), word(), word()].map(|number| must(number.parse::<usize>()));
+    assert_eq!((depth, rest.len()), (255, width * height * 3));
+    let colours: HashSet<&[u8]> = rest.chunks(3).collect();
+    (width, height, colours.len())
+}
+
+#[test]
+fn a_picture_of_the_screen_shows_what_the_firmware_wrote() {
+    let home = direct("harness-screen", &must(images::base()));
+    let mut machine = must(home.start());
+    must(machine.wait_for(BANNER, BOOT));
+    let (ppm, png) = (home.folder().join("screen.ppm"), home.folder().join("screen.png"));
+    must(machine.screenshot(&ppm));
+    let (width, height, colours) = measure(&must(std::fs::read(&ppm)));
+    assert!(width >= 640 && height >= 400, "{width} x {height}");
+    assert!(colours > 1, "the screen is of one colour");
+    must(machine.screenshot(&png));
+    assert!(must(std::fs::read(&png)).starts_with(b"\x89PNG\r\n\x1a\n"));
 }
 
 #[test]
