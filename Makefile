@@ -6,20 +6,23 @@ CARGO   ?= cargo
 IMAGEGEN = $(CARGO) run --release --quiet -p imagegen --
 
 .DEFAULT_GOAL := help
-.PHONY: help run image check lint test unit-test qemu-test bench soak docs clean
+.PHONY: help imagegen run image check lint test unit-test qemu-test bench soak docs clean
 
 help: ## Show this help
 	@echo "make TARGET [RECIPE=appliances/NAME.toml]"
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 
-run: ## Build the appliance if needed and boot it here (Ctrl-C shuts it down)
+imagegen: # Compiled where one can see it; run by the targets below
+	$(CARGO) build --release -p imagegen
+
+run: imagegen ## Build the appliance if needed and boot it here (Ctrl-C shuts it down)
 	$(IMAGEGEN) run $(RECIPE)
 
-image: ## Build the appliance's image into build/
+image: imagegen ## Build the appliance's image into build/
 	$(IMAGEGEN) build $(RECIPE)
 
-check: ## Find everything wrong with the recipe and its units without building
+check: imagegen ## Find everything wrong with the recipe and its units without building
 	$(IMAGEGEN) check $(RECIPE)
 
 test: lint unit-test qemu-test ## Run every check and test: format, lints, tests, then boots under QEMU
@@ -50,7 +53,7 @@ soak: ## Every power cut of the campaign, with a report in target/qemu-tests/soa
 	$(CARGO) build -p imagegen
 	CAIRN_SOAK=1 $(CARGO) test -p qemu-tests --test boot -- --nocapture power_cut
 
-docs: ## Write docs/units.md anew from the types
+docs: imagegen ## Write docs/units.md anew from the types
 	$(IMAGEGEN) schema all --markdown > docs/units.md.new
 	mv docs/units.md.new docs/units.md
 

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod deb;
 pub mod flash;
 pub mod image;
+mod leftovers;
 pub mod machine;
 pub mod progress;
 pub mod reference;

@@ -5,6 +5,8 @@
 /// A stage of a build that takes long enough to be shown. Totals and steps are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
+    /// Cairn's own programs being compiled; nobody knows how much there is.
+    Compile,
     /// Bytes received from the archive (indexes and packages).
     Download,
     /// Bytes of compressed packages that were unpacked.

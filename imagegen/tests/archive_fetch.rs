@@ -2,6 +2,7 @@
 
 mod archive_mirror;
 
+use std::collections::HashSet;
 use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -152,11 +153,36 @@ fn file_that_the_archive_dropped_is_named() {
 fn collection_keeps_what_is_named_and_waits_for_no_one() {
     let world = World::new(true);
     world.fetch(world.want("a.deb"), false).unwrap();
-    let keep = [Digest::of(&world.content)].into();
-    assert_eq!(world.cache.gc(&keep, Duration::ZERO).unwrap().removed, 0);
+    let (keep, none) = ([Digest::of(&world.content)].into(), HashSet::new());
+    assert_eq!(world.cache.gc(&keep, &none, Duration::ZERO).unwrap().removed, 0);
     let in_use = world.cache.in_use().unwrap();
-    assert!(world.cache.gc(&keep, Duration::ZERO).is_err());
+    assert!(world.cache.gc(&keep, &none, Duration::ZERO).is_err());
     drop(in_use);
-    let report = world.cache.gc(&Default::default(), Duration::ZERO).unwrap();
+    let report = world.cache.gc(&HashSet::new(), &none, Duration::ZERO).unwrap();
     assert_eq!((report.removed, report.removed_bytes), (1, 1_000_000));
+}
+
+#[test]
+fn collection_removes_tools_that_no_lock_names_and_what_was_never_finished() {
+    let world = World::new(true);
+    for name in ["named", "used-lately", ".tmp-half"] {
+        let folder = world.cache.tools().join(name).join("usr/bin");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("tool"), "12345").unwrap();
+    }
+    let trees = || {
+        let mut names: Vec<_> = fs::read_dir(world.cache.tools())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let named = ["named".to_owned()].into();
+    let day = Duration::from_secs(86_400);
+    let report = world.cache.gc(&HashSet::new(), &named, day).unwrap();
+    assert_eq!((report.removed, report.removed_bytes), (1, 5));
+    assert_eq!(trees(), ["named", "used-lately"]);
+    world.cache.gc(&HashSet::new(), &named, Duration::ZERO).unwrap();
+    assert_eq!(trees(), ["named"]);
 }

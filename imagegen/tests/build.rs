@@ -16,6 +16,7 @@ use imagegen::cache::{Cache, Digest, FetchOptions};
 use imagegen::progress::Silent;
 use imagegen::resolve::Lock;
 use imagegen::tree::ElfInfo;
+use rustix::process::{Pid, Signal, kill_process};
 
 const EM_AARCH64: u16 = 183;
 
@@ -289,24 +290,25 @@ fn wait_for(child: &mut Child, what: impl Fn() -> bool) {
 }
 
 #[test]
-fn ctrl_c_leaves_the_earlier_image_and_the_next_build_cleans_up() {
+fn an_interruption_leaves_the_earlier_image_and_nothing_unfinished() {
     if !ready("amd64") {
         return;
     }
     let project = Project::new();
     let earlier = project.image();
     project.write("overlays/caddy/usr/share/cairn/caddy/new.txt", b"new");
-    let mut child = project.through(&[], &["--offline"]).spawn().unwrap();
-    wait_for(&mut child, || {
-        project.workshops().iter().any(|w| w.join("root.erofs").exists())
-    });
-    let id = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
-    assert_eq!(project.digest("raw"), earlier);
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut child = project.through(&[], &["--offline"]).spawn().unwrap();
+        wait_for(&mut child, || {
+            project.workshops().iter().any(|w| w.join("root.erofs").exists())
+        });
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+        assert_eq!(project.digest("raw"), earlier);
+        assert_eq!(project.workshops(), Vec::<PathBuf>::new());
+    }
     assert_ne!(project.image(), earlier);
-    assert_eq!(project.workshops(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -399,8 +401,8 @@ fn a_file_of_two_overlays_is_refused_naming_both() {
     project.edit("units/caddy.toml", |text| {
         format!("overlays = [\"caddy\", \"mine\"]\n{text}")
     });
-    project.write("overlays/mine/usr/share/cairn/caddy/index.html", b"mine");
-    let words = ["/usr/share/cairn/caddy/index.html", "overlay `caddy`", "overlay `mine`"];
+    project.write("overlays/mine/usr/share/cairn/caddy/style.css", b"mine");
+    let words = ["/usr/share/cairn/caddy/style.css", "overlay `caddy`", "overlay `mine`"];
     failed(&project.build(&["--offline"]), &words);
 }
 

@@ -3,12 +3,15 @@
 //! Built programs are the same bytes from any checkout: they are static, stripped, and the folders of the checkout, of
 //! cargo and of the toolchain are written as fixed names.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cairn_unit::Arch;
+use rustix::process::Pid;
 
 use super::BuildError;
+use crate::leftovers;
 
 /// The programs that an image holds: name and path in the host root.
 const PROGRAMS: [(&str, &str); 4] = [
@@ -157,7 +160,16 @@ fn build(root: &Path, arch: Arch, agent: bool) -> Result<PathBuf, BuildError> {
     for name in CRATES.into_iter().chain(Some(AGENT.0).filter(|_| agent)) {
         command.args(["-p", name]);
     }
-    let output = command.output().map_err(|e| failed("cargo", e.to_string()))?;
+    // In a group of its own, which an interruption ends: of cargo alone, its compilers would live on.
+    let child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|e| failed("cargo", e.to_string()))?;
+    let watched = leftovers::watch_group(Pid::from_child(&child));
+    let output = child.wait_with_output().map_err(|e| failed("cargo", e.to_string()))?;
+    drop(watched);
     if !output.status.success() {
         return Err(failed(
             "cargo",

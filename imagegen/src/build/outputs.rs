@@ -6,6 +6,20 @@ use std::path::{Path, PathBuf};
 use cairn_unit::Format;
 
 use super::{BuildError, BuildPlan};
+use crate::leftovers::{self, Watched};
+
+/// A build's own folder, removed with all that is left in it.
+#[derive(Debug)]
+pub(super) struct Workshop {
+    folder: tempfile::TempDir,
+    _watched: Watched,
+}
+
+impl Workshop {
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
 
 /// The names of a build's files.
 #[derive(Debug, Clone)]
@@ -58,14 +72,18 @@ impl Outputs {
             .collect()
     }
 
-    /// A new folder in the output's file system, removed with all that is left in it when it is dropped.
-    pub(super) fn workshop(&self) -> Result<tempfile::TempDir, BuildError> {
+    /// A new folder in the output's file system.
+    pub(super) fn workshop(&self) -> Result<Workshop, BuildError> {
         fs::create_dir_all(&self.folder).map_err(BuildError::io("create", &self.folder))?;
         self.sweep();
-        tempfile::Builder::new()
+        let folder = tempfile::Builder::new()
             .prefix(&format!("{WORKSHOP}{}-", std::process::id()))
             .tempdir_in(&self.folder)
-            .map_err(BuildError::io("create a folder in", &self.folder))
+            .map_err(BuildError::io("create a folder in", &self.folder))?;
+        Ok(Workshop {
+            _watched: leftovers::watch(folder.path()),
+            folder,
+        })
     }
 
     /// Removes the folders of builds that were killed.

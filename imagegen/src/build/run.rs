@@ -110,7 +110,9 @@ fn make(
     let (programs, loaded, assembled) = std::thread::scope(|scope| {
         let programs = scope.spawn(|| {
             let watch = Watch::start("programs");
+            services.progress.start(Stage::Compile, 0);
             let folder = plan.binaries.provide(plan.arch, plan.agent());
+            services.progress.finish(Stage::Compile);
             stage(watch.stop(0));
             folder
         });

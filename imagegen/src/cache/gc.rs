@@ -25,10 +25,16 @@ pub struct GcReport {
 
 impl Cache {
     /// Removes packages, unpacked packages, package lists and partial downloads that are not in `keep` and were last
-    /// used more than `max_age` ago, and what killed processes left behind. `tools/` is not looked at.
+    /// used more than `max_age` ago, tools trees whose names are not in `trees` and that were last used as long ago, and what
+    /// killed processes left behind.
     ///
     /// Fails with [`CacheError::Busy`] while another process uses the cache.
-    pub fn gc(&self, keep: &HashSet<Digest>, max_age: Duration) -> Result<GcReport, CacheError> {
+    pub fn gc(
+        &self,
+        keep: &HashSet<Digest>,
+        trees: &HashSet<String>,
+        max_age: Duration,
+    ) -> Result<GcReport, CacheError> {
         let lock_path = self.root().join("lock");
         let lock = open_lock(&lock_path)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
@@ -47,6 +53,7 @@ impl Cache {
         sweep(&self.root().join("partial"), keep, max_age, &mut report)?;
         sweep(&self.unpacked(), keep, max_age, &mut report)?;
         sweep(&self.indexes().join("sha256"), keep, max_age, &mut report)?;
+        sweep_trees(&self.tools(), trees, max_age, &mut report)?;
         Ok(report)
     }
 }
@@ -61,12 +68,7 @@ fn sweep(folder: &Path, keep: &HashSet<Digest>, max_age: Duration, report: &mut 
         let digest = name.split('.').next().unwrap_or_default().parse::<Digest>().ok();
         // Temporary files are nobody's: collection holds the lock alone.
         let abandoned = name.starts_with(".tmp-");
-        let age = meta
-            .modified()
-            .ok()
-            .and_then(|at| SystemTime::now().duration_since(at).ok())
-            .unwrap_or_default();
-        let old = age >= max_age && digest.is_none_or(|digest| !keep.contains(&digest));
+        let old = age(&meta) >= max_age && digest.is_none_or(|digest| !keep.contains(&digest));
         if abandoned || old {
             fs::remove_file(&path).map_err(|e| CacheError::io("remove", &path, e))?;
             report.removed += 1;
@@ -74,6 +76,58 @@ fn sweep(folder: &Path, keep: &HashSet<Digest>, max_age: Duration, report: &mut 
         } else {
             report.kept += 1;
             report.kept_bytes += meta.len();
+        }
+    }
+    Ok(())
+}
+
+/// Trees go whole or not at all.
+fn sweep_trees(
+    folder: &Path,
+    keep: &HashSet<String>,
+    max_age: Duration,
+    report: &mut GcReport,
+) -> Result<(), CacheError> {
+    for path in list(folder)? {
+        let meta = fs::symlink_metadata(&path).map_err(|e| CacheError::io("read", &path, e))?;
+        if !meta.is_dir() {
+            continue;
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let abandoned = name.starts_with(".tmp-");
+        let (mut files, mut bytes) = (0, 0);
+        add_up(&path, &mut files, &mut bytes)?;
+        if abandoned || (age(&meta) >= max_age && !keep.contains(name)) {
+            let failed = |e| CacheError::io("remove", &path, e);
+            // Under another name first: half a tree must never pass for one.
+            let away = folder.join(format!(".tmp-gone-{}", name.trim_start_matches(".tmp-")));
+            fs::rename(&path, &away).map_err(failed)?;
+            fs::remove_dir_all(&away).map_err(failed)?;
+            report.removed += files;
+            report.removed_bytes += bytes;
+        } else {
+            report.kept += files;
+            report.kept_bytes += bytes;
+        }
+    }
+    Ok(())
+}
+
+fn age(meta: &fs::Metadata) -> Duration {
+    let modified = meta.modified().ok();
+    modified
+        .and_then(|at| SystemTime::now().duration_since(at).ok())
+        .unwrap_or_default()
+}
+
+fn add_up(folder: &Path, files: &mut u64, bytes: &mut u64) -> Result<(), CacheError> {
+    for path in list(folder)? {
+        let meta = fs::symlink_metadata(&path).map_err(|e| CacheError::io("read", &path, e))?;
+        if meta.is_dir() {
+            add_up(&path, files, bytes)?;
+        } else {
+            *files += 1;
+            *bytes += meta.len();
         }
     }
     Ok(())

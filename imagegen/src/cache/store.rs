@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use rustix::fs::{FlockOperation, flock};
 
 use super::{CacheError, Digest};
+use crate::leftovers::{self, Watched};
 
 /// A cache in one folder. Cheap to clone; holds no descriptor.
 #[derive(Debug, Clone)]
@@ -114,6 +115,7 @@ impl Cache {
             .tempfile_in(folder)
             .map_err(|e| CacheError::io("create a file in", folder, e))?;
         Ok(Staged {
+            _watched: leftovers::watch(temporary.path()),
             temporary,
             path: path.into(),
         })
@@ -132,12 +134,13 @@ impl Cache {
 pub struct Staged {
     temporary: tempfile::NamedTempFile,
     path: PathBuf,
+    _watched: Watched,
 }
 
 impl Staged {
     /// Gives the file its name, after its content is on the disk.
     pub fn commit(self) -> Result<(), CacheError> {
-        let Self { temporary, path } = self;
+        let Self { temporary, path, .. } = self;
         temporary
             .as_file()
             .sync_data()

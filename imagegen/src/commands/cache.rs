@@ -10,6 +10,7 @@ use super::Outcome;
 use super::arguments::CacheAction;
 use crate::cache::Cache;
 use crate::report::{bytes, print, print_json, table};
+use crate::tools::{ToolSet, ToolsError};
 
 pub(super) fn run(action: &CacheAction, json: bool) -> Outcome {
     let cache = Cache::from_env()?;
@@ -17,7 +18,7 @@ pub(super) fn run(action: &CacheAction, json: bool) -> Outcome {
         CacheAction::Info => info(&cache, json),
         CacheAction::Gc { keep_days } => {
             let age = Duration::from_secs(u64::from(*keep_days) * 86_400);
-            let done = cache.gc(&HashSet::new(), age)?;
+            let done = cache.gc(&HashSet::new(), &current_trees()?, age)?;
             if json {
                 return print_json(&done);
             }
@@ -30,6 +31,11 @@ pub(super) fn run(action: &CacheAction, json: bool) -> Outcome {
             ))
         }
     }
+}
+
+/// The tools trees that this program would use.
+fn current_trees() -> Result<HashSet<String>, ToolsError> {
+    ToolSet::ALL.into_iter().map(ToolSet::tree_name).collect()
 }
 
 fn info(cache: &Cache, json: bool) -> Outcome {

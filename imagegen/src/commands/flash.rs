@@ -31,6 +31,7 @@ pub(super) fn run(options: &Flash, interrupt: &Interrupt, json: bool) -> Outcome
     if !json {
         write!(std::io::stderr(), "{}", describe(&plan))?;
     }
+    interrupt.note("the device was left as it is");
     if !options.yes {
         confirm(&plan)?;
     }
@@ -39,7 +40,12 @@ pub(super) fn run(options: &Flash, interrupt: &Interrupt, json: bool) -> Outcome
     let done = {
         let bars = [bar("write", &plan, json), bar("verify", &plan, json)];
         let done = flash::apply(&plan, options.force, &|step, more| {
-            bars[usize::from(step == Step::Verify)].inc(more)
+            if step == Step::Verify {
+                interrupt.note(
+                    "the image was written but not wholly read back; run the same command again to be sure of it",
+                );
+            }
+            bars[usize::from(step == Step::Verify)].inc(more);
         });
         bars.iter().for_each(ProgressBar::finish_and_clear);
         done?

@@ -1,20 +1,18 @@
-//! Ctrl-C and SIGTERM: one line that says what is left whole, then exit status 130.
+//! Ctrl-C, SIGTERM and a terminal that goes away: one line that says what is left whole, then exit status 130.
 //!
 //! Nothing has to be undone: everything that a build keeps appears under its final name by a rename only, and
-//! sandboxed tools die with this process. Temporary files registered here are removed.
+//! sandboxed tools die with this process. What is unfinished is removed ([`crate::leftovers`]).
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// The watch over SIGINT and SIGTERM.
+/// The watch over SIGINT, SIGTERM and SIGHUP.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt {
     armed: Arc<AtomicBool>,
-    temporary: Arc<Mutex<Vec<PathBuf>>>,
     note: Arc<Mutex<&'static str>>,
 }
 
@@ -23,21 +21,18 @@ impl Interrupt {
     pub(super) fn install(json: bool) -> std::io::Result<Interrupt> {
         let watch = Interrupt {
             armed: Arc::new(AtomicBool::new(true)),
-            temporary: Arc::default(),
             note: Arc::new(Mutex::new(
                 "the cache and earlier images are whole; run the same command again to go on",
             )),
         };
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let theirs = watch.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for _ in signals.forever() {
                 if !theirs.armed.load(Ordering::SeqCst) {
                     continue;
                 }
-                for path in theirs.temporary.lock().map(|t| t.clone()).unwrap_or_default() {
-                    let _ = std::fs::remove_file(path);
-                }
+                crate::leftovers::clear();
                 let note = theirs.note.lock().map(|n| *n).unwrap_or_default();
                 crate::report::interrupted(note, json);
                 std::process::exit(130);

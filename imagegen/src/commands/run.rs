@@ -13,6 +13,7 @@ use super::interrupt::Interrupt;
 use crate::archive::Mirror;
 use crate::build::{BuildPlan, Report};
 use crate::cache::{Cache, FetchOptions};
+use crate::leftovers;
 use crate::machine::{
     Boot, Cache as DiskCache, Disk, DiskBus, DiskFormat, Firmware, Forward, MachineSpec, RunOptions, Video,
     decide_accel, run_interactive,
@@ -35,6 +36,7 @@ pub(super) fn run(options: &Run, interrupt: &Interrupt, json: bool) -> Result<u8
     let tools = load_tools(ToolSet::Tools, &cache, &mirror, &fetch, None, &Bars::new(json))?;
     let accel = decide_accel(&tools, &cache.root().join("accel.json"))?;
     let folder = tempfile::Builder::new().prefix("imagegen-run-").tempdir()?;
+    let _watched = leftovers::watch(folder.path());
     let disk = disk(options, &report, folder.path())?;
     let boot = if options.direct_kernel {
         let command_line = fs::read_to_string(&report.command_line)?;

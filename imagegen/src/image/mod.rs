@@ -98,6 +98,7 @@ pub(crate) fn write_whole<T>(path: &Path, fill: impl FnOnce(&File) -> Result<T, 
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
         .map_err(Error::io("create a file in", folder))?;
+    let _watched = crate::leftovers::watch(temporary.path());
     let made = fill(temporary.as_file())?;
     temporary.persist(path).map_err(|e| Error::Io {
         doing: "rename",

@@ -100,7 +100,12 @@ impl Progress for Bars {
         if self.style == Style::Bars {
             let bar = entry.bar.get_or_insert_with(|| {
                 let bar = self.all.add(ProgressBar::new(0));
-                let style = "{msg:>9} [{bar:30}] {binary_bytes:>11} / {binary_total_bytes:<11} {binary_bytes_per_sec}";
+                let style = if stage == Stage::Compile {
+                    bar.enable_steady_tick(Duration::from_millis(200));
+                    "{msg:>9} [Cairn's own programs          ] {spinner} {elapsed}"
+                } else {
+                    "{msg:>9} [{bar:30}] {binary_bytes:>11} / {binary_total_bytes:<11} {binary_bytes_per_sec}"
+                };
                 bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
                 bar.set_message(name(stage));
                 bar
@@ -134,14 +139,19 @@ impl Progress for Bars {
 }
 
 impl Drop for Bars {
-    /// Where there are no bars, one line for each stage that moved anything, however often it began and ended.
+    /// Where there are no bars, one line for each stage that moved anything or took long, however often it began and ended.
     fn drop(&mut self) {
         if self.style != Style::Lines {
             return;
         }
-        for time in self.times().iter().filter(|time| time.bytes > 0) {
+        for time in self.times().iter().filter(|time| time.bytes > 0 || time.seconds > 1.0) {
             let took = duration(Duration::from_secs_f64(time.seconds));
-            let _ = writeln!(std::io::stderr(), "{}: {} in {took}", time.stage, bytes(time.bytes));
+            let what = if time.bytes > 0 {
+                bytes(time.bytes)
+            } else {
+                "done".into()
+            };
+            let _ = writeln!(std::io::stderr(), "{}: {what} in {took}", time.stage);
         }
     }
 }

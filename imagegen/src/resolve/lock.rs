@@ -236,6 +236,7 @@ impl Lock {
             .filter(|folder| !folder.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("create"))?;
+        let _watched = crate::leftovers::watch(file.path());
         file.write_all(text.as_bytes()).map_err(io("write"))?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         file.as_file().set_permissions(mode).map_err(io("write"))?;

@@ -11,6 +11,7 @@ use super::{ToolsError, ToolsTree};
 use crate::archive::Mirror;
 use crate::build::contents;
 use crate::cache::{Cache, Digest, FetchOptions, Transport, fetch_all};
+use crate::leftovers;
 use crate::progress::Progress;
 use crate::resolve::{Lock, Request};
 use crate::tree::{
@@ -112,6 +113,14 @@ impl ToolSet {
     }
 }
 
+impl ToolSet {
+    /// The name of the set's tree in the cache's folder of tools: the hash of its lock.
+    pub fn tree_name(self) -> Result<String, ToolsError> {
+        let text = self.lock()?.to_text().map_err(|e| ToolsError::Package(e.to_string()))?;
+        Ok(Digest::of(text.as_bytes()).to_string())
+    }
+}
+
 /// The set's tree, fetched and unpacked if it is not in the cache yet. `helper` as in [`ToolsTree::helper`].
 pub fn load_tools(
     set: ToolSet,
@@ -129,12 +138,7 @@ pub fn load_tools(
         });
     }
     let lock = set.lock()?;
-    let hash = Digest::of(
-        lock.to_text()
-            .map_err(|e| ToolsError::Package(e.to_string()))?
-            .as_bytes(),
-    )
-    .to_string();
+    let hash = set.tree_name()?;
     let root = cache.tools().join(&hash);
     let tree = ToolsTree {
         root: root.clone(),
@@ -142,6 +146,7 @@ pub fn load_tools(
         helper,
     };
     if root.is_dir() {
+        mark_used(&root);
         return Ok(tree);
     }
     let _in_use = cache.in_use()?;
@@ -161,6 +166,7 @@ pub fn load_tools(
         .prefix(".tmp-")
         .tempdir_in(cache.tools())
         .map_err(failed("create a folder in", &cache.tools()))?;
+    let _watched = leftovers::watch(temporary.path());
     write_folder(&content, temporary.path())?;
     fs::set_permissions(temporary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .map_err(failed("set the mode of", temporary.path()))?;
@@ -183,6 +189,13 @@ pub fn load_tools(
         }
     }
     Ok(tree)
+}
+
+/// Collection goes by when a tree was last used; that this fails (a read-only cache) does no harm.
+fn mark_used(root: &Path) {
+    if let Ok(folder) = fs::File::open(root) {
+        let _ = folder.set_modified(std::time::SystemTime::now());
+    }
 }
 
 fn fetch(
