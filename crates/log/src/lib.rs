@@ -36,7 +36,8 @@
 //!
 //! **A place** ([`Seq`]) is a 64-bit number that no two records of the store share: its upper 24 bits count the writers that
 //! opened the store, its lower 40 that writer's records over all units. A new writer takes the highest number that any file's
-//! *name* has, leaves one out (a tail may reach into the next) and starts there. So opening the store reads names only, needs
+//! *name* has, leaves one out (a tail may reach into the next) and starts there; so that the names tell, a folder whose tails are
+//! all packed has a mark, an empty file `PLACE.mark` named by the last place. So opening the store reads names only, needs
 //! no file that says where to go on (which could be lost), and merging units needs no clock.
 //!
 //! **A tail** is what [`Store::append`] writes to: one write(2) for each call, so a follower sees a record at once, and a

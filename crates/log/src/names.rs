@@ -6,11 +6,13 @@ use std::{fs, io};
 use crate::error::Error;
 use crate::record::Seq;
 
-/// What a file of a unit's folder is. Each is named by the place of its first record, in 16 hexadecimal digits.
+/// What a file of a unit's folder is. Each is named by a place, of its first record, in 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FileKind {
     Segment,
     Tail,
+    /// Empty, and named by the place of the last packed record: where there is no tail, it tells how far places were used.
+    Mark,
 }
 
 impl FileKind {
@@ -18,6 +20,7 @@ impl FileKind {
         match self {
             FileKind::Segment => "seg",
             FileKind::Tail => "tail",
+            FileKind::Mark => "mark",
         }
     }
 }
@@ -28,7 +31,7 @@ pub(crate) fn path_of(folder: &Path, first: Seq, kind: FileKind) -> PathBuf {
 
 fn parse(name: &str) -> Option<(FileKind, Seq)> {
     let (first, ending) = name.split_once('.')?;
-    let kind = [FileKind::Segment, FileKind::Tail]
+    let kind = [FileKind::Segment, FileKind::Tail, FileKind::Mark]
         .into_iter()
         .find(|k| k.ending() == ending)?;
     let lower = first.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
@@ -36,7 +39,7 @@ fn parse(name: &str) -> Option<(FileKind, Seq)> {
     Some((kind, Seq(number)))
 }
 
-/// The store's files in a unit's folder: segments then tails, each in order. A folder that is not there has none.
+/// The store's files in a unit's folder: segments, tails, marks, each in order. A folder that is not there has none.
 pub(crate) fn list(folder: &Path) -> Result<Vec<(FileKind, Seq)>, Error> {
     let mut found: Vec<(FileKind, Seq)> = read_names(folder)?.iter().filter_map(|name| parse(name)).collect();
     found.sort();

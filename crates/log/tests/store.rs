@@ -224,12 +224,12 @@ fn a_thousand_writers_that_each_die_at_once_leave_one_order_and_few_files() {
 fn what_is_read_for_the_last_lines_or_a_late_hour_is_little() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path(), endless());
-    fill(&mut store, "a", 0..2000, 200);
+    fill(&mut store, "a", 0..4000, 200);
     store.sync().unwrap();
     // Every finished segment but the last is overwritten: who reads them, reads damage.
     let segments = files(&dir.path().join("a"), "seg");
     assert!(segments.len() > 2, "{segments:?}");
-    let from = 1990 * 1_000_000;
+    let from = 3990 * 1_000_000;
     let queries = [
         Query {
             tail: Some(3),

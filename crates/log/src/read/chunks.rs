@@ -57,24 +57,26 @@ impl Chunk {
                     Rows::default()
                 }))
             }
-            Chunk::Tail { file, path } => {
-                let length = file.metadata().map_err(Error::io("look at", path))?.len();
-                let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-                let mut got = 0;
-                // It may shrink meanwhile: a writer takes a failed write back.
-                while got < bytes.len() {
-                    match file.read_at(&mut bytes[got..], got as u64) {
-                        Ok(0) => break,
-                        Ok(n) => got += n,
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Err(error) => return Err(Error::io("read", path)(error)),
-                    }
-                }
-                bytes.truncate(got);
-                Ok(tail::read(bytes))
-            }
+            Chunk::Tail { file, path } => Ok(tail::read(whole(file, path)?)),
         }
     }
+}
+
+/// All of a file that may shrink meanwhile: a writer takes a failed write back.
+fn whole(file: &File, path: &Path) -> Result<Vec<u8>, Error> {
+    let length = file.metadata().map_err(Error::io("look at", path))?.len();
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let mut got = 0;
+    while got < bytes.len() {
+        match file.read_at(&mut bytes[got..], got as u64) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("read", path)(error)),
+        }
+    }
+    bytes.truncate(got);
+    Ok(bytes)
 }
 
 /// The chunks of a unit's folder that `wanted` does not refuse by their header (of a whole segment, or of a block). Tails are
@@ -144,35 +146,38 @@ pub(crate) struct Seen {
 pub(crate) fn last(folder: &Path, seen: &mut Option<Seen>) -> Result<Option<Seq>, Error> {
     'again: loop {
         let files = list(folder)?;
-        for (kind, first) in files.iter().rev() {
+        let mark = files
+            .iter()
+            .rfind(|(kind, _)| *kind == FileKind::Mark)
+            .map(|(_, at)| *at);
+        for (kind, first) in files.iter().rev().filter(|(kind, _)| *kind != FileKind::Mark) {
+            if *kind == FileKind::Segment && mark.is_some() {
+                break;
+            }
             let path = path_of(folder, *first, *kind);
             let file = match File::open(&path) {
-                Ok(file) => Arc::new(file),
+                Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue 'again,
                 Err(error) => return Err(Error::io("open", &path)(error)),
             };
             let length = file.metadata().map_err(Error::io("look at", &path))?.len();
             let found = match (kind, &seen) {
-                (FileKind::Tail, Some(old)) if (old.first, old.length) == (*first, length) => Some(old.last),
-                (FileKind::Tail, _) => {
-                    let path = Arc::new(path);
-                    let last = Chunk::Tail { file, path }.read(&mut Vec::new())?.last();
-                    *seen = last.map(|last| Seen {
-                        first: *first,
-                        length,
-                        last,
-                    });
-                    last
-                }
                 (FileKind::Segment, _) => {
                     let (blocks, _) = segment::blocks(&file, length).map_err(Error::io("read", &path))?;
                     blocks.last().map(|(header, _)| header.last)
                 }
+                (_, Some(old)) if (old.first, old.length) == (*first, length) => Some(old.last),
+                _ => {
+                    let last = tail::read(whole(&file, &path)?).last();
+                    let first = *first;
+                    *seen = last.map(|last| Seen { first, length, last });
+                    last
+                }
             };
             if found.is_some() {
-                return Ok(found);
+                return Ok(found.max(mark));
             }
         }
-        return Ok(None);
+        return Ok(mark);
     }
 }

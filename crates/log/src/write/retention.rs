@@ -217,7 +217,7 @@ pub(crate) fn survey_unit(root: &Path, unit: &str) -> Result<Vec<StoredFile>, Er
     let listed = list(&folder)?;
     let newest = listed.iter().rfind(|(kind, _)| *kind == FileKind::Segment).copied();
     let mut files = Vec::new();
-    for (kind, first) in listed {
+    for (kind, first) in listed.into_iter().filter(|(kind, _)| *kind != FileKind::Mark) {
         let path = path_of(&folder, first, kind);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -227,7 +227,7 @@ pub(crate) fn survey_unit(root: &Path, unit: &str) -> Result<Vec<StoredFile>, Er
         let bytes = file.metadata().map_err(Error::io("look at", &path))?.len();
         let summary = match kind {
             FileKind::Segment => segment::summary(&file, bytes).map_err(Error::io("read", &path))?,
-            FileKind::Tail => None,
+            FileKind::Tail | FileKind::Mark => None,
         };
         let may_grow = kind == FileKind::Tail || newest == Some((kind, first));
         let active = summary.is_none() && may_grow;

@@ -48,7 +48,7 @@ pub(crate) struct UnitWriter {
     tail: Option<OpenTail>,
     /// Tails that no segment has yet, oldest first.
     waiting: Vec<Waiting>,
-    /// Tails that the segment has, but maybe not on the disk.
+    /// Tails that the segment has, but maybe not on the disk; and marks.
     packed: Vec<PathBuf>,
     segment: Option<OpenSegment>,
     /// The segment that was there at the start, not looked at yet.
@@ -80,11 +80,13 @@ impl UnitWriter {
             let synced = false;
             waiting.push(Waiting { path, size, synced });
         }
+        let marks = files.iter().filter(|(kind, _)| *kind == FileKind::Mark);
+        let packed = marks.map(|(kind, first)| path_of(&folder, *first, *kind)).collect();
         let unit = UnitWriter {
             folder,
             tail: None,
             waiting,
-            packed: Vec::new(),
+            packed,
             segment: None,
             found,
             last: None,
@@ -225,14 +227,34 @@ impl UnitWriter {
         if let Some(segment) = &self.segment {
             segment.file.sync()?;
         }
+        let kept = match &self.tail {
+            Some(_) => None,
+            None => self.mark()?,
+        };
         self.sync_folder()?;
-        for path in self.packed.drain(..) {
+        for path in std::mem::replace(&mut self.packed, kept.into_iter().collect()) {
+            if self.packed.contains(&path) {
+                continue;
+            }
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// The file that tells by its name how far places were used, when no tail does.
+    fn mark(&mut self) -> Result<Option<PathBuf>, Error> {
+        let Some(last) = self.last else {
+            return Ok(self.packed.last().cloned());
+        };
+        let path = path_of(&self.folder, last, FileKind::Mark);
+        if !self.packed.contains(&path) {
+            Appended::create(path.clone())?;
+            self.made = true;
+        }
+        Ok(Some(path))
     }
 
     fn sync_folder(&mut self) -> Result<(), Error> {
@@ -247,7 +269,8 @@ impl UnitWriter {
 
     /// Puts every record on the disk.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
-        if !self.packed.is_empty() {
+        // One may be the mark.
+        if self.packed.len() > 1 || (self.tail.is_some() && !self.packed.is_empty()) {
             self.settle()?;
         }
         for tail in self.waiting.iter_mut().filter(|tail| !tail.synced) {
