@@ -57,6 +57,10 @@ pub(crate) fn run() -> ! {
             crate::console::debug!("module {name}, listed in /usr/lib/modules-load.d, is not there");
         }
     }
+    // A power button may be pressed at any moment; PID 1 reads it as an input device.
+    loader.load_for_devices(modules::power_buttons);
+    loader.load("evdev");
+    let _ = kill(getppid(), Signal::SIGUSR1);
     // The rest must not take the processors from the units that start meanwhile.
     wait_for_time();
     loop {

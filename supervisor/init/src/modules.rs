@@ -309,6 +309,15 @@ pub(crate) fn network_devices(found: &mut dyn FnMut(&str)) {
     });
 }
 
+/// The modaliases of ACPI's power buttons: the fixed one and the one that is a device of its own.
+pub(crate) fn power_buttons(found: &mut dyn FnMut(&str)) {
+    bus_devices(&mut |alias| {
+        if alias.starts_with("acpi:LNXPWRBN") || alias.starts_with("acpi:PNP0C0C") {
+            found(alias);
+        }
+    });
+}
+
 fn is_slow_controller(alias: &str) -> bool {
     // Mass storage but NVMe (8), and serial buses (USB); virtio's devices, which all have one vendor, are quick.
     let slow = matches!(pci_class(alias), Some((1, sub)) if sub != 8) || matches!(pci_class(alias), Some((0xc, _)));
