@@ -34,6 +34,14 @@ pub fn base() -> Result<PathBuf, HarnessError> {
     build("base-test")
 }
 
+/// The raw image of `appliances/base.toml`, as it is shipped.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn shipped() -> Result<PathBuf, HarnessError> {
+    build("base")
+}
+
 /// Built in this process already: one build a test run, as nothing changes under it.
 static BUILT: Mutex<Vec<(String, PathBuf)>> = Mutex::new(Vec::new());
 
@@ -97,7 +105,9 @@ fn newest_raw(folder: &Path, name: &str) -> Option<PathBuf> {
     let files = std::fs::read_dir(folder).ok()?.flatten().filter(|entry| {
         let file = entry.file_name();
         let file = file.to_string_lossy();
-        file.starts_with(name) && file.ends_with(".raw")
+        // NAME-VERSION.raw, and not that of an appliance whose name only begins so.
+        let version = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        version.is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit())) && file.ends_with(".raw")
     });
     files
         .max_by_key(|entry| entry.metadata().and_then(|meta| meta.modified()).ok())

@@ -7,7 +7,7 @@ use super::{BuildError, BuildPlan};
 use crate::image::cpio::{self, Entry, Kind};
 
 /// Modules for common disks and controllers; the hardware's modaliases say which of them are loaded.
-const HARDWARE: [&str; 24] = [
+const HARDWARE: [&str; 23] = [
     "virtio_pci",
     "virtio_mmio",
     "virtio_blk",
@@ -31,7 +31,6 @@ const HARDWARE: [&str; 24] = [
     "sdhci_pci",
     "sdhci_acpi",
     "megaraid_sas",
-    "virtio_rng",
 ];
 
 /// Modules that every boot loads.

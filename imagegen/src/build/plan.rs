@@ -260,6 +260,8 @@ impl BuildPlan {
             },
             "quiet".into(),
             "panic=10".into(),
+            // The self-tests of the kernel's ciphers cost up to a second, and are off in the kernel's own defaults.
+            "cryptomgr.notests".into(),
             format!("cairn.slot={}", mib(image.slot.0)),
             format!("cairn.verity={verity}"),
             format!("cairn.data-min={}", mib(image.data_min.0)),

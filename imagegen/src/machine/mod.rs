@@ -10,6 +10,7 @@
 mod accel;
 mod error;
 mod firmware;
+mod kernel;
 mod launch;
 mod qmp;
 mod run;

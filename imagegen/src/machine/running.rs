@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::error::MachineError;
 use super::launch::{Bind, Launch, Launcher, QEMU};
 use super::qmp::Qmp;
-use super::spec::{MachineSpec, Sockets};
+use super::spec::{Boot, MachineSpec, Sockets};
 
 /// How long QEMU may take from its start until it connects back.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -70,6 +70,7 @@ impl Running {
         let pictures = folder.path().join(PICTURES);
         std::fs::create_dir(&pictures).map_err(MachineError::io("create", &pictures))?;
 
+        let spec = unpack_kernel(spec, &folder.path().join("kernel"))?;
         let args = spec.args(&sockets);
         let mut binds = spec.binds(&sockets);
         binds.push(Bind::writable(&pictures));
@@ -304,6 +305,19 @@ impl Drop for Starting {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The same machine with its kernel unpacked, where QEMU can start that.
+fn unpack_kernel(spec: &MachineSpec, to: &Path) -> Result<MachineSpec, MachineError> {
+    let mut spec = spec.clone();
+    if let Boot::Direct { kernel, .. } = &mut spec.boot {
+        let image = std::fs::read(&*kernel).map_err(MachineError::io("read", &*kernel))?;
+        if let Some(elf) = super::kernel::unpack(&image) {
+            std::fs::write(to, elf).map_err(MachineError::io("write", to))?;
+            *kernel = to.to_owned();
+        }
+    }
+    Ok(spec)
 }
 
 fn listen(path: &Path) -> Result<UnixListener, MachineError> {

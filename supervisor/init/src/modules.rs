@@ -285,6 +285,52 @@ pub(crate) fn bus_devices(found: &mut dyn FnMut(&str)) {
     }
 }
 
+/// The modaliases of devices on a bus that are no slow controllers: a disk may be behind them, and looking costs little. SATA, SAS
+/// and USB controllers look at each of their ports for a while, and bring their own subsystems with them.
+pub(crate) fn quick_devices(found: &mut dyn FnMut(&str)) {
+    bus_devices(&mut |alias| {
+        if !is_slow_controller(alias) {
+            found(alias);
+        }
+    });
+}
+
+/// The modaliases of network devices: PCI class 2, virtio device 1, and what is on a bus of another hypervisor.
+pub(crate) fn network_devices(found: &mut dyn FnMut(&str)) {
+    bus_devices(&mut |alias| {
+        let class = pci_class(alias).map(|class| class.0);
+        if class == Some(2)
+            || ["virtio:d00000001", "vmbus:", "xen:vif"]
+                .iter()
+                .any(|start| alias.starts_with(start))
+        {
+            found(alias);
+        }
+    });
+}
+
+/// The modaliases of ACPI's power buttons: the fixed one and the one that is a device of its own.
+pub(crate) fn power_buttons(found: &mut dyn FnMut(&str)) {
+    bus_devices(&mut |alias| {
+        if alias.starts_with("acpi:LNXPWRBN") || alias.starts_with("acpi:PNP0C0C") {
+            found(alias);
+        }
+    });
+}
+
+fn is_slow_controller(alias: &str) -> bool {
+    // Mass storage but NVMe (8), and serial buses (USB); virtio's devices, which all have one vendor, are quick.
+    let slow = matches!(pci_class(alias), Some((1, sub)) if sub != 8) || matches!(pci_class(alias), Some((0xc, _)));
+    slow && !alias.starts_with("pci:v00001AF4")
+}
+
+/// Class and subclass of a PCI device: `pci:v...d...sv...sd...bcBBscSSiII`.
+fn pci_class(alias: &str) -> Option<(u8, u8)> {
+    let (_, class) = alias.strip_prefix("pci:")?.split_once("bc")?;
+    let byte = |at: usize| u8::from_str_radix(class.get(at..at + 2)?, 16).ok();
+    (class.get(2..4)? == "sc").then(|| Some((byte(0)?, byte(4)?)))?
+}
+
 /// The modaliases of all devices.
 pub(crate) fn all_devices(found: &mut dyn FnMut(&str)) {
     bus_devices(found);

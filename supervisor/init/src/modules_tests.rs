@@ -140,3 +140,20 @@ fn listed_modules_come_in_the_order_of_their_files_without_comments() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(found, ["one", "two"]);
 }
+
+#[test]
+fn a_controller_is_known_by_its_class() {
+    let ahci = "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01";
+    let nvme = "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02";
+    let virtio = "pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00";
+    let card = "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00";
+    let xhci = "pci:v00001B36d0000000Dsv00001AF4sd00001100bc0Csc03i30";
+    assert_eq!(pci_class(ahci), Some((1, 6)));
+    assert_eq!(pci_class(card), Some((2, 0)));
+    assert_eq!(pci_class("virtio:d00000002v00001AF4"), None);
+    assert_eq!(pci_class("pci:v00001AF4bc01"), None);
+    assert!(is_slow_controller(ahci) && is_slow_controller(xhci));
+    for quick in [nvme, virtio, card, "virtio:d00000002v00001AF4"] {
+        assert!(!is_slow_controller(quick), "{quick}");
+    }
+}

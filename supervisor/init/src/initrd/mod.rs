@@ -71,7 +71,7 @@ fn boot() -> Result<Infallible, Failure> {
                 debug!("module {name} is not in the initrd");
             }
         }
-        loader.load_for_devices(modules::bus_devices);
+        loader.load_for_devices(modules::quick_devices);
         loader
     });
     let disk = times.step("initrd-disk", || find_disk(&settings, &uevents, &mut loader))?;
@@ -120,17 +120,23 @@ fn banner() {
     }
 }
 
-/// Waits for the disk that holds the root, loading modules for what shows up meanwhile.
+/// Waits for the disk that holds the root, loading modules for what shows up meanwhile, and for slow controllers only if it is
+/// not there yet.
 fn find_disk(settings: &Settings, uevents: &Uevents, loader: &mut Loader) -> Result<RootDisk, Failure> {
     let deadline = Instant::now() + DISK_DEADLINE;
     let mut seen = Seen::default();
-    let mut waiting = false;
+    let mut looks = 0;
     loop {
         if let Some(disk) = disks::find(&settings.root, &mut seen) {
             debug!("the root is {} on {}", disk.root.name, disk.name);
             return Ok(disk);
         }
-        if !std::mem::replace(&mut waiting, true) {
+        looks += 1;
+        if looks == 1 {
+            loader.load_for_devices(modules::bus_devices);
+            continue;
+        }
+        if looks == 2 {
             say!("waiting for the disk with root {}", settings.root.partuuid_root());
         }
         if !uevents.wait(Some(deadline)) || Instant::now() >= deadline {

@@ -216,7 +216,10 @@ impl Init {
         init.watch(init.signals.as_fd(), epoll::EventFlags::IN);
         if init.options.mounts {
             init.watchdog.open();
+            // It works while we wait for the controllers.
             init.start_hotplug();
+            setup::controllers();
+            done("controllers");
             if let Err(error) = sys::lock_memory() {
                 say!("cannot keep PID 1 in memory: {error}");
             }

@@ -53,20 +53,12 @@ pub(super) fn mounts() {
     }
 }
 
-/// Makes our cgroups, moves us into ours, and returns the manager's.
+/// Makes our cgroups, moves us into ours, and returns the manager's. They have no controllers yet.
 pub(super) fn cgroups() -> Option<OwnedFd> {
     let result = || -> std::io::Result<OwnedFd> {
-        let root = Path::new(CGROUPS);
-        let own = root.join("cairn");
-        fs::create_dir_all(&own)?;
-        for folder in [root, own.as_path()] {
-            enable_controllers(folder)?;
-        }
+        let own = Path::new(CGROUPS).join("cairn");
         for name in ["init", "manager"] {
-            let folder = own.join(name);
-            if !folder.exists() {
-                fs::create_dir(&folder)?;
-            }
+            fs::create_dir_all(own.join(name))?;
         }
         fs::write(own.join("init/cgroup.procs"), "0")?;
         Ok(File::open(own.join("manager"))?.into())
@@ -76,6 +68,16 @@ pub(super) fn cgroups() -> Option<OwnedFd> {
         Err(error) => {
             say!("cannot set up cgroups in {CGROUPS}: {error}");
             None
+        }
+    }
+}
+
+/// Gives the cgroups their controllers. The kernel waits for all processors in this, a fifth of a second on a slow machine.
+pub(super) fn controllers() {
+    let root = Path::new(CGROUPS);
+    for folder in [root, &root.join("cairn")] {
+        if let Err(error) = enable_controllers(folder) {
+            say!("cannot enable cgroup controllers in {}: {error}", folder.display());
         }
     }
 }
