@@ -80,6 +80,9 @@ fn ldap(machine: &mut Machine) -> Ldap {
 fn all_services_answer(machine: &mut Machine) {
     let (status, page) = must(https::get(must(machine.port(443)), "/"));
     assert_eq!(status, 200, "{page}");
+    for shown in ["<h1>base-test</h1>", "Version 0.1.0"] {
+        assert!(page.contains(shown), "{shown} is not in {page}");
+    }
     assert!(must(ldap(machine).exists(SUFFIX)));
     assert_eq!(must(sql(machine).query("SELECT 6 * 7")), [[Some("42".to_owned())]]);
 }

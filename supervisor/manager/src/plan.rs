@@ -147,6 +147,7 @@ pub fn context(
         secrets: secrets.clone(),
         host: Host {
             name: manifest.name.as_str().to_owned(),
+            version: manifest.version.clone(),
             address: address.to_owned(),
         },
         site: BTreeMap::new(),

@@ -27,6 +27,8 @@ pub struct Context {
 pub struct Host {
     /// Its name.
     pub name: String,
+    /// Its version.
+    pub version: String,
     /// Its outside address; empty while it has none.
     pub address: String,
 }
@@ -68,6 +70,7 @@ impl Context {
                 "host",
                 map(vec![
                     ("name", Value::from(self.host.name.as_str())),
+                    ("version", Value::from(self.host.version.as_str())),
                     ("address", Value::from(self.host.address.as_str())),
                 ]),
             ),
