@@ -26,7 +26,7 @@ struct System {
     name: &'static str,
     boot: Boot,
     disk: PathBuf,
-    /// The console's words when an orderly shutdown can be asked for.
+    /// Whether the test agent is in it.
     agent: bool,
 }
 

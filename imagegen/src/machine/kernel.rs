@@ -61,7 +61,7 @@ fn has_pvh_entry(elf: &[u8]) -> Option<bool> {
             continue;
         }
         let (mut at, end) = (long(header + 8)?, long(header + 8)?.checked_add(long(header + 32)?)?);
-        while at + 12 <= end {
+        while at.checked_add(12)? <= end {
             let (name, contents) = (word(at)? as usize, word(at + 4)? as usize);
             if word(at + 8)? == PVH_ENTRY && bytes(at + 12, name)? == b"Xen\0" {
                 return Some(true);

@@ -292,9 +292,7 @@ mod tests {
         let unit = &manifest.units["db"];
         let first = secrets(&config, "db", unit).unwrap();
         let text = &first["tls"];
-        let key = rcgen::KeyPair::from_pem(text).unwrap();
-        let der = rcgen::CertificateParams::new(["db".to_owned()]).and_then(|p| p.self_signed(&key));
-        assert!(der.is_ok());
+        assert!(rcgen::KeyPair::from_pem(text).is_ok(), "{text}");
         assert_eq!(text.matches("-----BEGIN CERTIFICATE-----").count(), 1);
         assert_eq!(secrets(&config, "db", unit).unwrap(), first);
     }
