@@ -135,8 +135,19 @@ fn wrong_arguments_end_with_2() {
     ] {
         assert_eq!(project.run(words).status.code(), Some(2), "{words:?}");
     }
-    let said = String::from_utf8(project.run(&["bulid"]).stderr).unwrap();
-    has(&said, &["build"]);
+    for (words, meant) in [
+        (&["bulid"][..], "'build'"),
+        (&["build", "--formt", "raw"], "'--format'"),
+        (&["build", "--format", "raw,qcow"], "'qcow2'"),
+        (&["build", "--profile", "relase"], "'release'"),
+        (&["lock", "--arch", "amd46"], "'amd64'"),
+        (&["tool", "--set", "judge", "x"], "'judges'"),
+        (&["run", "--memory", "1"], "256M at least"),
+    ] {
+        let output = project.run(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        has(&String::from_utf8(output.stderr).unwrap(), &[meant]);
+    }
 }
 
 #[test]
@@ -580,4 +591,30 @@ fn a_disk_that_fills_up_while_fetching_keeps_what_has_arrived() {
     has(&kept, &[&imagegen::cache::Digest::of(&small).to_string()]);
     let locks = ["before", LOCK].map(|name| fs::read(project.path(name)).unwrap());
     assert_eq!(locks[0], locks[1], "the lock is the one from before");
+}
+
+#[test]
+fn an_image_that_is_not_there_or_none_is_named() {
+    let project = Project::new();
+    project.write("build/base-0.1.0.raw", &"x".repeat(4096));
+    has(
+        &project.fails(&["inspect", "build/bsae-0.1.0.raw"]),
+        &["build/bsae-0.1.0.raw", "did you mean base-0.1.0.raw?", "imagegen build"],
+    );
+    has(
+        &project.fails(&["inspect", "build/base-0.1.0.raw"]),
+        &["build/base-0.1.0.raw", "partition table"],
+    );
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_before_anything_is_built() {
+    let project = Project::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    has(
+        &project.fails(&["run", RECIPE, "--port", &format!("{port}:443")]),
+        &[&format!("port {port} of this machine is taken"), "--port"],
+    );
+    assert!(!project.path("appliances/a.amd64.lock").exists());
 }

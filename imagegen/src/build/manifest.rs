@@ -8,7 +8,7 @@ use super::contents::Loaded;
 use super::roots::Root;
 use super::{BuildPlan, RootPlan};
 use crate::sbom::{self, Inventory};
-use crate::tree::{Kind, Tree};
+use crate::tree::{Kind, Node, Tree};
 
 /// What is in an image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,13 +188,63 @@ pub(super) fn describe(
 }
 
 fn license(name: &str, loaded: &BTreeMap<String, Loaded>) -> sbom::License {
-    let path = format!("usr/share/doc/{name}/copyright");
-    let found = loaded
-        .get(name)
-        .and_then(|p| p.files.entries.iter().find(|(at, _)| *at == path));
-    let text = found
-        .and_then(|(_, node)| node.content())
-        .and_then(|c| c.text().ok())
-        .unwrap_or_default();
-    sbom::read_copyright(&text)
+    let text = copyright(name, loaded).and_then(|node| node.content()?.text().ok());
+    sbom::read_copyright(&text.unwrap_or_default())
+}
+
+/// A package's copyright file. Packages of one source may share one: the documentation's folder is then a link to that of
+/// another package (Debian Policy, 12.3 and 12.5).
+fn copyright<'a>(name: &str, loaded: &'a BTreeMap<String, Loaded>) -> Option<&'a Node> {
+    let mut name = name;
+    // A link to a link is as far as Debian goes; a circle must end.
+    for _ in 0..4 {
+        let folder = format!("usr/share/doc/{name}");
+        let file = format!("{folder}/copyright");
+        let entries = &loaded.get(name)?.files.entries;
+        if let Some((_, node)) = entries.iter().find(|(at, _)| *at == file) {
+            return Some(node);
+        }
+        name = entries.iter().find_map(|(at, node)| match &node.kind {
+            Kind::Link(target) if *at == folder => Some(target.trim_start_matches("/usr/share/doc/")),
+            _ => None,
+        })?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Content, PackageFiles};
+
+    fn package(name: &str, path: &str, node: Node) -> (String, Loaded) {
+        let files = PackageFiles {
+            name: name.into(),
+            replaces: Vec::new(),
+            entries: vec![(path.to_owned(), node)],
+            owners: BTreeMap::new(),
+        };
+        let loaded = Loaded {
+            name: name.into(),
+            files,
+            bytes: 0,
+        };
+        (name.to_owned(), loaded)
+    }
+
+    #[test]
+    fn a_package_that_shares_anothers_documentation_has_its_licence() {
+        let text =
+            "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: Expat\n";
+        let text = Node::file(Content::bytes(text), 0o644, "p");
+        let loaded = BTreeMap::from([
+            package("libtinfo6", "usr/share/doc/libtinfo6/copyright", text),
+            package("libncurses6", "usr/share/doc/libncurses6", Node::link("libtinfo6", "p")),
+            package("circle", "usr/share/doc/circle", Node::link("circle", "p")),
+        ]);
+        let expression = |name: &str| license(name, &loaded).expression;
+        assert_eq!(expression("libncurses6").as_deref(), Some("MIT"));
+        assert_eq!(expression("circle"), None);
+        assert_eq!(expression("absent"), None);
+    }
 }

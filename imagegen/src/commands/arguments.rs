@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use cairn_unit::{Arch, Bytes, Format, Profile};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::tools::ToolSet;
@@ -115,13 +116,13 @@ pub struct Build {
     #[command(flatten)]
     pub recipe: RecipeFile,
     /// File formats to write, by comma [default: the recipe's]
-    #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format)]
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format())]
     pub format: Vec<Format>,
     /// How hard to compress: fast (LZ4) or release (Zstandard) [default: the recipe's]
-    #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    #[arg(long, value_name = "PROFILE", value_parser = profile())]
     pub profile: Option<Profile>,
     /// The image's architecture: amd64 or arm64 [default: this machine's]
-    #[arg(long, value_name = "ARCH")]
+    #[arg(long, value_name = "ARCH", value_parser = arch())]
     pub arch: Option<Arch>,
     /// The folder that receives the image
     #[arg(short, long, value_name = "DIR", default_value = "build")]
@@ -144,7 +145,7 @@ pub struct Lock {
     #[command(flatten)]
     pub recipe: RecipeFile,
     /// The architecture: amd64 or arm64 [default: this machine's]
-    #[arg(long, value_name = "ARCH")]
+    #[arg(long, value_name = "ARCH", value_parser = arch())]
     pub arch: Option<Arch>,
     /// Lock imagegen's own tools instead (in the project's folder): imagegen/{tools,judges,peers}.amd64.lock
     #[arg(long, conflicts_with_all = ["recipe", "arch"])]
@@ -158,7 +159,7 @@ pub struct Check {
     #[command(flatten)]
     pub recipe: RecipeFile,
     /// The architecture whose lock is looked at: amd64 or arm64 [default: this machine's]
-    #[arg(long, value_name = "ARCH")]
+    #[arg(long, value_name = "ARCH", value_parser = arch())]
     pub arch: Option<Arch>,
 }
 
@@ -178,7 +179,7 @@ pub struct Run {
     #[arg(long = "port", value_name = "HOST:GUEST", value_parser = port)]
     pub ports: Vec<(u16, u16)>,
     /// The guest's memory
-    #[arg(long, value_name = "SIZE", default_value = "2G")]
+    #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = memory)]
     pub memory: Bytes,
     /// The guest's processors
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -278,7 +279,7 @@ pub struct Completions {
 #[derive(Debug, Clone, Args)]
 pub struct Tool {
     /// The set of tools: tools (what builds use), judges (what tests use) or peers (what benchmarks use)
-    #[arg(long, value_name = "SET", default_value = "tools", value_parser = tool_set)]
+    #[arg(long, value_name = "SET", default_value = "tools", value_parser = tool_set())]
     pub set: ToolSet,
     /// Instead of running a program, write a script for each into this folder, to be put on a PATH
     #[arg(long, value_name = "DIR")]
@@ -317,23 +318,40 @@ pub enum CacheAction {
     },
 }
 
-fn format(text: &str) -> Result<Format, String> {
-    [Format::Raw, Format::Qcow2, Format::Vmdk, Format::Vhdx]
-        .into_iter()
-        .find(|f| f.extension() == text)
-        .ok_or_else(|| format!("`{text}` is not a format: raw, qcow2, vmdk or vhdx"))
+/// A parser of these words and no others. A wrong one is answered with all of them, and with the one that was meant.
+fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    words: [(&'static str, T); N],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(words.map(|(word, _)| word)).try_map(move |text| {
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or("no such word")
+    })
 }
 
-fn tool_set(text: &str) -> Result<ToolSet, String> {
-    let found = ToolSet::ALL.into_iter().find(|set| set.name() == text);
-    found.ok_or_else(|| format!("`{text}` is not a set of tools: tools, judges or peers"))
+fn format() -> impl TypedValueParser<Value = Format> {
+    one_of([Format::Raw, Format::Qcow2, Format::Vmdk, Format::Vhdx].map(|f| (f.extension(), f)))
 }
 
-fn profile(text: &str) -> Result<Profile, String> {
-    match text {
-        "fast" => Ok(Profile::Fast),
-        "release" => Ok(Profile::Release),
-        _ => Err(format!("`{text}` is not a profile: fast or release")),
+fn profile() -> impl TypedValueParser<Value = Profile> {
+    one_of([("fast", Profile::Fast), ("release", Profile::Release)])
+}
+
+fn arch() -> impl TypedValueParser<Value = Arch> {
+    one_of([("amd64", Arch::Amd64), ("arm64", Arch::Arm64)])
+}
+
+fn tool_set() -> impl TypedValueParser<Value = ToolSet> {
+    one_of(ToolSet::ALL.map(|set| (set.name(), set)))
+}
+
+/// The kernel, its initrd and the unpacking of both need this much.
+const LEAST_MEMORY: u64 = 256 << 20;
+
+fn memory(text: &str) -> Result<Bytes, String> {
+    match text.parse::<Bytes>() {
+        Err(why) => Err(why.to_string()),
+        Ok(Bytes(size)) if size < LEAST_MEMORY => Err("an appliance needs 256M at least".into()),
+        Ok(size) => Ok(size),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use cairn_unit::nearest;
 use serde_json::json;
 
 use super::Outcome;
@@ -35,13 +36,7 @@ pub(super) fn manifest(image: &Path) -> Result<Option<ImageManifest>, Box<dyn Er
 
 /// The same for commands that cannot do without.
 pub(super) fn need_manifest(image: &Path) -> Result<ImageManifest, Box<dyn Error>> {
-    if !image.is_file() {
-        return Err(format!(
-            "there is no image {}: check the path, or build it with `imagegen build`",
-            image.display()
-        )
-        .into());
-    }
+    must_exist(image)?;
     manifest(image)?.ok_or_else(|| {
         format!(
             "{} is not beside the image, and what an image is made of stands there: copy it from the build, or build again",
@@ -51,8 +46,41 @@ pub(super) fn need_manifest(image: &Path) -> Result<ImageManifest, Box<dyn Error
     })
 }
 
+fn must_exist(image: &Path) -> Outcome {
+    if image.exists() {
+        return Ok(());
+    }
+    let here = image.parent().filter(|p| !p.as_os_str().is_empty());
+    let names: Vec<String> = std::fs::read_dir(here.unwrap_or(Path::new(".")))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    let near = image
+        .file_name()
+        .and_then(|name| nearest(name.to_str()?, names.iter().map(String::as_str)));
+    let meant = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+    Err(format!(
+        "there is no image {}: {meant}check the path, or build it with `imagegen build`",
+        image.display()
+    )
+    .into())
+}
+
+fn report(image: &Path) -> Result<Report, Box<dyn Error>> {
+    must_exist(image)?;
+    let report = Image::open(image).and_then(|image| image.report());
+    report.map_err(|error| {
+        let (error, path) = (error.to_string(), image.display().to_string());
+        match error.contains(&path) {
+            true => error.into(),
+            false => format!("{path} cannot be read as an image: {error}").into(),
+        }
+    })
+}
+
 pub(super) fn run(options: &Inspect, json: bool) -> Outcome {
-    let report = Image::open(&options.image)?.report()?;
+    let report = report(&options.image)?;
     let manifest = manifest(&options.image)?;
     if let Some(manifest) = &manifest
         && !report

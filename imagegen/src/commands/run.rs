@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fs;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use cairn_unit::Protocol;
@@ -26,6 +28,10 @@ const DISK: u64 = 8 << 30;
 
 /// Returns the exit status.
 pub(super) fn run(options: &Run, interrupt: &Interrupt, json: bool) -> Result<u8, Box<dyn Error>> {
+    // Before the build, which may take minutes.
+    for (host, _) in &options.ports {
+        free_port(*host)?;
+    }
     let (plan, report, _) = build::build(&options.build, json)?;
     let cache = Cache::from_env()?;
     let fetch = FetchOptions {
@@ -86,12 +92,41 @@ fn disk(options: &Run, report: &Report, folder: &Path) -> Result<PathBuf, Box<dy
         Some(path) => path.clone(),
         None => folder.join("disk.raw"),
     };
-    let failed = |e: std::io::Error| format!("cannot make the disk {}: {e}; free some space", path.display());
-    fs::copy(image, &path).map_err(failed)?;
-    let file = fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
+    let failed = |e: std::io::Error| {
+        let advice = match e.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space",
+            ErrorKind::NotFound => "make its folder first",
+            _ => "name another file with --disk",
+        };
+        format!("cannot make the disk {}: {e}; {advice}", path.display())
+    };
+    // Under another name until it is whole: half a disk would be gone on with next time.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let unfinished = tempfile::Builder::new()
+        .prefix(".imagegen-disk-")
+        .tempfile_in(parent.unwrap_or(Path::new(".")))
+        .map_err(failed)?;
+    let _watched = leftovers::watch(unfinished.path());
+    fs::copy(image, unfinished.path()).map_err(failed)?;
+    let file = unfinished.as_file();
     let size = file.metadata().map_err(failed)?.len();
     file.set_len(size.max(DISK)).map_err(failed)?;
+    unfinished.persist(&path).map_err(|e| failed(e.error))?;
     absolute(&path)
+}
+
+/// Fails, saying what to do, where the port of this machine's loopback is not to be had.
+fn free_port(port: u16) -> Result<(), String> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Err(format!(
+            "port {port} of this machine is taken: choose another with --port, or leave it out for a free one"
+        )),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(format!(
+            "port {port} of this machine is kept for root: choose one from 1024 on with --port"
+        )),
+        Err(error) => Err(format!("port {port} of this machine is not to be had: {error}")),
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Box<dyn Error>> {

@@ -87,7 +87,9 @@ impl Image {
         file.read_exact_at(&mut start, 0).map_err(Error::io("read", path))?;
         let format = Format::detect(&start);
         if format != Format::Raw {
-            let why = format!("it is {format}; convert it first: qemu-img convert -f {format} -O raw IMAGE IMAGE.raw");
+            let why = format!(
+                "it is {format}; convert it first: imagegen tool qemu-img convert -f {format} -O raw IMAGE IMAGE.raw"
+            );
             return Err(Error::input(path.display().to_string(), why));
         }
         let device = FileDevice::new(file.try_clone().map_err(Error::io("open", path))?);

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Output};
 
 use cairn_sandbox::{Outcome, Stream, ToolSpec, run_tool};
+use cairn_unit::nearest;
 
 use super::ToolsTree;
 use super::host::FOLDERS;
@@ -19,9 +20,16 @@ impl ToolsTree {
             .iter()
             .find(|f| self.root.join(f).join(tool).symlink_metadata().is_ok());
         let folder = folder.ok_or_else(|| {
+            let names: Vec<String> = FOLDERS
+                .iter()
+                .flat_map(|f| std::fs::read_dir(self.root.join(f)).into_iter().flatten())
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .collect();
+            let near = nearest(tool, names.iter().map(String::as_str));
+            let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
             io::Error::new(
                 io::ErrorKind::NotFound,
-                format!("the tools tree {} does not hold it", self.root.display()),
+                format!("the tools tree {} does not hold it{meant}", self.root.display()),
             )
         })?;
         Ok(format!("/{folder}/{tool}"))
