@@ -4,7 +4,9 @@ mod archive_mirror;
 
 use std::collections::HashSet;
 use std::fs;
-use std::sync::atomic::Ordering;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use archive_mirror::Server;
@@ -147,6 +149,49 @@ fn file_that_the_archive_dropped_is_named() {
         FetchError::Gone { gone } => assert_eq!(gone[0].label, "gone.deb 1"),
         other => panic!("{other}"),
     }
+}
+
+#[test]
+fn a_mirror_that_cannot_be_reached_is_not_asked_for_every_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path().join("cache")).unwrap();
+    // Takes every connection and hangs up: a mirror behind a broken network.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            drop(connection);
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let wants: Vec<Want> = (0..100u32)
+        .map(|n| Want {
+            label: format!("{n} 1"),
+            urls: vec![format!("http://{address}/{n}.deb")],
+            sha256: Digest::of(&n.to_le_bytes()),
+            size: 4,
+        })
+        .collect();
+    let options = FetchOptions {
+        threads: 2,
+        retries: 1,
+        back_off: Duration::from_millis(5),
+        offline: false,
+    };
+    let error = fetch_all(
+        &cache,
+        &Transport::new(Duration::from_secs(5)),
+        &wants,
+        &options,
+        &Silent,
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    // Two threads with two attempts each, and what the second had begun when the first gave up.
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((2..=10).contains(&asked), "{asked} connections");
 }
 
 #[test]

@@ -105,6 +105,20 @@ pub enum FetchError {
     Cache(#[from] CacheError),
 }
 
+impl FetchError {
+    /// Whether every other download must be expected to fail in the same way.
+    fn hits_all(&self) -> bool {
+        matches!(
+            self,
+            Self::Cache(_)
+                | Self::Transport {
+                    source: TransportError::Unreachable { .. },
+                    ..
+                }
+        )
+    }
+}
+
 /// A file that is not to be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
@@ -140,8 +154,9 @@ fn list(missing: &[Missing]) -> String {
 
 /// Brings every wanted blob into the cache.
 ///
-/// All of them are tried even if one fails, but for a full disk, which ends it at once. The error names every package that
-/// the archive no longer carries, so that the caller can offer a new lock.
+/// All of them are tried even if one fails, so that the error names every package that the archive no longer carries and the
+/// caller can offer a new lock. Two failures end it at once, since the others would only meet the same: a full disk, and a
+/// mirror that cannot be reached.
 pub fn fetch_all(
     cache: &Cache,
     transport: &Transport,
@@ -177,8 +192,8 @@ pub fn fetch_all(
                     let Some(want) = todo.get(next.fetch_add(1, Ordering::Relaxed)) else {
                         break;
                     };
-                    let result = fetch_one(cache, transport, want, options, progress);
-                    if matches!(result, Err(FetchError::Cache(_))) {
+                    let result = fetch_one(cache, transport, want, options, &stop, progress);
+                    if result.as_ref().is_err_and(FetchError::hits_all) {
                         stop.store(true, Ordering::Relaxed);
                     }
                     results.lock().unwrap_or_else(|e| e.into_inner()).push((*want, result));
@@ -219,6 +234,7 @@ fn fetch_one(
     transport: &Transport,
     want: &Want,
     options: &FetchOptions,
+    stop: &AtomicBool,
     progress: &dyn Progress,
 ) -> Result<u64, FetchError> {
     let Some(mut partial) = Partial::open(cache, want)? else {
@@ -236,7 +252,9 @@ fn fetch_one(
                 source += 1;
                 continue;
             }
-            Err(Failed::Transport(error)) if error.is_transient() && failures < options.retries => {
+            Err(Failed::Transport(error))
+                if error.is_transient() && failures < options.retries && !stop.load(Ordering::Relaxed) =>
+            {
                 std::thread::sleep(options.back_off * 2u32.saturating_pow(failures.min(8)));
                 failures += 1;
                 continue;

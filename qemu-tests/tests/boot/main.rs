@@ -84,7 +84,13 @@ fn all_services_answer(machine: &mut Machine) {
         assert!(page.contains(shown), "{shown} is not in {page}");
     }
     assert!(must(ldap(machine).exists(SUFFIX)));
-    assert_eq!(must(sql(machine).query("SELECT 6 * 7")), [[Some("42".to_owned())]]);
+    let mut database = sql(machine);
+    assert_eq!(must(database.query("SELECT 6 * 7")), [[Some("42".to_owned())]]);
+    // The certificate is the unit's own, and the server could read it: otherwise it says DISABLED.
+    assert_eq!(
+        must(database.query("SELECT @@have_ssl, @@ssl_cert")),
+        [[Some("YES".to_owned()), Some("/run/secrets/tls".to_owned())]]
+    );
 }
 
 fn is_clean(home: &Home) {
