@@ -1,17 +1,19 @@
 //! Rules that one unit or recipe can break although every value has its form: what passwd, exec, Debian or the kernel
 //! would refuse later, on the appliance, is refused here.
 
-use std::collections::BTreeSet;
-
 use crate::recipe::Recipe;
-use crate::unit::{ReadyWhen, Unit};
-use crate::values::Path;
+use crate::unit::{SecretKind, Unit};
+use crate::values::{Name, Path};
 
 /// Receives a finding: the path of keys, what is wrong, and what to do.
-type Refuse<'a> = dyn FnMut(&[&str], String, &str) + 'a;
+pub(crate) type Refuse<'a> = dyn FnMut(&[&str], String, &str) + 'a;
 
 /// What is wrong with a unit beyond its parts' form.
 pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {
+    if unit.description.trim().is_empty() {
+        let help = "say in one line what the service is";
+        refuse(&["description"], "the description is empty".into(), help);
+    }
     if unit.description.contains(['\n', '\r']) {
         let help = "say it in one line";
         refuse(&["description"], "the description has more than one line".into(), help);
@@ -20,8 +22,9 @@ pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {
     texts(unit, refuse);
     accounts(unit, refuse);
     folders(unit, refuse);
-    ports(unit, refuse);
-    limits(unit, refuse);
+    secrets(unit, refuse);
+    names(unit, refuse);
+    crate::behaviour::unit(unit, refuse);
 }
 
 /// What is wrong with a recipe beyond its parts' form.
@@ -79,28 +82,27 @@ fn packages(list: &[String], at: &[&str], refuse: &mut Refuse<'_>) {
     }
 }
 
-/// Arguments and variables that exec cannot pass on.
+/// Commands, and variables, that exec cannot pass on.
 fn texts(unit: &Unit, refuse: &mut Refuse<'_>) {
-    let numbers: Vec<String> = (0..unit.setup.len().max(unit.service.before.len()))
-        .map(|i| i.to_string())
-        .collect();
-    let mut commands = vec![(vec!["service", "command"], &unit.service.command)];
-    for (number, command) in numbers.iter().zip(&unit.service.before) {
-        commands.push((vec!["service", "before", number], command));
-    }
-    for (number, setup) in numbers.iter().zip(&unit.setup) {
-        commands.push((vec!["setup", number, "command"], &setup.command));
-    }
-    for (path, command) in commands {
-        if let Some(program) = command
-            .first()
-            .filter(|p| p.starts_with('/') && p.parse::<Path>().is_err())
-        {
-            refuse(
+    for (path, command) in unit.commands() {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        match command.first() {
+            None => refuse(
+                &path,
+                "the command is empty".into(),
+                "give the program's absolute path first",
+            ),
+            Some(program) if !program.starts_with('/') => refuse(
+                &path,
+                format!("`{program}` is not an absolute path"),
+                "no PATH is searched: write for example /usr/sbin/NAME",
+            ),
+            Some(program) if program.parse::<Path>().is_err() => refuse(
                 &path,
                 format!("`{program}` is not an absolute path"),
                 "no `.`, `..`, `//` or closing `/`",
-            );
+            ),
+            Some(_) => {}
         }
         if command.iter().any(|argument| argument.contains('\0')) {
             refuse(
@@ -192,55 +194,39 @@ fn folders(unit: &Unit, refuse: &mut Refuse<'_>) {
     }
 }
 
-fn ports(unit: &Unit, refuse: &mut Refuse<'_>) {
-    let help = "ports are 1 to 65535";
-    for (name, provide) in &unit.provides {
-        if provide.port == Some(0) {
-            refuse(&["provides", name.as_str(), "port"], "port 0 is no port".into(), help);
-        }
-    }
-    if unit
-        .ready
-        .as_ref()
-        .is_some_and(|ready| ready.when == ReadyWhen::Port(0))
-    {
-        refuse(&["ready", "when", "port"], "port 0 is no port".into(), help);
-    }
-    let mut seen = BTreeSet::new();
-    for (i, publish) in unit.network.publish.iter().enumerate() {
-        if !seen.insert((publish.protocol, publish.port)) {
-            let message = format!("port {} is published twice", publish.port);
-            refuse(
-                &["network", "publish", &i.to_string(), "port"],
-                message,
-                "publish each port once",
-            );
+fn secrets(unit: &Unit, refuse: &mut Refuse<'_>) {
+    for (name, secret) in &unit.secrets {
+        let at = ["secrets", name.as_str(), "length"];
+        match (secret.kind, secret.length) {
+            (SecretKind::Certificate, Some(_)) => refuse(
+                &at,
+                "a certificate has no length".into(),
+                "leave it out; the key is always ECDSA on P-256",
+            ),
+            (SecretKind::Password, Some(..16)) => {
+                refuse(&at, "a secret has at least 16 characters".into(), "32 is the default")
+            }
+            _ => {}
         }
     }
 }
 
-fn limits(unit: &Unit, refuse: &mut Refuse<'_>) {
-    let limits = &unit.limits;
-    let least = [
-        ("memory_max", limits.memory_max.0),
-        ("processes", u64::from(limits.processes)),
-        ("open_files", limits.open_files),
+/// Only a unit can be an instance of a template.
+fn names(unit: &Unit, refuse: &mut Refuse<'_>) {
+    let tables: [(&str, Vec<&Name>); 4] = [
+        ("secrets", unit.secrets.keys().collect()),
+        ("provides", unit.provides.keys().collect()),
+        ("needs", unit.needs.keys().collect()),
+        ("sockets", unit.sockets.keys().collect()),
     ];
-    for (key, value) in least {
-        if value == 0 {
-            refuse(
-                &["limits", key],
-                "a limit of 0 lets nothing run".into(),
-                "leave it out for the default",
-            );
+    for (table, names) in tables {
+        for name in names.into_iter().filter(|name| name.instance().is_some()) {
+            let message = format!("`{name}` has a `@`, which only a unit's name can have");
+            refuse(&[table, name.as_str()], message, "leave it out");
         }
     }
-    if limits.memory_max.0 > 0 && limits.memory_high.is_some_and(|high| high > limits.memory_max) {
-        let help = "reclaim must begin before the unit is killed: make it smaller";
-        refuse(
-            &["limits", "memory_high"],
-            "memory_high is above memory_max".into(),
-            help,
-        );
+    for overlay in unit.overlays.iter().flatten().filter(|name| name.instance().is_some()) {
+        let message = format!("`{overlay}` has a `@`, which only a unit's name can have");
+        refuse(&["overlays"], message, "leave it out");
     }
 }

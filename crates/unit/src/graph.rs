@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::bounds::Protocol;
 use crate::problem::{Problems, Source, nearest};
-use crate::unit::{Protocol, Provide, Unit};
+use crate::unit::{Provide, Unit};
 use crate::values::Name;
 
 /// One `needs` edge, resolved against a `provides`.

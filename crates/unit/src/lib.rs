@@ -4,20 +4,31 @@
 //! pure: the only I/O is reading the named file. Every problem is a [`Problem`] with file, line, column and
 //! what to do. Nothing here knows a service by name.
 
+mod behaviour;
+mod bounds;
+mod calendar;
 mod checks;
 mod graph;
 mod manifest;
 mod problem;
 mod recipe;
+mod service;
+mod site;
+mod trigger;
 mod unit;
 mod values;
 
+pub use bounds::{Limits, LogLimits, Network, NetworkMode, Protocol, Publish, SandboxGrants};
+pub use calendar::Calendar;
 pub use graph::{Binding, Graph};
 pub use manifest::{Account, Manifest, ManifestUnit, Template};
 pub use problem::{Problem, Problems, Source, nearest};
 pub use recipe::{Arch, Boot, Exclude, Format, HostTree, ImageSpec, Profile, Recipe, TestOptions};
-pub use unit::{
-    Command, Directory, Kind, Limits, Need, Network, NetworkMode, Protocol, Provide, Publish, Ready, ReadyWhen,
-    Restart, SandboxGrants, Secret, SecretKind, Service, Setup, Unit, UserSpec,
+pub use service::{
+    Check, Command, Dependants, Failure, FailureAction, Health, HttpCheck, Kind, Ready, ReadyWhen, Reload, Restart,
+    Service,
 };
+pub use site::{LimitsChange, Site, SiteUnit};
+pub use trigger::{Listen, ListenSocket, PathTrigger, Timer};
+pub use unit::{Directory, Need, Provide, Secret, SecretKind, Setup, Unit, UserSpec};
 pub use values::{Bytes, Mode, Name, Path, Seconds, Signal, ValueError};

@@ -11,6 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[error("{0}")]
 pub struct ValueError(String);
 
+impl ValueError {
+    pub(crate) fn new(text: String) -> ValueError {
+        ValueError(text)
+    }
+}
+
 macro_rules! text_value {
     ($name:ident, $pattern:literal, $form:literal, $examples:expr) => {
         impl Serialize for $name {
@@ -38,7 +44,8 @@ macro_rules! text_value {
 }
 
 /// A name of a unit, an overlay, a provide, a secret: lower case ASCII letters, digits and `-`, starting with
-/// a letter, at most 32 characters, so that it is safe as a file, host, cgroup and interface name.
+/// a letter, at most 32 characters, so that it is safe as a file, host, cgroup and interface name. A unit's name may have an
+/// instance behind an `@`: `worker@1`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
@@ -46,6 +53,21 @@ impl Name {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What stands behind the `@`, if there is one.
+    pub fn instance(&self) -> Option<&str> {
+        self.0.split_once('@').map(|(_, instance)| instance)
+    }
+
+    /// What stands in front of the `@`; all of it if there is none.
+    pub fn template(&self) -> &str {
+        self.0.split('@').next().unwrap_or(&self.0)
+    }
+
+    /// The name as a host name, which cannot have an `@`.
+    pub fn host(&self) -> String {
+        self.0.replace('@', "-")
     }
 }
 
@@ -70,12 +92,17 @@ impl fmt::Display for Name {
 impl FromStr for Name {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
+        let part = |text: &str| {
+            let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            !text.is_empty() && text.chars().all(fine) && !text.starts_with('-') && !text.ends_with('-')
+        };
+        let letter = text.starts_with(|c: char| c.is_ascii_lowercase());
         let good = text.len() <= 32
-            && text.starts_with(|c: char| c.is_ascii_lowercase())
-            && text
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-            && !text.ends_with('-');
+            && letter
+            && match text.split_once('@') {
+                Some((template, instance)) => part(template) && part(instance),
+                None => part(text),
+            };
         if good {
             Ok(Name(text.to_owned()))
         } else {
@@ -87,9 +114,10 @@ impl FromStr for Name {
 }
 text_value!(
     Name,
-    "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$",
-    "Lower case letters, digits and `-`, starting with a letter and not ending with `-`, at most 32 characters.",
-    ["caddy", "web-1"]
+    "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?(@[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?)?$",
+    "Lower case letters, digits and `-`, starting with a letter and not ending with `-`, at most 32 characters. A unit that is an \
+     instance of a template has a second such part behind an `@`.",
+    ["caddy", "web-1", "worker@1"]
 );
 
 /// A number of bytes, written as a number with an optional suffix `K`, `M`, `G` or `T` (powers of 1024).
@@ -154,6 +182,16 @@ impl Seconds {
         Seconds {
             milliseconds: seconds * 1000,
         }
+    }
+
+    /// A duration of milliseconds.
+    pub const fn from_millis(milliseconds: u64) -> Seconds {
+        Seconds { milliseconds }
+    }
+
+    /// The whole milliseconds.
+    pub const fn millis(self) -> u64 {
+        self.milliseconds
     }
 
     /// As the standard library's type.

@@ -1,0 +1,305 @@
+//! Rules about what a unit does: readiness, health, triggers, restarts, network, limits, exceptions of the sandbox.
+
+use std::collections::BTreeSet;
+
+use crate::bounds::{Limits, LogLimits, NetworkMode};
+use crate::checks::Refuse;
+use crate::service::{Check, Kind, ReadyWhen, Reload, Restart};
+use crate::trigger::Listen;
+use crate::unit::Unit;
+use crate::values::{Seconds, Signal};
+
+const PORTS: &str = "ports are 1 to 65535";
+
+/// What is wrong with a unit's behaviour.
+pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {
+    service(unit, refuse);
+    readiness(unit, refuse);
+    triggers(unit, refuse);
+    network(unit, refuse);
+    limits(&unit.limits, refuse);
+    log(&unit.log, refuse);
+    sandbox(unit, refuse);
+}
+
+fn service(unit: &Unit, refuse: &mut Refuse<'_>) {
+    let service = &unit.service;
+    if service.restart_jitter > 50 {
+        let help = "a percentage, 0 to 50; 10 is the default";
+        refuse(&["service", "restart_jitter"], "that is too much jitter".into(), help);
+    }
+    if service.restart_delay > service.restart_delay_max {
+        let help = "the delay grows up to `restart_delay_max`: make it the larger";
+        refuse(
+            &["service", "restart_delay"],
+            "restart_delay is above restart_delay_max".into(),
+            help,
+        );
+    }
+    if service.start_limit == Some(0) {
+        let help = "leave it out for no limit, or write `restart = \"never\"`";
+        refuse(&["service", "start_limit"], "a limit of 0 starts nothing".into(), help);
+    }
+    if service.start_limit.is_some() && service.restart == Restart::Never {
+        let message = "a unit that is never restarted has no start limit".into();
+        refuse(&["service", "start_limit"], message, "leave out one of the two");
+    }
+    if let Some(watchdog) = service.watchdog {
+        if watchdog < Seconds::from_millis(1000) {
+            let help = "a second at least: the service must answer in half of it";
+            refuse(&["service", "watchdog"], "that is too short".into(), help);
+        }
+        if service.kind == Kind::Oneshot {
+            let help = "the time that a oneshot may take is [ready] timeout's default";
+            refuse(&["service", "watchdog"], "a oneshot has no watchdog".into(), help);
+        }
+    }
+    match (&service.reload, service.kind) {
+        (Some(_), Kind::Oneshot) => refuse(
+            &["service", "reload"],
+            "a oneshot does not stay, so it cannot reload".into(),
+            "leave out `reload`",
+        ),
+        (Some(Reload::Signal(Signal::Kill)), _) => refuse(
+            &["service", "reload", "signal"],
+            "KILL ends the service".into(),
+            "HUP is what most services reload at",
+        ),
+        _ => {}
+    }
+    if service.kind == Kind::Oneshot && service.restart == Restart::Always {
+        let help = "a oneshot that is to run again has a [timer]";
+        refuse(&["service", "restart"], "a oneshot ends when it is done".into(), help);
+    }
+}
+
+fn readiness(unit: &Unit, refuse: &mut Refuse<'_>) {
+    let oneshot = unit.service.kind == Kind::Oneshot;
+    let offline = unit.network.mode == NetworkMode::None;
+    if oneshot && unit.ready.is_some() {
+        refuse(
+            &["ready"],
+            "a oneshot is ready when it exits with 0".into(),
+            "leave out [ready]",
+        );
+    }
+    match unit.ready.as_ref().map(|ready| &ready.when) {
+        Some(ReadyWhen::Port(0)) => refuse(&["ready", "when", "port"], "port 0 is no port".into(), PORTS),
+        Some(ReadyWhen::Port(_)) if offline => refuse(
+            &["ready", "when", "port"],
+            "nobody can reach a port of a unit without a network".into(),
+            "wait for `notify`, a file, a line of the log or a command",
+        ),
+        Some(ReadyWhen::Log(text)) if text.is_empty() || text.contains('\n') => refuse(
+            &["ready", "when", "log"],
+            "that is in every line, or in none".into(),
+            "write a part of one line",
+        ),
+        _ => {}
+    }
+    let Some(health) = &unit.health else { return };
+    if oneshot {
+        let help = "leave out [health]";
+        refuse(&["health"], "a oneshot does not stay, so it has no health".into(), help);
+    }
+    if health.failures == 0 {
+        refuse(
+            &["health", "failures"],
+            "at least one check must fail".into(),
+            "3 is the default",
+        );
+    }
+    let (key, port) = match &health.check {
+        Check::Tcp(port) => ("tcp", Some(*port)),
+        Check::Http(http) => ("http", Some(http.port)),
+        Check::Exec(_) => ("exec", None),
+    };
+    if port == Some(0) {
+        refuse(&["health", "check", key], "port 0 is no port".into(), PORTS);
+    } else if port.is_some() && offline {
+        let message = "nobody can reach a port of a unit without a network".into();
+        refuse(&["health", "check", key], message, "check it with `exec`");
+    }
+    if let Check::Http(http) = &health.check {
+        let fine = http.path.starts_with('/') && http.path.bytes().all(|b| b.is_ascii_graphic());
+        if !fine {
+            let help = "it starts with `/` and has no blanks: write what a browser would send";
+            let message = format!("`{}` is not a path of HTTP", http.path);
+            refuse(&["health", "check", "http", "path"], message, help);
+        }
+        if http.status.is_some_and(|status| !(100..=599).contains(&status)) {
+            refuse(
+                &["health", "check", "http", "status"],
+                "that is no status of HTTP".into(),
+                "100 to 599; leave it out for any from 200 to 399",
+            );
+        }
+    }
+}
+
+fn triggers(unit: &Unit, refuse: &mut Refuse<'_>) {
+    if let Some(timer) = &unit.timer {
+        if timer.calendar.is_empty() && timer.interval.is_none() && timer.after_boot.is_none() {
+            let help = "add `calendar`, `interval` or `after_boot`";
+            refuse(&["timer"], "the timer has no time".into(), help);
+        }
+        if timer
+            .interval
+            .is_some_and(|interval| interval < Seconds::from_millis(1000))
+        {
+            let help = "a second at least";
+            refuse(&["timer", "interval"], "that is too often".into(), help);
+        }
+        if timer.persistent && timer.calendar.is_empty() {
+            let help = "only a time of the calendar can have been missed";
+            refuse(&["timer", "persistent"], "there is nothing to make up for".into(), help);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (name, socket) in &unit.sockets {
+        let at = |key| ["sockets", name.as_str(), "listen", key];
+        match &socket.listen {
+            Listen::Tcp(0) => refuse(&at("tcp"), "port 0 is no port".into(), PORTS),
+            Listen::Udp(0) => refuse(&at("udp"), "port 0 is no port".into(), PORTS),
+            Listen::Tcp(_) | Listen::Udp(_) if unit.network.mode == NetworkMode::None => refuse(
+                &["sockets", name.as_str(), "listen"],
+                "nobody can reach a port of a unit without a network".into(),
+                "leave out `mode = \"none\"`, or listen on a Unix socket",
+            ),
+            Listen::Unix(path) => {
+                let folder = path.as_str().rsplit_once('/').map(|(folder, _)| folder);
+                if !folder.is_some_and(|folder| unit.runtime.contains_key(folder)) {
+                    let help = "add the folder that holds it to [runtime]";
+                    refuse(&at("unix"), format!("`{path}` is in no folder of [runtime]"), help);
+                }
+            }
+            _ => {}
+        }
+        if !seen.insert(format!("{:?}", socket.listen)) {
+            let message = format!("`{name}` listens where another one of the sockets does");
+            refuse(
+                &["sockets", name.as_str(), "listen"],
+                message,
+                "each socket has a place of its own",
+            );
+        }
+        if unit.service.kind == Kind::Oneshot {
+            let help = "a service takes them over and stays";
+            refuse(
+                &["sockets", name.as_str()],
+                "a oneshot cannot have sockets".into(),
+                help,
+            );
+        }
+    }
+    if let Some(trigger) = &unit.path {
+        let path = trigger.path().as_str();
+        let inside =
+            |folder: &str| path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        if !unit.state.keys().any(|folder| inside(folder.as_str())) {
+            let help = "name a path in one of the folders of [state]";
+            refuse(&["path"], format!("`{path}` is not in the unit's state"), help);
+        }
+    }
+}
+
+fn network(unit: &Unit, refuse: &mut Refuse<'_>) {
+    for (name, provide) in &unit.provides {
+        if provide.port.is_none() && provide.socket.is_none() {
+            refuse(
+                &["provides", name.as_str()],
+                format!("`{name}` names neither a port nor a socket"),
+                "add `port = ...` or `socket = \"/run/...\"`",
+            );
+        }
+        if provide.port == Some(0) {
+            refuse(&["provides", name.as_str(), "port"], "port 0 is no port".into(), PORTS);
+        }
+    }
+    if unit.network.mode == NetworkMode::None && (!unit.network.publish.is_empty() || unit.network.outbound) {
+        refuse(
+            &["network", "mode"],
+            "a unit without a network can neither publish a port nor go out".into(),
+            "leave out `mode = \"none\"`, or `publish` and `outbound`",
+        );
+    }
+    let mut seen = BTreeSet::new();
+    for (i, publish) in unit.network.publish.iter().enumerate() {
+        let number = i.to_string();
+        if publish.port == 0 || publish.to == Some(0) {
+            let key = if publish.port == 0 { "port" } else { "to" };
+            refuse(&["network", "publish", &number, key], "port 0 is no port".into(), PORTS);
+        }
+        if !seen.insert((publish.protocol, publish.port)) {
+            let message = format!("port {} is published twice", publish.port);
+            refuse(
+                &["network", "publish", &number, "port"],
+                message,
+                "publish each port once",
+            );
+        }
+    }
+}
+
+/// What is wrong with limits; `refuse` is told paths that begin with `limits`.
+pub(crate) fn limits(limits: &Limits, refuse: &mut Refuse<'_>) {
+    for (key, weight) in [("cpu_weight", limits.cpu_weight), ("io_weight", limits.io_weight)] {
+        if weight == 0 || weight > 10_000 {
+            refuse(&["limits", key], "a weight is 1 to 10000".into(), "100 is the default");
+        }
+    }
+    let least = [
+        ("memory_max", limits.memory_max.0),
+        ("processes", u64::from(limits.processes)),
+        ("open_files", limits.open_files),
+        ("cpu_quota", limits.cpu_quota.map_or(1, u64::from)),
+        ("io_read_max", limits.io_read_max.map_or(1, |b| b.0)),
+        ("io_write_max", limits.io_write_max.map_or(1, |b| b.0)),
+    ];
+    for (key, value) in least {
+        if value == 0 {
+            refuse(
+                &["limits", key],
+                "a limit of 0 lets nothing run".into(),
+                "leave it out for the default",
+            );
+        }
+    }
+    if limits.memory_max.0 > 0 && limits.memory_high.is_some_and(|high| high > limits.memory_max) {
+        let help = "reclaim must begin before the unit is killed: make it smaller";
+        refuse(
+            &["limits", "memory_high"],
+            "memory_high is above memory_max".into(),
+            help,
+        );
+    }
+}
+
+fn log(log: &LogLimits, refuse: &mut Refuse<'_>) {
+    if log.size_max.0 < 1 << 20 {
+        refuse(
+            &["log", "size_max"],
+            "a log has at least 1M".into(),
+            "64M is the default",
+        );
+    }
+    if log.rate == 0 || log.burst < log.rate {
+        let help = "at least one line a second, and a burst of at least one second";
+        refuse(&["log"], "the rate and the burst do not fit".into(), help);
+    }
+}
+
+fn sandbox(unit: &Unit, refuse: &mut Refuse<'_>) {
+    let grants = &unit.sandbox;
+    let granted = !grants.capabilities.is_empty()
+        || !grants.system_calls.is_empty()
+        || grants.writable_code
+        || grants.new_privileges;
+    if granted && grants.reason.as_deref().is_none_or(|r| r.trim().is_empty()) {
+        refuse(
+            &["sandbox"],
+            "the sandbox is widened without a reason".into(),
+            "add `reason = \"...\"` to [sandbox]",
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! The owner's choices for single units: `/data/site/site.toml`. Only what can change without another image.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::Limits;
+use crate::manifest::Manifest;
+use crate::problem::{Problems, Source, nearest};
+use crate::values::{Bytes, Name};
+
+/// The owner's choices.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    /// Choices for single units, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub units: BTreeMap<Name, SiteUnit>,
+}
+
+/// The owner's choices for one unit.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SiteUnit {
+    /// Whether it is started; left out: it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Limits in place of the unit's own.
+    pub limits: LimitsChange,
+}
+
+macro_rules! changes {
+    ($($(#[doc = $doc:literal])* $key:ident: $kind:ty => $set:expr;)*) => {
+        /// Limits in place of a unit's own; what is left out stays.
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct LimitsChange {
+            $($(#[doc = $doc])* #[serde(skip_serializing_if = "Option::is_none")] pub $key: Option<$kind>,)*
+        }
+
+        impl LimitsChange {
+            /// The limits with these changes.
+            pub fn apply(&self, limits: &Limits) -> Limits {
+                let mut limits = limits.clone();
+                $(if let Some(value) = self.$key {
+                    let set: fn(&mut Limits, $kind) = $set;
+                    set(&mut limits, value);
+                })*
+                limits
+            }
+        }
+    };
+}
+
+changes! {
+    /// As in the unit.
+    memory_high: Bytes => |l, v| l.memory_high = Some(v);
+    /// As in the unit.
+    memory_max: Bytes => |l, v| l.memory_max = v;
+    /// As in the unit.
+    swap_max: Bytes => |l, v| l.swap_max = v;
+    /// As in the unit.
+    cpu_weight: u16 => |l, v| l.cpu_weight = v;
+    /// As in the unit.
+    cpu_quota: u32 => |l, v| l.cpu_quota = Some(v);
+    /// As in the unit.
+    io_weight: u16 => |l, v| l.io_weight = v;
+    /// As in the unit.
+    io_read_max: Bytes => |l, v| l.io_read_max = Some(v);
+    /// As in the unit.
+    io_write_max: Bytes => |l, v| l.io_write_max = Some(v);
+    /// As in the unit.
+    processes: u32 => |l, v| l.processes = v;
+    /// As in the unit; holds from the next start on.
+    open_files: u64 => |l, v| l.open_files = v;
+}
+
+impl Site {
+    /// Parses a site and checks it against the appliance that it is for.
+    pub fn parse(source: &Source, manifest: &Manifest) -> Result<Site, Problems> {
+        let site: Site = source.parse()?;
+        let mut found = Problems::default();
+        for (name, choice) in &site.units {
+            let Some(unit) = manifest.units.get(name) else {
+                let near = nearest(name.as_str(), manifest.units.keys().map(Name::as_str));
+                let help = match near {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "`cairn status` lists the units".to_owned(),
+                };
+                let message = format!("the appliance has no unit `{name}`");
+                found
+                    .0
+                    .push(source.problem_at(&["units", name.as_str()], message, Some(help)));
+                continue;
+            };
+            let limits = choice.limits.apply(&unit.unit.limits);
+            crate::behaviour::limits(&limits, &mut |path, message, help| {
+                let path = [&["units", name.as_str()], path].concat();
+                found.0.push(source.problem_at(&path, message, Some(help.to_owned())));
+            });
+        }
+        found.or(site)
+    }
+
+    /// Whether a unit is started with the appliance.
+    pub fn enabled(&self, unit: &str) -> bool {
+        self.units.get(unit).and_then(|u| u.enabled).unwrap_or(true)
+    }
+
+    /// A unit's limits.
+    pub fn limits(&self, unit: &str, own: &Limits) -> Limits {
+        self.units
+            .get(unit)
+            .map_or_else(|| own.clone(), |u| u.limits.apply(own))
+    }
+}

@@ -1,0 +1,53 @@
+//! The owner's choices for units: what they change, and what is refused.
+
+mod common;
+
+use cairn_unit::{Bytes, Limits, Manifest, Site};
+use common::source;
+
+fn manifest() -> Manifest {
+    let unit = serde_json::json!({
+        "unit": {"description": "x", "service": {"command": ["/bin/x"]}, "limits": {"memory_max": "1G", "processes": 7}},
+        "root": "/services/web", "index": 0, "accounts": {}, "groups": {}, "templates": [], "waits_for": [],
+    });
+    let all = serde_json::json!({"name": "a", "version": "1", "description": "x", "built": 0, "units": {"web": unit}});
+    serde_json::from_value(all).unwrap()
+}
+
+#[test]
+fn only_what_is_named_changes() {
+    let text = "[units.web]\nenabled = false\n[units.web.limits]\nmemory_max = \"2G\"\ncpu_quota = 50\n";
+    let manifest = manifest();
+    let site = Site::parse(&source("site.toml", text), &manifest).unwrap();
+    assert!(!site.enabled("web") && site.enabled("other"));
+    let own = &manifest.units["web"].unit.limits;
+    let changed = Limits {
+        memory_max: Bytes(2 << 30),
+        cpu_quota: Some(50),
+        ..own.clone()
+    };
+    assert_eq!(site.limits("web", own), changed);
+    assert_eq!(Site::default().limits("web", own), *own);
+}
+
+#[test]
+fn a_unit_that_is_not_there_and_limits_that_cannot_be_are_refused_where_they_stand() {
+    let manifest = manifest();
+    let refused = |text: &str| {
+        let problems = Site::parse(&source("site.toml", text), &manifest).unwrap_err().0;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let problem = &problems[0];
+        (
+            problem.at.unwrap().0,
+            problem.message.clone(),
+            problem.help.clone().unwrap(),
+        )
+    };
+    let (line, message, help) = refused("[units.wbe]\nenabled = false\n");
+    assert_eq!((line, message.as_str()), (1, "the appliance has no unit `wbe`"));
+    assert_eq!(help, "did you mean `web`?");
+    let (line, message, _) = refused("[units.web.limits]\nmemory_high = \"2G\"\n");
+    assert_eq!((line, message.as_str()), (2, "memory_high is above memory_max"));
+    let (line, message, _) = refused("[units.web]\nenabeld = false\n");
+    assert_eq!((line, message.as_str()), (2, "unknown key `enabeld`"));
+}
