@@ -20,6 +20,7 @@ pub mod netlink;
 pub mod network;
 pub mod notify;
 pub mod plan;
+pub mod rules;
 pub mod saved;
 mod supervisor;
 pub mod template;

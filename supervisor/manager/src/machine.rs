@@ -5,60 +5,13 @@
 //! rest as long as a kill ends its processes. It does no I/O and reads no clock: times are milliseconds of the caller's
 //! monotonic clock.
 
-use cairn_unit::{Kind, Restart, Unit};
+use cairn_unit::Restart;
 use serde::{Deserialize, Serialize};
 
-/// How long a unit must have been ready for its earlier failures to be forgotten, in milliseconds.
-pub const HEALTHY_MS: u64 = 60_000;
+use crate::rules::Rules;
+
 /// How long after a kill it is repeated, in milliseconds.
 const KILL_AGAIN_MS: u64 = 5_000;
-
-/// What of a unit's text decides its life.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules {
-    /// How many setup steps make its state.
-    pub setup: usize,
-    /// How many commands run before the main one.
-    pub before: usize,
-    /// Whether the main process is done when it exits with 0.
-    pub oneshot: bool,
-    /// Whether it is ready only at a sign.
-    pub awaits_sign: bool,
-    /// When the main process is started again.
-    pub restart: Restart,
-    /// The first delay before a restart, in milliseconds.
-    pub delay_ms: u64,
-    /// The longest one.
-    pub delay_max_ms: u64,
-    /// How long a start may take, in milliseconds.
-    pub start_ms: u64,
-    /// How long a stop may take before the kill, in milliseconds.
-    pub stop_ms: u64,
-}
-
-impl Rules {
-    /// The rules in a unit's text.
-    pub fn of(unit: &Unit) -> Rules {
-        let ms = |d: cairn_unit::Seconds| u64::try_from(d.duration().as_millis()).unwrap_or(u64::MAX / 4);
-        Rules {
-            setup: unit.setup.len(),
-            before: unit.service.before.len(),
-            oneshot: unit.service.kind == Kind::Oneshot,
-            awaits_sign: unit.ready.is_some(),
-            restart: unit.service.restart,
-            delay_ms: ms(unit.service.restart_delay),
-            delay_max_ms: ms(unit.service.restart_delay_max),
-            start_ms: unit.ready.as_ref().map_or(120_000, |r| ms(r.timeout)),
-            stop_ms: ms(unit.service.stop_timeout),
-        }
-    }
-
-    /// The delay before restart number `attempt` (from 1): doubling, capped.
-    pub fn delay(&self, attempt: u32) -> u64 {
-        let factor = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
-        self.delay_ms.saturating_mul(factor).min(self.delay_max_ms)
-    }
-}
 
 /// Where a unit stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +45,14 @@ pub enum State {
         /// Whether it has been killed.
         killed: bool,
     },
-    /// At rest: it could not be started or kept running.
+    /// The main process has ended; `after` command `step` (from 0) runs.
+    Finishing {
+        /// Which.
+        step: usize,
+        /// What comes after the last one.
+        then: Then,
+    },
+    /// At rest: it could not be started or kept running, and will not be started again.
     Failed {
         /// Why.
         reason: String,
@@ -106,7 +66,7 @@ pub enum State {
     },
 }
 
-/// What comes after [`State::Stopping`].
+/// What comes after [`State::Stopping`] and [`State::Finishing`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Then {
@@ -116,6 +76,8 @@ pub enum Then {
     Start,
     /// What a failure leads to.
     Fail(String),
+    /// A oneshot is done.
+    Done,
 }
 
 /// The one thing that is under way for a unit.
@@ -160,6 +122,10 @@ pub enum Event {
     Exited(End),
     /// What was under way never began, or nobody knows how it ended: a manager died in between.
     Lost,
+    /// It needs so many milliseconds more to start or to stop, from now on.
+    Extend(u64),
+    /// It does not serve although its process is there, for this reason.
+    Unhealthy(String),
     /// Time has passed.
     Tick,
 }
@@ -199,6 +165,8 @@ pub enum Action {
     Before(usize),
     /// Run the main process; answer [`Event::Executed`] and [`Event::Exited`].
     Main,
+    /// Run this command after the main one; answer [`Event::Exited`].
+    After(usize),
     /// Ask the process to stop.
     Signal,
     /// Kill every process of the unit.
@@ -216,6 +184,8 @@ pub struct Machine {
     pub attempts: u32,
     /// When [`Event::Tick`] matters, in milliseconds.
     pub deadline: Option<u64>,
+    /// Whether the main process was started and the `after` commands have not run yet.
+    pub ran: bool,
 }
 
 impl Default for Machine {
@@ -225,6 +195,7 @@ impl Default for Machine {
             busy: Busy::Nothing,
             attempts: 0,
             deadline: None,
+            ran: false,
         }
     }
 }
@@ -256,6 +227,7 @@ impl Machine {
                 Busy::Process => timed,
                 Busy::Preparing | Busy::Committing => !timed,
             },
+            State::Finishing { step, .. } => *step < rules.after && self.busy == Busy::Process && timed,
             State::Restarting { at_ms, .. } => self.busy == Busy::Nothing && self.deadline == Some(*at_ms),
         }
     }
@@ -273,11 +245,22 @@ impl Machine {
 
     fn fail(&mut self, rules: &Rules, reason: String, now: u64) {
         self.attempts = self.attempts.saturating_add(1);
-        if rules.restart == Restart::Never {
+        if rules.gives_up(self.attempts) {
+            let reason = match rules.limit.filter(|_| rules.restart != Restart::Never) {
+                Some(limit) => format!("{reason} ({limit} failures in a row: not started again)"),
+                None => reason,
+            };
             self.to(State::Failed { reason }, Busy::Nothing, None);
         } else {
             let at_ms = now.saturating_add(rules.delay(self.attempts));
             self.to(State::Restarting { at_ms, reason }, Busy::Nothing, Some(at_ms));
+        }
+    }
+
+    /// Forgets earlier failures of a unit that was ready long enough.
+    fn forget(&mut self, rules: &Rules, since_ms: u64, now: u64) {
+        if now.saturating_sub(since_ms) >= rules.healthy_ms {
+            self.attempts = 0;
         }
     }
 
@@ -290,6 +273,7 @@ impl Machine {
         if before < rules.before {
             Action::Before(before)
         } else {
+            self.ran = true;
             Action::Main
         }
     }
@@ -305,13 +289,13 @@ impl Machine {
         }
     }
 
-    fn stop(&mut self, rules: &Rules, then: Then, now: u64) -> Option<Action> {
+    fn stop(&mut self, rules: &Rules, then: Then, force: bool, now: u64) -> Option<Action> {
         if self.busy != Busy::Process {
             self.to(State::Stopping { then, killed: false }, self.busy, None);
             return None;
         }
         // A half-made state is discarded anyway, so nothing is gained by asking politely.
-        let kill = matches!(self.state, State::SettingUp { .. }) || matches!(then, Then::Fail(_));
+        let kill = force || matches!(self.state, State::SettingUp { .. });
         let wait = if kill { KILL_AGAIN_MS } else { rules.stop_ms };
         self.to(
             State::Stopping { then, killed: kill },
@@ -321,8 +305,25 @@ impl Machine {
         Some(if kill { Action::Kill } else { Action::Signal })
     }
 
+    /// The main process has ended; what follows is `then`, after the commands that come after it.
+    fn ended(&mut self, rules: &Rules, then: Then, now: u64) -> Option<Action> {
+        if std::mem::take(&mut self.ran) && rules.after > 0 {
+            return Some(self.finish(rules, 0, then, now));
+        }
+        self.stopped(rules, then, now);
+        None
+    }
+
+    fn finish(&mut self, rules: &Rules, step: usize, then: Then, now: u64) -> Action {
+        let deadline = now.saturating_add(rules.stop_ms);
+        self.to(State::Finishing { step, then }, Busy::Process, Some(deadline));
+        Action::After(step)
+    }
+
     fn stopped(&mut self, rules: &Rules, then: Then, now: u64) {
+        self.ran = false;
         match then {
+            Then::Done => self.to(State::Ready { since_ms: now }, Busy::Nothing, None),
             Then::Stop => self.rest(),
             Then::Start => self.to(State::Waiting, Busy::Nothing, None),
             Then::Fail(reason) => self.fail(rules, reason, now),
@@ -380,17 +381,13 @@ impl Machine {
             }
             (State::Starting { before }, Event::Exited(End::Code(0))) if before == rules.before && rules.oneshot => {
                 self.attempts = 0;
-                self.to(State::Ready { since_ms: now }, Busy::Nothing, None);
-                None
+                self.ended(rules, Then::Done, now)
             }
             (State::Starting { .. }, Event::Exited(End::Code(0))) if rules.awaits_sign => {
-                self.fail(rules, "ended with exit code 0 before it was ready".into(), now);
-                None
+                let reason = "ended with exit code 0 before it was ready".into();
+                self.ended(rules, Then::Fail(reason), now)
             }
-            (State::Starting { .. }, Event::Exited(end)) => {
-                self.fail(rules, end.reason(), now);
-                None
-            }
+            (State::Starting { .. }, Event::Exited(end)) => self.ended(rules, Then::Fail(end.reason()), now),
             (State::Starting { before }, Event::Executed)
                 if before == rules.before && !rules.awaits_sign && !rules.oneshot =>
             {
@@ -412,19 +409,26 @@ impl Machine {
                     "not set up"
                 };
                 let reason = format!("{what} within {} s", rules.start_ms.div_ceil(1000));
-                self.stop(rules, Then::Fail(reason), now)
+                self.stop(rules, Then::Fail(reason), true, now)
             }
             (State::Ready { since_ms }, Event::Exited(end)) if self.busy == Busy::Process => {
-                if now.saturating_sub(since_ms) >= HEALTHY_MS {
-                    self.attempts = 0;
-                }
+                self.forget(rules, since_ms, now);
                 if end == End::Code(0) && rules.restart != Restart::Always {
-                    self.rest();
+                    self.ended(rules, Then::Stop, now)
                 } else {
-                    self.fail(rules, end.reason(), now);
+                    self.ended(rules, Then::Fail(end.reason()), now)
                 }
+            }
+            (State::Ready { since_ms }, Event::Unhealthy(reason)) if self.busy == Busy::Process => {
+                self.forget(rules, since_ms, now);
+                self.stop(rules, Then::Fail(reason), false, now)
+            }
+            (State::Starting { .. } | State::Stopping { killed: false, .. }, Event::Extend(more)) => {
+                let until = now.saturating_add(more);
+                self.deadline = self.deadline.map(|deadline| deadline.max(until));
                 None
             }
+            // A oneshot that is done.
             (State::Ready { .. }, Event::Stop) if self.busy == Busy::Nothing => {
                 self.rest();
                 None
@@ -438,11 +442,33 @@ impl Machine {
                 event @ (Event::Stop | Event::Restart),
             ) => {
                 let then = if event == Event::Stop { Then::Stop } else { Then::Start };
-                self.stop(rules, then, now)
+                self.stop(rules, then, false, now)
             }
 
             (State::Stopping { then, .. }, Event::Exited(_)) if self.busy == Busy::Process => {
+                self.ended(rules, then, now)
+            }
+            // How a command after the main one ends changes nothing.
+            (State::Finishing { step, then }, Event::Exited(_) | Event::Lost) => {
+                if step + 1 < rules.after {
+                    return Some(self.finish(rules, step + 1, then, now));
+                }
                 self.stopped(rules, then, now);
+                None
+            }
+            (State::Finishing { .. }, Event::Tick) if self.deadline.is_some_and(|d| now >= d) => {
+                self.deadline = Some(now.saturating_add(KILL_AGAIN_MS));
+                Some(Action::Kill)
+            }
+            (State::Finishing { step, .. }, Event::Stop) => {
+                self.state = State::Finishing { step, then: Then::Stop };
+                None
+            }
+            (State::Finishing { step, .. }, Event::Start | Event::Restart) => {
+                self.state = State::Finishing {
+                    step,
+                    then: Then::Start,
+                };
                 None
             }
             (State::Stopping { then, .. }, Event::Prepared { .. } | Event::Committed | Event::Failed(_))
@@ -473,17 +499,13 @@ impl Machine {
                 Some(Action::Kill)
             }
 
-            (State::Stopping { then, .. }, Event::Lost) => {
-                self.stopped(rules, then, now);
-                None
-            }
+            (State::Stopping { then, .. }, Event::Lost) => self.ended(rules, then, now),
             (State::Preparing | State::SettingUp { .. } | State::Starting { .. }, Event::Lost) => {
                 self.to(State::Preparing, Busy::Preparing, None);
                 Some(Action::Prepare)
             }
             (State::Ready { .. }, Event::Lost) if self.busy == Busy::Process => {
-                self.fail(rules, "its process is gone and nobody saw how".into(), now);
-                None
+                self.ended(rules, Then::Fail("its process is gone and nobody saw how".into()), now)
             }
             _ => None,
         }

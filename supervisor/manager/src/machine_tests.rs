@@ -1,16 +1,24 @@
 use super::*;
 
+const HEALTHY_MS: u64 = 60_000;
+
 fn rules() -> Rules {
     Rules {
         setup: 2,
         before: 1,
+        after: 0,
         oneshot: false,
         awaits_sign: true,
         restart: Restart::OnFailure,
         delay_ms: 1000,
         delay_max_ms: 60_000,
+        jitter: 0,
+        healthy_ms: HEALTHY_MS,
+        limit: None,
         start_ms: 120_000,
         stop_ms: 30_000,
+        watchdog_ms: None,
+        seed: 1,
     }
 }
 
@@ -157,6 +165,120 @@ fn a_stop_during_a_restart_delay_cancels_it() {
     assert_eq!(machine.state, State::Stopped);
 }
 
+#[test]
+fn what_comes_after_the_main_process_runs_however_it_ended_and_decides_nothing() {
+    let rules = Rules {
+        setup: 0,
+        before: 0,
+        after: 2,
+        awaits_sign: false,
+        ..rules()
+    };
+    let up = vec![
+        Event::Start,
+        Event::Go,
+        Event::Prepared { setup: false },
+        Event::Executed,
+    ];
+    for (how, then) in [
+        (vec![Event::Exited(End::Signal(11))], "restarting"),
+        (vec![ok()], "stopped"),
+        (vec![Event::Stop, ok()], "stopped"),
+        (vec![Event::Restart, ok()], "waiting"),
+        (vec![Event::Unhealthy("ill".into()), ok()], "restarting"),
+    ] {
+        let mut events = up.clone();
+        events.extend(how.clone());
+        events.extend([Event::Exited(End::Code(9)), Event::Exited(End::Signal(9))]);
+        let (machine, actions) = run(&rules, events);
+        assert!(
+            actions.ends_with(&[Action::After(0), Action::After(1)]),
+            "{how:?}: {actions:?}"
+        );
+        let state = serde_json::to_value(&machine.state).unwrap();
+        assert_eq!(state["state"], then, "{how:?}");
+    }
+}
+
+#[test]
+fn what_was_never_started_has_nothing_to_run_after_it() {
+    let rules = Rules {
+        setup: 0,
+        before: 1,
+        after: 1,
+        ..rules()
+    };
+    let fail = Event::Exited(End::Code(1));
+    let (machine, actions) = run(
+        &rules,
+        vec![Event::Start, Event::Go, Event::Prepared { setup: false }, fail],
+    );
+    assert_eq!(actions, [Action::Prepare, Action::Before(0)]);
+    assert!(matches!(machine.state, State::Restarting { .. }));
+}
+
+#[test]
+fn at_its_limit_of_failures_a_unit_fails_for_good_and_a_start_begins_anew() {
+    let rules = Rules {
+        setup: 0,
+        before: 0,
+        limit: Some(2),
+        ..rules()
+    };
+    let again = [Event::Go, Event::Prepared { setup: false }, Event::Exited(End::Code(1))];
+    let mut events = vec![Event::Start];
+    events.extend(again.clone());
+    let (machine, _) = run(&rules, events.clone());
+    assert!(matches!(machine.state, State::Restarting { .. }));
+    let machine = machine.step(&rules, Event::Tick, 10_000).0;
+    let machine = again.iter().fold(machine, |m, e| m.step(&rules, e.clone(), 10_000).0);
+    let State::Failed { reason } = &machine.state else {
+        panic!("{machine:?}")
+    };
+    assert_eq!(
+        reason,
+        "ended with exit code 1 (2 failures in a row: not started again)"
+    );
+    assert_eq!(machine.step(&rules, Event::Start, 20_000).0.attempts, 0);
+}
+
+#[test]
+fn an_ill_unit_is_asked_to_stop_before_it_is_killed_and_then_counts_as_failed() {
+    let rules = Rules {
+        setup: 0,
+        before: 0,
+        awaits_sign: false,
+        ..rules()
+    };
+    let up = vec![
+        Event::Start,
+        Event::Go,
+        Event::Prepared { setup: false },
+        Event::Executed,
+    ];
+    let (machine, _) = run(&rules, up);
+    let (machine, action) = machine.step(&rules, Event::Unhealthy("3 checks failed".into()), 5);
+    assert_eq!(action, Some(Action::Signal));
+    let (machine, action) = machine.step(&rules, Event::Tick, 5 + rules.stop_ms);
+    assert_eq!(action, Some(Action::Kill));
+    let (machine, _) = machine.step(&rules, Event::Exited(End::Signal(9)), 40_000);
+    assert!(matches!(machine.state, State::Restarting { reason, .. } if reason == "3 checks failed"));
+}
+
+#[test]
+fn more_time_is_given_to_what_asks_for_it_and_never_less() {
+    let rules = Rules {
+        setup: 0,
+        before: 0,
+        ..rules()
+    };
+    let (machine, _) = run(&rules, vec![Event::Start, Event::Go, Event::Prepared { setup: false }]);
+    let longer = machine.clone().step(&rules, Event::Extend(500_000), 100).0;
+    assert_eq!(longer.deadline, Some(500_100));
+    let same = machine.step(&rules, Event::Extend(10), 100).0;
+    assert_eq!(same.deadline, Some(rules.start_ms));
+}
+
 struct Random(u64);
 
 impl Random {
@@ -169,7 +291,9 @@ impl Random {
 }
 
 fn random_event(random: &mut Random) -> Event {
-    match random.below(16) {
+    match random.below(18) {
+        16 => Event::Extend(random.below(100_000)),
+        17 => Event::Unhealthy("ill".into()),
         0 => Event::Start,
         1 => Event::Stop,
         2 => Event::Restart,
@@ -195,6 +319,8 @@ fn random_rules(random: &mut Random) -> Rules {
     Rules {
         setup: random.below(3) as usize,
         before: random.below(3) as usize,
+        after: random.below(3) as usize,
+        limit: (random.below(3) == 0).then(|| 1 + random.below(4) as u32),
         oneshot: random.below(3) == 0,
         awaits_sign: random.below(2) == 0,
         restart: [Restart::Never, Restart::OnFailure, Restart::Always][random.below(3) as usize],
@@ -218,13 +344,19 @@ fn any_sequence_of_events_leaves_a_legal_state_and_stop_always_ends() {
             let before = machine.busy;
             let settles = !matches!(
                 event,
-                Event::Start | Event::Stop | Event::Restart | Event::Go | Event::Tick
+                Event::Start
+                    | Event::Stop
+                    | Event::Restart
+                    | Event::Go
+                    | Event::Tick
+                    | Event::Extend(_)
+                    | Event::Unhealthy(_)
             );
             let (next, action) = machine.step(&rules, event, now);
             assert!(next.legal(&rules), "round {round}: {next:?} after {history:?}");
             if matches!(
                 action,
-                Some(Action::Prepare | Action::Setup(_) | Action::Commit | Action::Main)
+                Some(Action::Prepare | Action::Setup(_) | Action::Commit | Action::Main | Action::After(_))
             ) {
                 assert!(
                     before == Busy::Nothing || settles,
@@ -255,7 +387,8 @@ fn any_sequence_of_events_leaves_a_legal_state_and_stop_always_ends() {
                 }
             };
             let (next, action) = machine.step(&rules, event, now);
-            killed |= action == Some(Action::Kill);
+            // Another process is another that must be killed.
+            killed = action == Some(Action::Kill) || (killed && !matches!(action, Some(Action::After(_))));
             assert!(next.legal(&rules));
             machine = next;
         }

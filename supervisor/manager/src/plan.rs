@@ -21,6 +21,8 @@ pub enum Role {
     Main,
     /// A command before it.
     Before(usize),
+    /// A command after it.
+    After(usize),
     /// A setup step, on the state that is being made and without a network.
     Setup(usize),
 }
@@ -207,6 +209,7 @@ pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
     let (argv, other) = match role {
         Role::Main => (&service.command, None),
         Role::Before(i) => (service.before.get(i).unwrap_or(&service.command), None),
+        Role::After(i) => (service.after.get(i).unwrap_or(&service.command), None),
         Role::Setup(i) => match unit.unit.setup.get(i) {
             Some(step) => (&step.command, step.user.as_deref()),
             None => (&service.command, None),

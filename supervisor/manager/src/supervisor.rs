@@ -20,8 +20,9 @@ use crate::control::Asked;
 use crate::error::Error;
 use crate::io::{Watched, watch};
 use crate::log::{Glass, Log};
-use crate::machine::{Event, Rules};
+use crate::machine::Event;
 use crate::network::News;
+use crate::rules::Rules;
 use crate::saved::{Kept, Saved};
 
 /// What tasks tell the loop.
@@ -116,7 +117,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     saved.units.retain(|name, _| manifest.units.contains_key(name.as_str()));
     let live = manifest.units.iter().map(|(name, unit)| {
         let log = Log::new(config.log(name.as_str()));
-        let rules = Rules::of(&unit.unit);
+        let rules = Rules::of(name.as_str(), &unit.unit);
         let live = Live {
             rules,
             log,

@@ -50,6 +50,7 @@ impl Supervisor {
             Action::Setup(step) => Role::Setup(step),
             Action::Before(step) => Role::Before(step),
             Action::Main => Role::Main,
+            Action::After(step) => Role::After(step),
             Action::Signal | Action::Kill => {
                 self.end(name, action == Action::Kill);
                 return None;

@@ -48,7 +48,7 @@ impl Supervisor {
                 let took = since_ms.saturating_sub(live.began);
                 format!("ready ({}.{} s)", took / 1000, took % 1000 / 100)
             }
-            State::Stopping { .. } => String::new(),
+            State::Stopping { .. } | State::Finishing { .. } => String::new(),
             State::Stopped => "stopped".into(),
             State::Failed { reason } => format!("failed: {reason}"),
             State::Restarting { at_ms, reason } => {
@@ -72,7 +72,7 @@ impl Supervisor {
             State::SettingUp { .. } => "setting up",
             State::Starting { .. } => "starting",
             State::Ready { .. } => "ready",
-            State::Stopping { .. } => "stopping",
+            State::Stopping { .. } | State::Finishing { .. } => "stopping",
             State::Failed { .. } => "failed",
             State::Restarting { .. } => "restarting",
         };
