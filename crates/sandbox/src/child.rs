@@ -36,7 +36,7 @@ pub(crate) fn run(setup: Setup, socket: OwnedFd) -> ! {
 }
 
 /// Says what failed, and ends.
-fn give_up(setup: &Setup, socket: &OwnedFd, failure: Failure) -> ! {
+pub(crate) fn give_up(setup: &Setup, socket: &OwnedFd, failure: Failure) -> ! {
     report(&setup.status, &Report::Failed(failure));
     let _ = handover::say(socket, FAILED);
     sys::exit_now(FAILED_EXIT)
@@ -80,7 +80,9 @@ fn enter(setup: &Setup, socket: &OwnedFd) -> Result<Option<confine::Rules>, Fail
     }
     set_up_network(&plan.network)?;
     tree::build(plan, sources.into_iter())?;
-    confine::rules(plan).map(Some)
+    let grants = plan.grants();
+    let rules = grants.map(|grants| confine::rules(&grants, confine::whole_scope()));
+    rules.transpose().map(Some)
 }
 
 fn set_up_network(network: &Network) -> Result<(), Failure> {

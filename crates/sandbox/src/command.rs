@@ -21,6 +21,13 @@ pub(crate) fn execute(setup: &Setup, rules: Rules) -> Result<Infallible, Failure
     let plan = &setup.plan;
     // It fails only for a group leader, which already is alone.
     let _ = rustix::process::setsid();
+    if setup.enter.as_ref().is_some_and(|enter| enter.terminal) {
+        let failed = |error| {
+            let why = format!("{error}; it must be a terminal that no other session has");
+            Failure::new("terminal", "standard input", why)
+        };
+        rustix::process::ioctl_tiocsctty(std::io::stdin()).map_err(failed)?;
+    }
     sys::reset_signals();
     let environment = environment(plan)?;
     let arguments = plan

@@ -1,16 +1,17 @@
 //! What the command may do: ids, capabilities, Landlock.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use caps::{CapSet, Capability};
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
+use crate::enter::{Access, Grant};
 use crate::mounts::Mount;
 use crate::plan::Plan;
 use crate::report::Failure;
@@ -80,11 +81,8 @@ fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Failure {
     move |error| Failure::new("capabilities", what, error)
 }
 
-/// Makes the Landlock rules of the plan's mounts: read and execute everywhere, and more where something is writable.
-pub(crate) fn rules(plan: &Plan) -> Result<Rules, Failure> {
-    if !plan.landlock {
-        return Ok(None);
-    }
+/// Makes the Landlock rules of these grants; `scope` is what must stay in the domain besides.
+pub(crate) fn rules(grants: &[Grant], scope: BitFlags<Scope>) -> Result<RulesetCreated, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(
             "landlock",
@@ -95,50 +93,75 @@ pub(crate) fn rules(plan: &Plan) -> Result<Rules, Failure> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(LANDLOCK))
-        .and_then(|rules| rules.scope(Scope::from_all(LANDLOCK)))
+        .and_then(|rules| {
+            if scope.is_empty() {
+                Ok(rules)
+            } else {
+                rules.scope(scope)
+            }
+        })
         .and_then(Ruleset::create)
         .map_err(|error| failed(&error))?;
-    for (path, access) in grants(plan) {
-        let failed = |error: &dyn std::fmt::Display| Failure::new("landlock", &path, error);
+    for Grant { path, access } in grants {
+        let failed = |error: &dyn std::fmt::Display| Failure::new("landlock", path, error);
         let folder = path.metadata().map_err(|error| failed(&error))?.is_dir();
         let access = if folder {
-            access
+            rights(*access)
         } else {
-            access & AccessFs::from_file(LANDLOCK)
+            rights(*access) & AccessFs::from_file(LANDLOCK)
         };
-        let place = PathFd::new(&path).map_err(|error| failed(&error))?;
+        let place = PathFd::new(path).map_err(|error| failed(&error))?;
         ruleset = ruleset
             .add_rule(PathBeneath::new(place, access))
             .map_err(|error| failed(&error))?;
     }
-    Ok(Some(ruleset))
+    Ok(ruleset)
 }
 
-/// The paths of the plan with more than nothing, and what they have.
-fn grants(plan: &Plan) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
+/// Everything that a scope can keep in the domain.
+pub(crate) fn whole_scope() -> BitFlags<Scope> {
+    Scope::from_all(LANDLOCK)
+}
+
+fn rights(access: Access) -> BitFlags<AccessFs> {
     let read = AccessFs::from_read(LANDLOCK);
-    let all = AccessFs::from_all(LANDLOCK);
     let write = AccessFs::WriteFile | AccessFs::Truncate;
-    let mut grants = vec![(PathBuf::from("/"), read)];
-    for mount in &plan.mounts {
-        match mount {
-            Mount::Bind {
-                target,
-                read_only: false,
-                ..
-            }
-            | Mount::Tmpfs { target, .. } => {
-                grants.push((target.clone(), all));
-            }
-            Mount::Proc { target } => grants.push((target.clone(), read | write)),
-            Mount::Dev { target, shm_size, .. } => {
-                grants.push((target.clone(), read | write | AccessFs::IoctlDev));
-                grants.extend(shm_size.map(|_| (target.join("shm"), all)));
-            }
-            _ => {}
-        }
+    match access {
+        Access::Read => read,
+        Access::WriteFiles => read | write,
+        Access::Devices => read | write | AccessFs::IoctlDev,
+        Access::All => AccessFs::from_all(LANDLOCK),
     }
-    grants
+}
+
+impl Plan {
+    /// What Landlock lets the command reach: read and execute everywhere, and more where a mount is writable. None if the
+    /// plan wants no Landlock.
+    #[must_use]
+    pub fn grants(&self) -> Option<Vec<Grant>> {
+        let grant = |path: &Path, access| Grant {
+            path: path.to_owned(),
+            access,
+        };
+        let mut grants = vec![grant(Path::new("/"), Access::Read)];
+        for mount in &self.mounts {
+            match mount {
+                Mount::Bind {
+                    target,
+                    read_only: false,
+                    ..
+                }
+                | Mount::Tmpfs { target, .. } => grants.push(grant(target, Access::All)),
+                Mount::Proc { target } => grants.push(grant(target, Access::WriteFiles)),
+                Mount::Dev { target, shm_size, .. } => {
+                    grants.push(grant(target, Access::Devices));
+                    grants.extend(shm_size.map(|_| grant(&target.join("shm"), Access::All)));
+                }
+                _ => {}
+            }
+        }
+        self.landlock.then_some(grants)
+    }
 }
 
 /// Puts the rules in force.

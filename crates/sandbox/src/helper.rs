@@ -14,12 +14,14 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use seccompiler::BpfProgram;
 
+use crate::enter::Enter;
 use crate::handover::{self, FAILED};
+use crate::job::Job;
 use crate::netlink::Netlink;
 use crate::network::Network;
 use crate::plan::{FIRST_LISTEN_FD, Ids, Plan};
 use crate::report::{FAILED_EXIT, Failure, Report};
-use crate::{child, seccomp, sys, tree};
+use crate::{child, join, seccomp, sys, tree};
 
 const PLAN_FD: i32 = 3;
 const STATUS_FD: i32 = 4;
@@ -39,13 +41,15 @@ pub enum Mode {
 /// What the first process needs besides the plan.
 pub(crate) struct Setup {
     pub(crate) plan: Plan,
+    /// The running sandbox that the command enters, instead of one of its own.
+    pub(crate) enter: Option<Enter>,
     pub(crate) filters: Vec<BpfProgram>,
     pub(crate) status: OwnedFd,
     pub(crate) mode: Mode,
     pub(crate) single: sys::SingleThread,
 }
 
-/// Applies the plan on descriptor 3 (JSON), reporting on the socket at descriptor 4. Never returns. The exit code is
+/// Does the job on descriptor 3 (JSON, a [`Plan`] or an entering, see [`Job`]), reporting on the socket at descriptor 4. Never returns. The exit code is
 /// [`FAILED_EXIT`] when a step failed.
 pub fn helper_main(mode: Mode) -> ! {
     let code = match prepare(mode) {
@@ -84,7 +88,13 @@ fn prepare(mode: Mode) -> Result<Setup, Failure> {
     let _ = file.rewind();
     file.read_to_end(&mut text).map_err(|error| plan_failed(&error))?;
     drop(file);
-    let plan: Plan = serde_json::from_slice(&text).map_err(|error| plan_failed(&error))?;
+    let (plan, enter) = match Job::parse(&text).map_err(|error| plan_failed(&error))? {
+        Job::Start(plan) => (*plan, None),
+        Job::Enter { enter } => {
+            enter.check()?;
+            (enter.command(), Some(*enter))
+        }
+    };
     plan.check()?;
     let filters = plan
         .seccomp
@@ -119,6 +129,7 @@ fn prepare(mode: Mode) -> Result<Setup, Failure> {
     }
     Ok(Setup {
         plan,
+        enter,
         filters,
         status,
         mode,
@@ -135,23 +146,37 @@ fn start(setup: Setup) -> Result<i32, Failure> {
         let path = "/proc/self/oom_score_adj";
         fs::write(path, score.to_string()).map_err(|error| Failure::new("oom-score", path, error))?;
     }
+    if let Some(enter) = &setup.enter {
+        // Inside there is no privilege left to raise them with.
+        raise_limits(&setup.plan, 0)?;
+        join::join(enter)?;
+    }
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|error| Failure::new("clone", "socketpair", error))?;
     let (flags, signal) = match setup.mode {
         Mode::Detach => (libc::CLONE_PARENT as u64, 0),
         Mode::Wait => (0, libc::SIGCHLD),
     };
+    let new = match setup.enter {
+        Some(_) => 0,
+        None => namespace_flags(&setup.plan),
+    };
     let pid = setup
         .single
-        .fork(namespace_flags(&setup.plan) | flags, signal)
-        .map_err(|error| clone_failed(&setup.plan, error))?;
+        .fork(new | flags, signal)
+        .map_err(|error| clone_failed(&setup, error))?;
     if pid == 0 {
         drop(ours);
-        child::run(setup, theirs)
+        match &setup.enter {
+            Some(enter) => join::run(&setup, enter, &theirs),
+            None => child::run(setup, theirs),
+        }
     }
     drop(theirs);
     report(&setup.status, &Report::Pid { pid });
-    if let Err(failure) = provide(&setup.plan, pid, &ours) {
+    if setup.enter.is_none()
+        && let Err(failure) = provide(&setup.plan, pid, &ours)
+    {
         let _ = sys::kill(pid, libc::SIGKILL);
         return Err(failure);
     }
@@ -169,7 +194,8 @@ fn start(setup: Setup) -> Result<i32, Failure> {
     Ok(child::exit_code(ended))
 }
 
-fn namespace_flags(plan: &Plan) -> u64 {
+/// The namespaces that a plan has of its own.
+pub(crate) fn namespace_flags(plan: &Plan) -> u64 {
     let wanted = plan.namespaces;
     let flags = [
         (true, libc::CLONE_NEWNS),
@@ -187,8 +213,10 @@ fn namespace_flags(plan: &Plan) -> u64 {
         .fold(0, |all, (_, flag)| all | *flag as u64)
 }
 
-fn clone_failed(plan: &Plan, error: std::io::Error) -> Failure {
+fn clone_failed(setup: &Setup, error: std::io::Error) -> Failure {
+    let plan = &setup.plan;
     let hint = match error.raw_os_error() {
+        Some(libc::ENOMEM) if setup.enter.is_some() => "; the sandbox has ended, or memory has run out",
         Some(libc::EPERM) if plan.ids == Ids::Single => {
             "; allow user namespaces on this host (sysctl kernel.unprivileged_userns_clone=1, \
              kernel.apparmor_restrict_unprivileged_userns=0)"
@@ -225,14 +253,7 @@ fn provide(plan: &Plan, pid: i32, socket: &OwnedFd) -> Result<(), Failure> {
         Ids::Host => {}
     }
     if plan.ids != Ids::Single {
-        for limit in &plan.rlimits {
-            let failed = |error| Failure::new("rlimit", format!("{:?}", limit.resource).to_lowercase(), error);
-            let (soft, hard) = sys::limit(pid, limit.resource).map_err(failed)?;
-            if limit.hard > hard {
-                let raised = crate::Rlimit { soft, ..*limit };
-                sys::set_limit(pid, &raised).map_err(failed)?;
-            }
-        }
+        raise_limits(plan, pid)?;
         let ids = match plan.ids {
             Ids::Range { .. } => {
                 let path = proc.join("ns/user");
@@ -258,6 +279,19 @@ fn provide(plan: &Plan, pid: i32, socket: &OwnedFd) -> Result<(), Failure> {
         netlink.make_veth(veth, bridge.transpose()?, pid).map_err(failed)?;
     }
     handover::go(socket).map_err(|error| Failure::new("clone", "handover", error))
+}
+
+/// Raises the hard limits of a process, 0 for this one, to what the plan wants.
+fn raise_limits(plan: &Plan, pid: i32) -> Result<(), Failure> {
+    for limit in &plan.rlimits {
+        let failed = |error| Failure::new("rlimit", format!("{:?}", limit.resource).to_lowercase(), error);
+        let (soft, hard) = sys::limit(pid, limit.resource).map_err(failed)?;
+        if limit.hard > hard {
+            let raised = crate::Rlimit { soft, ..*limit };
+            sys::set_limit(pid, &raised).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the sandbox, and kills it when nobody listens any more: its wait status.

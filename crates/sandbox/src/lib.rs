@@ -1,16 +1,19 @@
 //! A sandbox as a value, and its application.
 //!
 //! [`Plan`] says everything that one sandboxed command may see and do; it is made, printed, compared and tested without any
-//! privileges. Every step of its application that fails stops the start and reports its own name and path ([`Failure`]).
-//! Nothing degrades.
+//! privileges. [`Enter`] is a further command in a sandbox that runs. Every step of its application that fails stops the start
+//! and reports its own name and path ([`Failure`]). Nothing degrades.
 
 mod check;
 mod child;
 mod command;
 mod confine;
 mod content;
+mod enter;
 mod handover;
 mod helper;
+mod job;
+mod join;
 mod mounts;
 mod netlink;
 mod network;
@@ -23,7 +26,9 @@ mod tool;
 mod tree;
 
 pub use content::Content;
+pub use enter::{Access, Enter, Grant};
 pub use helper::{Mode, helper_main};
+pub use job::Job;
 pub use mounts::{Mount, Root};
 pub use network::{Ipv4, Ipv6, Network, Veth};
 pub use plan::{

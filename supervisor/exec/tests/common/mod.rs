@@ -78,25 +78,42 @@ pub struct Started {
 
 /// Starts without waiting; sockets go to descriptors 5 and up.
 pub fn start(plan_text: &[u8], sockets: &[OwnedFd]) -> Started {
+    start_with(&[], plan_text, sockets)
+}
+
+/// As [`start`], with arguments for the helper.
+pub fn start_with(arguments: &[&str], plan_text: &[u8], sockets: &[OwnedFd]) -> Started {
+    let output = tempfile::tempfile().unwrap();
+    let streams = [
+        File::open("/dev/null").unwrap().into(),
+        output.try_clone().unwrap().into(),
+        output.try_clone().unwrap().into(),
+    ];
+    Started {
+        output,
+        ..start_on(streams, arguments, plan_text, sockets)
+    }
+}
+
+/// As [`start_with`], on these standard streams.
+pub fn start_on(streams: [OwnedFd; 3], arguments: &[&str], plan_text: &[u8], sockets: &[OwnedFd]) -> Started {
     let mut plan = tempfile::tempfile().unwrap();
     plan.write_all(plan_text).unwrap();
     let (status, theirs) = UnixStream::pair().unwrap();
-    let output = tempfile::tempfile().unwrap();
-    let null = File::open("/dev/null").unwrap();
     let lift = |fd: BorrowedFd<'_>| {
         let number = nix::unistd::dup(fd).unwrap();
         fcntl(&number, FcntlArg::F_DUPFD_CLOEXEC(50)).unwrap()
     };
     let mut actions = PosixSpawnFileActions::init().unwrap();
     let mut lifted = Vec::new();
-    let streams: [(BorrowedFd<'_>, i32); 5] = [
-        (null.as_fd(), 0),
-        (output.as_fd(), 1),
-        (output.as_fd(), 2),
+    let passed: [(BorrowedFd<'_>, i32); 5] = [
+        (streams[0].as_fd(), 0),
+        (streams[1].as_fd(), 1),
+        (streams[2].as_fd(), 2),
         (plan.as_fd(), 3),
         (theirs.as_fd(), 4),
     ];
-    for (from, to) in streams {
+    for (from, to) in passed {
         lifted.push((lift(from), to));
     }
     for (socket, to) in sockets.iter().zip(5..) {
@@ -107,12 +124,17 @@ pub fn start(plan_text: &[u8], sockets: &[OwnedFd]) -> Started {
     }
     let path = CString::new(helper().to_str().unwrap()).unwrap();
     let attributes = PosixSpawnAttr::init().unwrap();
-    let helper =
-        posix_spawn::<_, _, CString>(path.as_c_str(), &actions, &attributes, std::slice::from_ref(&path), &[]).unwrap();
+    let mut argv = vec![path.clone()];
+    argv.extend(arguments.iter().map(|argument| CString::new(*argument).unwrap()));
+    let helper = posix_spawn::<_, _, CString>(path.as_c_str(), &actions, &attributes, &argv, &[]).unwrap();
     for (from, _) in lifted {
         nix::unistd::close(from).unwrap();
     }
-    Started { status, helper, output }
+    Started {
+        status,
+        helper,
+        output: tempfile::tempfile().unwrap(),
+    }
 }
 
 impl Started {
