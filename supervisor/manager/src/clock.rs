@@ -8,6 +8,11 @@ pub fn now_ms() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
+/// The real time in seconds since 1970.
+pub fn seconds() -> u64 {
+    u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or(0)
+}
+
 /// Now, as `2026-01-31T23:59:59.123Z`.
 pub fn stamp() -> String {
     let now = clock_gettime(ClockId::Realtime);

@@ -49,6 +49,21 @@ impl Config {
         self.at("/sys/fs/cgroup/cairn/units").join(unit)
     }
 
+    /// A unit's cgroup as `/proc/PID/cgroup` shows it.
+    pub fn cgroup_shown(&self, unit: &str) -> PathBuf {
+        Path::new("/cairn/units").join(unit)
+    }
+
+    /// The owner's choices.
+    pub fn site(&self) -> PathBuf {
+        self.at("/data/site/site.toml")
+    }
+
+    /// When a unit with a timer was last started, over boots.
+    pub fn timer(&self, unit: &str) -> PathBuf {
+        self.at("/data/timers").join(unit)
+    }
+
     /// A unit's state on the data partition.
     pub fn state(&self, unit: &str) -> PathBuf {
         self.at("/data/state").join(unit)

@@ -4,7 +4,10 @@
 //! acts on it, and what it holds is also held by cairn-init.
 
 pub mod address;
+pub mod beside;
+mod care;
 pub mod cgroup;
+pub mod choices;
 pub mod clock;
 pub mod config;
 pub mod console;
@@ -13,11 +16,13 @@ pub mod data;
 pub mod dhcp;
 pub mod error;
 pub mod firewall;
+pub mod health;
 mod io;
 pub mod log;
 pub mod machine;
 pub mod netlink;
 pub mod network;
+mod notices;
 pub mod notify;
 pub mod plan;
 pub mod rules;
@@ -26,6 +31,7 @@ mod supervisor;
 pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod timers;
 mod units;
 mod whole;
 

@@ -43,6 +43,8 @@ pub struct Log {
     folder: PathBuf,
     file: Option<(File, u64)>,
     tail: VecDeque<String>,
+    /// What a line must contain to be waited for no longer.
+    awaited: Option<Vec<u8>>,
     /// Lines that could not be written.
     pub lost: u64,
 }
@@ -54,8 +56,19 @@ impl Log {
             folder,
             file: None,
             tail: VecDeque::new(),
+            awaited: None,
             lost: 0,
         }
+    }
+
+    /// Waits for a line that contains `text`.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        self.awaited = Some(text.as_bytes().to_owned());
+    }
+
+    /// Whether a line has come that was waited for; told once.
+    pub(crate) fn came(&mut self) -> bool {
+        self.awaited.take_if(|text| text.is_empty()).is_some()
     }
 
     /// Takes what has come through `pipe`: whole lines, or with `all` everything.
@@ -92,6 +105,12 @@ impl Log {
         let mut out = Vec::with_capacity(bytes.len() + 64);
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
+            // An empty text, which no unit can wait for, stands for a line that has come.
+            if let Some(text) = self.awaited.as_mut().filter(|text| !text.is_empty())
+                && line.windows(text.len()).any(|part| part == text.as_slice())
+            {
+                text.clear();
+            }
             out.extend_from_slice(time.as_bytes());
             out.push(b' ');
             out.extend_from_slice(line);

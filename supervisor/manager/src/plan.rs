@@ -23,6 +23,8 @@ pub enum Role {
     Before(usize),
     /// A command after it.
     After(usize),
+    /// What tells someone that the unit has failed; its command is filled in by the caller.
+    Alert,
     /// A setup step, on the state that is being made and without a network.
     Setup(usize),
 }
@@ -207,7 +209,7 @@ pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
     let Input { config, name, unit, .. } = *input;
     let service = &unit.unit.service;
     let (argv, other) = match role {
-        Role::Main => (&service.command, None),
+        Role::Main | Role::Alert => (&service.command, None),
         Role::Before(i) => (service.before.get(i).unwrap_or(&service.command), None),
         Role::After(i) => (service.after.get(i).unwrap_or(&service.command), None),
         Role::Setup(i) => match unit.unit.setup.get(i) {
@@ -370,6 +372,11 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
     if role == Role::Main {
         plan.mounts.push(bind(config.notify(name), "/run/notify", false, false));
         plan.notify_socket = Some("/run/notify".into());
+        if let Some(watchdog) = unit.unit.service.watchdog {
+            // Without WATCHDOG_PID, which nobody can know before: the whole unit may answer.
+            plan.env
+                .insert("WATCHDOG_USEC".to_owned(), (watchdog.millis() * 1000).to_string());
+        }
     }
     Ok(())
 }

@@ -6,12 +6,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::beside::Beside;
 use crate::dhcp::Lease;
 use crate::error::Error;
 use crate::machine::{End, Machine};
 
-/// One unit.
+/// One unit. What an older manager did not write has its default.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Kept {
     /// Where it stands.
     pub machine: Machine,
@@ -29,10 +31,43 @@ pub struct Kept {
     pub status: String,
     /// Each state with the time of its beginning, in milliseconds since the kernel's start; at most 64, from the first.
     pub phases: Vec<(String, u64)>,
+    /// The error of the kernel that it told last; 0 if none.
+    pub errno: i32,
+    /// By when it must say that it is alive, and how often, in milliseconds.
+    pub watchdog: Option<Watchdog>,
+    /// A reload under way.
+    pub reload: Option<Reloading>,
+    /// Health checks that failed in a row, and what the last one said.
+    pub ill: (u32, String),
+    /// When its main process was last started, in seconds since 1970; also before this boot, if it has a timer.
+    pub last_start: Option<u64>,
+    /// When it last came to rest, in milliseconds.
+    pub last_end: Option<u64>,
+    /// The names of the descriptors kept for its next start.
+    pub stored: Vec<String>,
+}
+
+/// How a unit's life is watched by its own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watchdog {
+    /// The longest silence.
+    pub every_ms: u64,
+    /// When the present one is too long.
+    pub at_ms: u64,
+}
+
+/// A reload that a service was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloading {
+    /// Whether it has said that it began.
+    pub begun: bool,
+    /// By when it must be done.
+    pub until_ms: u64,
 }
 
 /// Everything.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Saved {
     /// The units.
     pub units: BTreeMap<String, Kept>,
@@ -44,8 +79,10 @@ pub struct Saved {
     pub power: Option<String>,
     /// When it began to.
     pub power_since: u64,
-    /// Programs of the host under way: name, request and process.
-    pub host: Vec<(String, u64, i32)>,
+    /// Processes beside the units' own.
+    pub beside: Vec<Beside>,
+    /// When the appliance began to start its units, in milliseconds.
+    pub begun_ms: u64,
     /// Leases by device.
     pub leases: Vec<(String, Lease)>,
     /// Whether the firewall stands.

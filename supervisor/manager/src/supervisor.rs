@@ -9,7 +9,7 @@ use std::time::Duration;
 use cairn_init::channel;
 use cairn_init::protocol::{Event as InitEvent, Frame, PowerKind, Request, StoreId};
 use cairn_sandbox::Report;
-use cairn_unit::Manifest;
+use cairn_unit::{Manifest, Site};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
@@ -24,6 +24,7 @@ use crate::machine::Event;
 use crate::network::News;
 use crate::rules::Rules;
 use crate::saved::{Kept, Saved};
+use crate::timers;
 
 /// What tasks tell the loop.
 #[derive(Debug)]
@@ -38,6 +39,12 @@ pub(crate) enum Msg {
     Done(String, Event),
     /// The sign of readiness of the process with this token.
     Sign(String, u64),
+    /// What a check of the health of the process with this token came to.
+    Health(String, u64, Result<(), String>),
+    /// It is time to check the health of the process with this token by a command.
+    CheckHealth(String, u64),
+    /// It is time to ask by a command whether the process with this token is ready.
+    AskReady(String, u64),
     /// Nothing of the unit is left, after the process with this token.
     Empty(String, u64),
     Net(News),
@@ -54,6 +61,8 @@ pub(crate) struct Live {
     pub(crate) status: Option<Watched>,
     /// What the sandbox reported instead of running the command, or how the command ended.
     pub(crate) report: Option<crate::machine::End>,
+    /// Descriptors that it gave to be kept for its next start, by name.
+    pub(crate) stored: Vec<(String, OwnedFd)>,
     /// Tasks that end with the process.
     pub(crate) tasks: Vec<JoinHandle<()>>,
     /// What the console last said of it.
@@ -64,7 +73,11 @@ pub(crate) struct Live {
 /// Everything.
 pub(crate) struct Supervisor {
     pub(crate) config: Arc<Config>,
+    /// The appliance with the owner's choices.
     pub(crate) manifest: Arc<Manifest>,
+    /// The appliance as it was built.
+    pub(crate) built: Arc<Manifest>,
+    pub(crate) site: Site,
     pub(crate) saved: Saved,
     pub(crate) live: BTreeMap<String, Live>,
     pub(crate) console: Console,
@@ -78,8 +91,8 @@ pub(crate) struct Supervisor {
     damage: bool,
     /// Exits that belong to nothing known yet.
     pub(crate) strays: VecDeque<(i32, i32)>,
-    /// The status sockets of host programs, by request.
-    pub(crate) host_status: Vec<(u64, OwnedFd)>,
+    /// The status sockets of processes beside the units' own, by request.
+    pub(crate) beside_status: Vec<(u64, OwnedFd)>,
     /// While exits of before are still coming: how many.
     pending: Option<u32>,
     running: Vec<u64>,
@@ -125,6 +138,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
             notify: None,
             status: None,
             report: None,
+            stored: Vec::new(),
             tasks: Vec::new(),
             shown: String::new(),
             began: now_ms(),
@@ -144,7 +158,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         kmsg: None,
         damage: false,
         strays: VecDeque::new(),
-        host_status: Vec::new(),
+        beside_status: Vec::new(),
         pending: None,
         running: Vec::new(),
         started: now_ms(),
@@ -153,9 +167,15 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         done: false,
         control: None,
         saved,
+        built: manifest.clone(),
         manifest,
+        site: Site::default(),
         config: Arc::new(config),
     };
+    if let Err(problems) = supervisor.read_site() {
+        let line = format!("{problems}; every unit runs as it was built");
+        supervisor.console.say(&line);
+    }
     supervisor.post(Request::Hello, Vec::new());
     supervisor.flush();
     supervisor.work(receive).await;
@@ -168,6 +188,7 @@ impl Supervisor {
             let wait = self
                 .next_deadline()
                 .map(|at| Duration::from_millis(at.saturating_sub(now_ms())));
+            let wait = wait.into_iter().chain(self.calendar_pace()).min();
             let message = match wait {
                 Some(wait) => tokio::time::timeout(wait, receive.recv()).await.unwrap_or_default(),
                 None => receive.recv().await,
@@ -252,6 +273,9 @@ impl Supervisor {
                     self.feed(&name, Event::Ready);
                 }
             }
+            Msg::Health(name, token, result) => self.health_told(&name, token, result),
+            Msg::CheckHealth(name, token) => self.check_health(&name, token),
+            Msg::AskReady(name, token) => self.ask_ready(&name, token),
             Msg::Empty(name, token) => {
                 if let Some(kept) = self.saved.units.get_mut(&name)
                     && kept.token == token
@@ -376,7 +400,15 @@ impl Supervisor {
                     live.tasks.push(task);
                 }
             }
-            _ => {}
+            _ => {
+                let kept_as = kind
+                    .strip_prefix("fd")
+                    .and_then(|number| number.parse::<usize>().ok())
+                    .and_then(|number| self.saved.units.get(name)?.stored.get(number));
+                if let Some(kept_as) = kept_as {
+                    live.stored.push((kept_as.clone(), fd));
+                }
+            }
         }
     }
 
@@ -407,14 +439,17 @@ impl Supervisor {
             tokio::spawn(crate::control::serve(socket, self.send.clone(), Msg::Control));
         }
         let fresh = self.saved.units.is_empty();
-        for name in self.manifest.units.keys() {
-            self.saved
-                .units
-                .entry(name.as_str().to_owned())
-                .or_insert_with(|| Kept {
-                    up: true,
-                    ..Kept::default()
-                });
+        if fresh {
+            self.saved.begun_ms = now_ms();
+        }
+        for (name, unit) in &self.manifest.units {
+            let name = name.as_str();
+            let timer = unit.unit.timer.as_ref().map(|_| self.config.timer(name));
+            self.saved.units.entry(name.to_owned()).or_insert_with(|| Kept {
+                up: unit.unit.starts_with_appliance() && self.site.enabled(name),
+                last_start: timer.and_then(|path| timers::read_stamp(&path)),
+                ..Kept::default()
+            });
         }
         if fresh && self.config.at("/usr/lib/cairn/test-agent").exists() {
             let plan = crate::plan::test_agent(&self.config.at("/"), "/usr/lib/cairn/test-agent");
@@ -422,8 +457,14 @@ impl Supervisor {
         }
         self.start_network();
         if fresh {
-            let names: Vec<String> = self.live.keys().cloned().collect();
-            for name in names {
+            let wanted: Vec<String> = self
+                .saved
+                .units
+                .iter()
+                .filter(|(_, kept)| kept.up)
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in wanted {
                 self.feed(&name, Event::Start);
             }
         }
@@ -439,6 +480,9 @@ impl Supervisor {
             && let Some((pipe, _)) = &live.pipe
         {
             live.log.drain(pipe.get_ref(), &mut self.glass, all);
+            if live.log.came() {
+                self.feed(name, Event::Ready);
+            }
         }
     }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use cairn_init::protocol::{ExitStatus, Request};
 use cairn_sandbox::{FAILED_EXIT, Plan, Report};
-use cairn_unit::ReadyWhen;
+use cairn_unit::{Dependants, ReadyWhen};
 
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::io::{log_pipe, memory, notify_socket, null, status_pair, watch};
 use crate::machine::{Action, Busy, End, Event, State, Then};
-use crate::notify::Word;
 use crate::plan::{Input, OPTIONAL, Role};
+use crate::saved::Watchdog;
 use crate::supervisor::{Msg, Supervisor};
 use crate::{address, cgroup, data};
 
@@ -31,6 +31,13 @@ impl Supervisor {
                 kept.token = 0;
                 kept.pid = 0;
                 kept.ended = None;
+            }
+            if !kept.machine.ready() {
+                kept.reload = None;
+                kept.ill = (0, String::new());
+            }
+            if !matches!(kept.machine.state, State::Ready { .. } | State::Starting { .. }) {
+                kept.watchdog = None;
             }
             if kept.machine.state != before {
                 self.changed(name, &before);
@@ -78,7 +85,7 @@ impl Supervisor {
         });
     }
 
-    fn plan(&self, name: &str, role: Role) -> Result<(Plan, Vec<u8>), Error> {
+    pub(crate) fn plan(&self, name: &str, role: Role) -> Result<(Plan, Vec<u8>), Error> {
         let missing = || Error::Missing {
             unit: name.to_owned(),
             what: "the unit".into(),
@@ -129,6 +136,7 @@ impl Supervisor {
         };
         let group: OwnedFd = cgroup::make(&folder, &unit.unit.limits)?.into();
         let base = address::id_base(unit.index);
+        let watchdog = self.live.get(name).and_then(|l| l.rules.watchdog_ms);
         if role == Role::Main && self.live.get(name).is_some_and(|l| l.notify.is_none()) {
             let path = self.config.notify(name);
             let socket = notify_socket(&path).map_err(Error::io("make", &path))?;
@@ -166,17 +174,26 @@ impl Supervisor {
             kept.ended = None;
             kept.oom = cgroup::out_of_memory(&folder);
             kept.status.clear();
+            kept.errno = 0;
+            if role == Role::Main {
+                kept.last_start = Some(crate::clock::seconds());
+                kept.watchdog = watchdog.map(|every_ms| Watchdog {
+                    every_ms,
+                    at_ms: now_ms().saturating_add(every_ms),
+                });
+            }
         }
         let error = out.try_clone().map_err(wrap("copy"))?;
         self.post(Request::Spawn { token }, vec![plan, group, stdin, out, error, theirs]);
         if role == Role::Main {
+            self.note_times(name, false);
             self.watch_sign(name, token);
         }
         Ok(())
     }
 
     /// The write end of the unit's log, which its account `owner` may open again.
-    fn output(&mut self, name: &str, owner: u32) -> Result<OwnedFd, Error> {
+    pub(crate) fn output(&mut self, name: &str, owner: u32) -> Result<OwnedFd, Error> {
         let wrap = |e: std::io::Error| Error::io("make", "the log pipe")(e);
         if self.live.get(name).is_some_and(|l| l.pipe.is_none()) {
             let (read, write) = log_pipe().map_err(wrap)?;
@@ -228,7 +245,14 @@ impl Supervisor {
                     let _ = send.send(Msg::Sign(of, token));
                 })
             }
-            _ => return,
+            Some(ReadyWhen::Log(text)) => {
+                if let Some(live) = self.live.get_mut(name) {
+                    live.log.wait_for(&text);
+                }
+                return;
+            }
+            // A service says so itself; a command is asked once the process runs.
+            Some(ReadyWhen::Notify | ReadyWhen::Command(_)) | None => return,
         };
         if let Some(live) = self.live.get_mut(name) {
             live.tasks.push(task);
@@ -248,7 +272,11 @@ impl Supervisor {
                     self.main_ended(name, ExitStatus(status));
                 }
             }
-            Report::Execed { .. } => self.feed(name, Event::Executed),
+            Report::Execed { .. } => {
+                self.feed(name, Event::Executed);
+                let token = self.saved.units.get(name).map_or(0, |k| k.token);
+                self.ask_ready(name, token);
+            }
             Report::Failed(failure) => self.note(name, End::Because(failure.to_string())),
             Report::Exited { exited } => self.note(name, End::Code(exited)),
             Report::Signaled { signaled, .. } => self.note(name, End::Signal(signaled)),
@@ -258,33 +286,6 @@ impl Supervisor {
     fn note(&mut self, name: &str, end: End) {
         if let Some(live) = self.live.get_mut(name) {
             live.report = Some(end);
-        }
-    }
-
-    pub(crate) fn read_notify(&mut self, name: &str) {
-        let Some(unit) = self.manifest.units.get(name) else {
-            return;
-        };
-        let base = address::id_base(unit.index);
-        let by_notify = unit.unit.ready.as_ref().is_some_and(|r| r.when == ReadyWhen::Notify);
-        // Below a test's prefix units run as the caller.
-        let own = (!self.config.network).then(|| rustix::process::geteuid().as_raw());
-        let trusted = |uid: u32| (base..base + 65_536).contains(&uid) || Some(uid) == own;
-        while let Some(socket) = self.live.get(name).and_then(|l| l.notify.clone()) {
-            let Some(words) = crate::notify::receive(socket.get_ref(), trusted) else {
-                return;
-            };
-            for word in words {
-                match word {
-                    Word::Ready if by_notify => self.feed(name, Event::Ready),
-                    Word::Status(text) => {
-                        if let Some(kept) = self.saved.units.get_mut(name) {
-                            kept.status = text;
-                        }
-                    }
-                    Word::Ready | Word::Stopping => {}
-                }
-            }
         }
     }
 
@@ -313,7 +314,7 @@ impl Supervisor {
             }
             return;
         }
-        if self.host_exited(token, pid, status) {
+        if self.beside_exited(token, pid, status) {
             return;
         }
         if self.strays.len() == 256 {
@@ -331,7 +332,7 @@ impl Supervisor {
             .map(|(n, _)| n.clone());
         match found {
             Some(name) => self.feed(&name, Event::Exited(End::Because(why.to_owned()))),
-            None => drop(self.host_exited(token, 0, ExitStatus(FAILED_EXIT << 8))),
+            None => drop(self.beside_exited(token, 0, ExitStatus(FAILED_EXIT << 8))),
         }
     }
 
@@ -398,31 +399,34 @@ impl Supervisor {
         let Some(unit) = self.manifest.units.get(name) else {
             return;
         };
-        let pid = self.saved.units.get(name).map_or(0, |k| k.pid);
-        let folder = self.config.cgroup(name);
         let number = if kill {
             9
         } else {
             unit.unit.service.stop_signal.number()
         };
-        let process = rustix::process::Pid::from_raw(pid);
+        // Where nothing has begun there is nobody to ask politely.
+        if !self.signal(name, number) || kill {
+            cgroup::kill(&self.config.cgroup(name));
+        }
+    }
+
+    /// Sends a signal to the unit's process; whether there is one.
+    pub(crate) fn signal(&self, name: &str, number: i32) -> bool {
+        let pid = self.saved.units.get(name).map_or(0, |k| k.pid);
         // The group is asked so that a number that now belongs to someone else is never hit.
-        let held = process.filter(|_| cgroup::holds(&folder, pid));
-        if let (Some(process), Some(signal)) = (held, rustix::process::Signal::from_named_raw(number))
-            && let Ok(fd) = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())
-        {
-            let _ = rustix::process::pidfd_send_signal(fd, signal);
-        } else if !kill {
-            // Not yet begun: there is nobody to ask politely.
-            cgroup::kill(&folder);
-        }
-        if kill {
-            cgroup::kill(&folder);
-        }
+        let process = rustix::process::Pid::from_raw(pid).filter(|_| cgroup::holds(&self.config.cgroup(name), pid));
+        let (Some(process), Some(signal)) = (process, rustix::process::Signal::from_named_raw(number)) else {
+            return false;
+        };
+        let flags = rustix::process::PidfdFlags::empty();
+        rustix::process::pidfd_open(process, flags)
+            .and_then(|fd| rustix::process::pidfd_send_signal(fd, signal))
+            .is_ok()
     }
 
     /// A successor compares what was saved with what there is.
     pub(crate) fn adopt(&mut self) {
+        self.adopt_beside();
         let names: Vec<String> = self.live.keys().cloned().collect();
         for name in names {
             self.read_status(&name);
@@ -442,6 +446,8 @@ impl Supervisor {
                             self.watch_sign(&name, kept.token);
                         }
                         self.read_notify(&name);
+                        self.watch_health(&name);
+                        self.ask_ready(&name, kept.token);
                     } else {
                         cgroup::kill(&folder);
                         self.feed(&name, Event::Lost);
@@ -474,11 +480,19 @@ impl Supervisor {
                     !u.waits_for.iter().any(|w| w.as_str() == name)
                         || self.saved.units.get(other.as_str()).is_none_or(|k| k.machine.at_rest())
                 });
-                let stopping = matches!(kept.machine.state, State::Stopping { then: Then::Stop, .. });
+                let stopping = matches!(
+                    kept.machine.state,
+                    State::Stopping { then: Then::Stop, .. } | State::Finishing { then: Then::Stop, .. }
+                );
+                let bereft = unit.waits_for.iter().any(|other| self.takes_along(other.as_str()))
+                    && matches!(kept.machine.state, State::Starting { .. } | State::Ready { .. });
                 if kept.up && kept.machine.state == State::Waiting && unit.waits_for.iter().all(ready) {
                     events.push((name.clone(), Event::Go));
                 } else if !kept.up && !kept.machine.at_rest() && !stopping && consumers_rest {
                     events.push((name.clone(), Event::Stop));
+                } else if kept.up && bereft {
+                    // It then waits until what it needs is ready again.
+                    events.push((name.clone(), Event::Restart));
                 }
             }
             if events.is_empty() {
@@ -488,6 +502,14 @@ impl Supervisor {
                 self.feed(&name, event);
             }
         }
+    }
+
+    /// Whether a unit has failed and takes those that need it along.
+    fn takes_along(&self, name: &str) -> bool {
+        let declared = |u: &cairn_unit::ManifestUnit| u.unit.failure.dependants == Dependants::Stop;
+        let failed =
+            |k: &crate::saved::Kept| matches!(k.machine.state, State::Failed { .. } | State::Restarting { .. });
+        self.manifest.units.get(name).is_some_and(declared) && self.saved.units.get(name).is_some_and(failed)
     }
 
     /// Time has passed.
@@ -504,6 +526,7 @@ impl Supervisor {
         for name in names {
             self.feed(&name, Event::Tick);
         }
+        self.look_after(now);
     }
 }
 

@@ -1,14 +1,11 @@
 //! The appliance as a whole: what the console says, the host's own programs, the network's news, control and power.
 
-use std::os::fd::OwnedFd;
-
 use cairn_init::protocol::{ExitStatus, PowerKind, Request};
-use cairn_sandbox::{Plan, Report};
 use serde_json::json;
 
+use crate::beside::Purpose;
 use crate::clock::now_ms;
 use crate::control::{Answered, Asked};
-use crate::error::Error;
 use crate::machine::{Event, State};
 use crate::network::News;
 use crate::supervisor::{Msg, Supervisor};
@@ -84,6 +81,15 @@ impl Supervisor {
         {
             live.began = now;
         }
+        match &state {
+            State::Ready { .. } if self.live.get(name).is_some_and(|l| !l.rules.oneshot) => self.watch_health(name),
+            State::Ready { .. } | State::Stopped => self.note_times(name, true),
+            State::Failed { reason } => {
+                self.note_times(name, true);
+                self.failed_for_good(name, reason);
+            }
+            _ => {}
+        }
         let shown = self.shown(name);
         let Some(live) = self.live.get_mut(name) else { return };
         if shown.is_empty() || shown == live.shown {
@@ -158,109 +164,21 @@ impl Supervisor {
     /// When the loop must look again although nothing happens, in milliseconds.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let units = self.saved.units.values().filter_map(|k| k.machine.deadline).min();
+        let care = self.next_care();
         let say = self.saved.power.as_ref().map(|_| now_ms() + 500);
         let address = (self.saved.announced.is_empty())
             .then_some(self.started + ADDRESS_MS)
             .filter(|t| *t > now_ms());
-        [units, say, address].into_iter().flatten().min()
+        [units, care, say, address].into_iter().flatten().min()
     }
 
-    /// Starts a program of the host root.
-    pub(crate) fn spawn_host(&mut self, name: &str, plan: &Plan) {
-        let folder = self.config.at("/sys/fs/cgroup/cairn").join(name);
-        let go = || -> Result<(OwnedFd, Vec<OwnedFd>), Error> {
-            let wrap = |e: std::io::Error| Error::io("make", "a descriptor")(e);
-            std::fs::create_dir_all(&folder).map_err(Error::io("make the cgroup", &folder))?;
-            let group = std::fs::File::open(&folder).map_err(Error::io("open the cgroup", &folder))?;
-            let json = serde_json::to_vec(plan).map_err(|e| Error::Init(e.to_string()))?;
-            let output = std::fs::OpenOptions::new()
-                .append(true)
-                .open(self.config.at("/dev/console"));
-            let output: OwnedFd = match output {
-                Ok(file) => file.into(),
-                Err(_) => std::fs::OpenOptions::new()
-                    .write(true)
-                    .open("/dev/null")
-                    .map_err(wrap)?
-                    .into(),
-            };
-            let error = output.try_clone().map_err(wrap)?;
-            let (ours, theirs) = crate::io::status_pair().map_err(wrap)?;
-            let plan = crate::io::memory("plan", &json).map_err(wrap)?;
-            let null = crate::io::null().map_err(wrap)?;
-            Ok((ours, vec![plan, group.into(), null, output, error, theirs]))
-        };
-        match go() {
-            Ok((status, fds)) => {
-                self.saved.token += 1;
-                let token = self.saved.token;
-                self.host_status.push((token, status));
-                self.saved.host.push((name.to_owned(), token, 0));
-                self.post(Request::Spawn { token }, fds);
-            }
-            Err(e) => self.console.say(&format!("{name} cannot be started: {e}")),
+    pub(crate) fn firewall_ended(&mut self, status: ExitStatus) {
+        if status.success() {
+            self.open_network();
+        } else {
+            let line = format!("The firewall could not be set up ({status}): nothing is reachable from outside.");
+            self.console.say(&line);
         }
-    }
-
-    /// Learns the host programs' processes from what their helpers reported, and what went wrong.
-    fn read_host_status(&mut self) {
-        let mut buffer = [0u8; 8192];
-        for (token, socket) in &self.host_status {
-            while let Ok((length @ 1.., _)) = rustix::net::recv(socket, &mut buffer, rustix::net::RecvFlags::DONTWAIT) {
-                match Report::parse(&buffer[..length]) {
-                    Ok(Report::Pid { pid }) => {
-                        self.saved
-                            .host
-                            .iter_mut()
-                            .filter(|(_, t, _)| t == token)
-                            .for_each(|h| h.2 = pid);
-                    }
-                    Ok(Report::Failed(failure)) => self.console.say(&failure.to_string()),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    /// Whether this end was that of a host program.
-    pub(crate) fn host_exited(&mut self, token: u64, pid: i32, status: ExitStatus) -> bool {
-        self.read_host_status();
-        let helper = self
-            .saved
-            .host
-            .iter()
-            .find(|(_, t, p)| token != 0 && *t == token && *p != pid)
-            .cloned();
-        if let Some((_, _, main)) = helper
-            && status.success()
-        {
-            // The helper did its work; the program itself may have ended before.
-            if let Some(at) = self.strays.iter().position(|(stray, _)| *stray == main)
-                && let Some((_, status)) = self.strays.remove(at)
-            {
-                return self.host_exited(0, main, ExitStatus(status));
-            }
-            return true;
-        }
-        let found = self
-            .saved
-            .host
-            .iter()
-            .position(|(_, t, p)| (token != 0 && *t == token) || (pid != 0 && *p == pid));
-        let Some(at) = found else { return false };
-        let (name, token, _) = self.saved.host.remove(at);
-        self.host_status.retain(|(t, _)| *t != token);
-        if name == "firewall" {
-            if status.success() {
-                self.open_network();
-            } else {
-                let line = format!("The firewall could not be set up ({status}): nothing is reachable from outside.");
-                self.console.say(&line);
-            }
-        } else if !status.success() {
-            self.console.say(&format!("{name} ended: {status}"));
-        }
-        true
     }
 
     pub(crate) fn start_network(&mut self) {
@@ -270,7 +188,9 @@ impl Supervisor {
         let host = self.manifest.name.as_str().to_owned();
         if !self.saved.firewall {
             // A manager before this one may have died while it was set up; once more does no harm.
-            self.saved.host.retain(|(name, ..)| name != "firewall");
+            self.saved
+                .beside
+                .retain(|b| b.purpose != Purpose::Host("firewall".into()));
             let _ = rustix::system::sethostname(host.as_bytes());
             match network::prepare() {
                 Ok(()) => {
@@ -393,6 +313,8 @@ impl Supervisor {
             },
             (false, ["v1", "units", _, "log"]) => Answered::error(403, "only root can read logs"),
             (true, ["v1", "units", name, what @ ("start" | "stop" | "restart")]) => self.command(name, what),
+            (true, ["v1", "reload"]) => self.reload_site(),
+            (true, ["v1", "units", name, "reload"]) => self.reload_unit(name),
             (true, ["v1", "power", kind @ ("poweroff" | "reboot")]) => {
                 self.go_down(kind);
                 Answered::json(202, &json!({}))
@@ -467,6 +389,8 @@ impl Supervisor {
                     map.insert("failures".into(), json!(kept.machine.attempts));
                     map.insert("wanted".into(), json!(kept.up));
                     map.insert("says".into(), json!(kept.status));
+                    map.insert("reloading".into(), json!(kept.reload.is_some()));
+                    map.insert("health".into(), json!({ "failed": kept.ill.0, "last": kept.ill.1 }));
                 }
                 value
             })

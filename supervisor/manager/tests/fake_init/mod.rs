@@ -1,4 +1,5 @@
 //! A stand-in for cairn-init and cairn-exec below a folder.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use cairn_init::channel;
 use cairn_init::protocol::{Event, ExitStatus, PowerKind, Request, StoreId};
-use cairn_sandbox::{Mount, Plan, Report};
+use cairn_sandbox::{Job, Mount, Plan, Report};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 #[derive(Default)]
@@ -101,15 +102,29 @@ impl World {
         self.ask("GET", "/v1/status").unwrap_or_default()
     }
 
-    pub(crate) fn post(&self, path: &str) {
-        self.ask("POST", path).expect("an answer");
+    pub(crate) fn post(&self, path: &str) -> serde_json::Value {
+        self.ask("POST", path).expect("an answer")
     }
 
     pub(crate) fn state(&self, unit: &str) -> String {
+        self.unit(unit)["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A unit's part of the status.
+    pub(crate) fn unit(&self, unit: &str) -> serde_json::Value {
         let status = self.status();
         let units = status["units"].as_array().cloned().unwrap_or_default();
-        let found = units.iter().find(|u| u["name"] == unit).map(|u| u["state"].clone());
-        found.and_then(|s| s.as_str().map(str::to_owned)).unwrap_or_default()
+        units.into_iter().find(|u| u["name"] == unit).unwrap_or_default()
+    }
+
+    /// What the console has said.
+    pub(crate) fn console(&self) -> String {
+        std::fs::read_to_string(self.at("dev/console")).unwrap_or_default()
+    }
+
+    /// What a unit has written.
+    pub(crate) fn log(&self, unit: &str) -> String {
+        std::fs::read_to_string(self.at(&format!("data/log/{unit}/current"))).unwrap_or_default()
     }
 
     pub(crate) fn until(&mut self, what: &str, good: impl Fn(&World) -> bool) {
@@ -186,6 +201,12 @@ impl Drop for World {
             let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         }
     }
+}
+
+fn fake_service() -> PathBuf {
+    // Tests lie in target/PROFILE/deps, examples in target/PROFILE/examples.
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().join("examples/fake-service")
 }
 
 /// Starts managers and obeys them.
@@ -280,15 +301,33 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
     let mut file = File::from(plan);
     file.rewind().unwrap();
     file.read_to_string(&mut text).unwrap();
-    let plan: Plan = serde_json::from_str(&text).unwrap();
+    let plan: Plan = match Job::parse(text.as_bytes()).unwrap() {
+        Job::Start(plan) => *plan,
+        Job::Enter { enter } => {
+            let mut plan = Plan::new(&format!("in {}", enter.name), std::path::Path::new("/"), 1, enter.argv);
+            plan.env = enter.env;
+            plan
+        }
+    };
+    let notify = plan.mounts.iter().find_map(|m| match m {
+        Mount::Bind { source, target, .. } if target == std::path::Path::new("/run/notify") => Some(source.clone()),
+        _ => None,
+    });
     let state = plan.mounts.iter().find_map(|m| match m {
         Mount::Bind {
             source, idmapped: true, ..
         } => Some(source.clone()),
         _ => None,
     });
-    let mut child = Command::new(&plan.argv[0])
+    // The service of tests stands beside the tests themselves.
+    let program = plan.argv[0].replace("/fake-service", fake_service().to_str().unwrap());
+    let mut command = Command::new(program);
+    if let Some(notify) = notify {
+        command.env("NOTIFY_SOCKET", notify);
+    }
+    let mut child = command
         .args(&plan.argv[1..])
+        .envs(&plan.env)
         .env("STATE", state.unwrap_or_default())
         .stdin(Stdio::from(stdin))
         .stdout(Stdio::from(out))

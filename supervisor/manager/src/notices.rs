@@ -1,0 +1,103 @@
+//! What services say by the sd_notify protocol, and what follows from it.
+
+use cairn_unit::ReadyWhen;
+
+use crate::address;
+use crate::clock::now_ms;
+use crate::machine::Event;
+use crate::notify::{Message, Word};
+use crate::saved::Watchdog;
+use crate::supervisor::Supervisor;
+
+/// Microseconds as milliseconds, rounded up.
+fn ms(us: u64) -> u64 {
+    us.div_ceil(1000)
+}
+
+impl Supervisor {
+    /// Everything that a unit has said until now.
+    pub(crate) fn read_notify(&mut self, name: &str) {
+        let Some(unit) = self.manifest.units.get(name) else {
+            return;
+        };
+        let base = address::id_base(unit.index);
+        // Below a test's prefix units run as the caller.
+        let own = (!self.config.network).then(|| rustix::process::geteuid().as_raw());
+        let trusted = |uid: u32| (base..base + 65_536).contains(&uid) || Some(uid) == own;
+        while let Some(socket) = self.live.get(name).and_then(|l| l.notify.clone()) {
+            let Some(message) = crate::notify::receive(socket.get_ref(), trusted) else {
+                return;
+            };
+            self.heed(name, message);
+        }
+    }
+
+    fn heed(&mut self, name: &str, mut message: Message) {
+        for word in std::mem::take(&mut message.words) {
+            match word {
+                Word::Ready => self.said_ready(name),
+                Word::Reloading(_) => {
+                    if let Some(reload) = self.saved.units.get_mut(name).and_then(|k| k.reload.as_mut()) {
+                        reload.begun = true;
+                    }
+                }
+                Word::Watchdog => self.said_alive(name),
+                Word::WatchdogTrigger => {
+                    self.feed(
+                        name,
+                        Event::Unhealthy("said that it is not well (WATCHDOG=trigger)".into()),
+                    );
+                }
+                Word::WatchdogEvery(us) => {
+                    let every_ms = ms(us);
+                    if let Some(kept) = self.saved.units.get_mut(name)
+                        && kept.watchdog.is_some()
+                    {
+                        kept.watchdog = Some(Watchdog {
+                            every_ms,
+                            at_ms: now_ms().saturating_add(every_ms),
+                        });
+                    }
+                }
+                Word::Extend(us) => self.feed(name, Event::Extend(ms(us))),
+                Word::Status(text) => {
+                    if let Some(kept) = self.saved.units.get_mut(name) {
+                        kept.status = text;
+                    }
+                }
+                Word::Errno(errno) => {
+                    if let Some(kept) = self.saved.units.get_mut(name) {
+                        kept.errno = errno;
+                    }
+                }
+                // The unit's stub keeps its main process; another one is told to it by nobody.
+                Word::MainPid(_) | Word::Stopping => {}
+                Word::Store(kept_as) => {
+                    let fds = std::mem::take(&mut message.fds);
+                    self.keep_for_unit(name, &kept_as, fds);
+                }
+                Word::Remove(kept_as) => self.forget_for_unit(name, &kept_as),
+            }
+        }
+    }
+
+    fn said_ready(&mut self, name: &str) {
+        if let Some(kept) = self.saved.units.get_mut(name)
+            && kept.reload.is_some_and(|reload| reload.begun)
+        {
+            kept.reload = None;
+            self.console.say(&format!("unit {name}: reloaded"));
+            return;
+        }
+        let unit = self.manifest.units.get(name);
+        if unit.is_some_and(|u| u.unit.ready.as_ref().is_some_and(|r| r.when == ReadyWhen::Notify)) {
+            self.feed(name, Event::Ready);
+        }
+    }
+
+    fn said_alive(&mut self, name: &str) {
+        if let Some(watchdog) = self.saved.units.get_mut(name).and_then(|k| k.watchdog.as_mut()) {
+            watchdog.at_ms = now_ms().saturating_add(watchdog.every_ms);
+        }
+    }
+}
