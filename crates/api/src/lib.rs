@@ -1,0 +1,14 @@
+//! The control API: its routes as one table, the types of its answers, and the OpenAPI document made from both.
+//!
+//! The manager answers by this table and `cairn` asks by it, so that neither can name what the other does not know.
+
+mod answers;
+mod openapi;
+mod routes;
+
+pub use answers::{
+    Accepted, Boot, Change, Edge, EdgeKind, EventLine, Explained, Graph, Health, Node, Pressure, Problem, Reloaded,
+    RestartPlan, Status, Step, Top, UnitPhases, UnitStatus, Use,
+};
+pub use openapi::openapi;
+pub use routes::{Endpoint, Method, Parameter, ROUTES, Route, find};

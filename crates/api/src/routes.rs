@@ -1,0 +1,332 @@
+//! The table of routes.
+
+use schemars::{Schema, SchemaGenerator};
+
+use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Status, Top};
+
+/// How a route is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Changes nothing; anybody on the appliance may ask, unless the route says otherwise.
+    Get,
+    /// Changes something; only root may ask.
+    Post,
+}
+
+impl Method {
+    /// The word of HTTP.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each is described in its route")]
+pub enum Endpoint {
+    OpenApi,
+    Status,
+    Boot,
+    Top,
+    Graph,
+    Events,
+    Explain,
+    Logs,
+    Security,
+    SecurityOfUnit,
+    EnterJob,
+    Start,
+    Stop,
+    Restart,
+    ReloadUnit,
+    Kill,
+    Enable,
+    Disable,
+    Reload,
+    PowerOff,
+    Reboot,
+}
+
+/// A value in a route's query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+/// One route.
+#[derive(Clone, Copy)]
+pub struct Route {
+    /// What is asked for.
+    pub endpoint: Endpoint,
+    /// How.
+    pub method: Method,
+    /// Where; a part in braces stands for a value.
+    pub path: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// The values of its query.
+    pub query: &'static [Parameter],
+    /// Whether only root may ask, also where it changes nothing.
+    pub root_only: bool,
+    /// The answer's type; `None` for text or a stream of lines.
+    pub answer: Option<fn(&mut SchemaGenerator) -> Schema>,
+    /// The answer's media type.
+    pub media: &'static str,
+}
+
+const JSON: &str = "application/json";
+const LINES: &str = "application/x-ndjson";
+
+const fn get(
+    endpoint: Endpoint,
+    path: &'static str,
+    summary: &'static str,
+    answer: Option<fn(&mut SchemaGenerator) -> Schema>,
+) -> Route {
+    Route {
+        endpoint,
+        method: Method::Get,
+        path,
+        summary,
+        query: &[],
+        root_only: false,
+        answer,
+        media: JSON,
+    }
+}
+
+const fn post(
+    endpoint: Endpoint,
+    path: &'static str,
+    summary: &'static str,
+    answer: fn(&mut SchemaGenerator) -> Schema,
+) -> Route {
+    Route {
+        endpoint,
+        method: Method::Post,
+        path,
+        summary,
+        query: &[],
+        root_only: true,
+        answer: Some(answer),
+        media: JSON,
+    }
+}
+
+fn of<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+const LOG_QUERY: &[Parameter] = &[
+    Parameter {
+        name: "unit",
+        meaning: "A unit; may be given several times. Left out: all.",
+    },
+    Parameter {
+        name: "since",
+        meaning: "The first time, as people write it.",
+    },
+    Parameter {
+        name: "until",
+        meaning: "The last time.",
+    },
+    Parameter {
+        name: "grep",
+        meaning: "A regular expression that a message must match.",
+    },
+    Parameter {
+        name: "priority",
+        meaning: "The least severe priority, `emerg` to `debug` or 0 to 7.",
+    },
+    Parameter {
+        name: "lines",
+        meaning: "Only so many of the last lines.",
+    },
+    Parameter {
+        name: "boot",
+        meaning: "1: only of this boot.",
+    },
+    Parameter {
+        name: "follow",
+        meaning: "1: go on with new lines as they come.",
+    },
+    Parameter {
+        name: "output",
+        meaning: "`short`, `json` or `export` (read by systemd's journal tools).",
+    },
+];
+
+/// Every route. `{unit}` is a unit's name.
+pub const ROUTES: &[Route] = &[
+    get(
+        Endpoint::OpenApi,
+        "/v1/openapi.json",
+        "This description of the API.",
+        None,
+    ),
+    get(
+        Endpoint::Status,
+        "/v1/status",
+        "The appliance and the state of its units.",
+        Some(of::<Status>),
+    ),
+    get(
+        Endpoint::Boot,
+        "/v1/boot",
+        "When each step of the boot and each unit's states began.",
+        Some(of::<Boot>),
+    ),
+    get(
+        Endpoint::Top,
+        "/v1/top",
+        "What the units use, and how much they wait.",
+        Some(of::<Top>),
+    ),
+    get(
+        Endpoint::Graph,
+        "/v1/graph",
+        "The units and what is between them.",
+        Some(of::<Graph>),
+    ),
+    Route {
+        media: LINES,
+        ..get(
+            Endpoint::Events,
+            "/v1/events",
+            "A line for each change of a unit's state, as it happens.",
+            Some(of::<EventLine>),
+        )
+    },
+    get(
+        Endpoint::Explain,
+        "/v1/units/{unit}/explain",
+        "Why a unit is as it is, and what will happen to it.",
+        Some(of::<Explained>),
+    ),
+    Route {
+        query: LOG_QUERY,
+        root_only: true,
+        media: "text/plain",
+        ..get(Endpoint::Logs, "/v1/logs", "What units have written.", None)
+    },
+    get(
+        Endpoint::Security,
+        "/v1/security",
+        "What is declared of every unit's sandbox, beside what is in force.",
+        None,
+    ),
+    get(
+        Endpoint::SecurityOfUnit,
+        "/v1/units/{unit}/security",
+        "What is declared of a unit's sandbox, beside what is in force.",
+        None,
+    ),
+    Route {
+        root_only: true,
+        ..get(
+            Endpoint::EnterJob,
+            "/v1/units/{unit}/enter",
+            "What cairn-exec has to be told to start a command in the unit's sandbox.",
+            None,
+        )
+    },
+    post(
+        Endpoint::Start,
+        "/v1/units/{unit}/start",
+        "Start a unit and what it needs.",
+        of::<Accepted>,
+    ),
+    post(
+        Endpoint::Stop,
+        "/v1/units/{unit}/stop",
+        "Stop a unit and what needs it.",
+        of::<Accepted>,
+    ),
+    post(
+        Endpoint::Restart,
+        "/v1/units/{unit}/restart",
+        "Stop a unit and start it again.",
+        of::<Accepted>,
+    ),
+    post(
+        Endpoint::ReloadUnit,
+        "/v1/units/{unit}/reload",
+        "Let a running unit read its configuration again.",
+        of::<Accepted>,
+    ),
+    Route {
+        query: &[Parameter {
+            name: "signal",
+            meaning: "Its name without `SIG`; `TERM` if left out.",
+        }],
+        ..post(
+            Endpoint::Kill,
+            "/v1/units/{unit}/kill",
+            "Send a signal to a unit's main process.",
+            of::<Accepted>,
+        )
+    },
+    post(
+        Endpoint::Enable,
+        "/v1/units/{unit}/enable",
+        "Let a unit start with the appliance, and now.",
+        of::<Reloaded>,
+    ),
+    post(
+        Endpoint::Disable,
+        "/v1/units/{unit}/disable",
+        "Stop a unit and keep it from starting.",
+        of::<Reloaded>,
+    ),
+    post(
+        Endpoint::Reload,
+        "/v1/reload",
+        "Put the owner's choices in force; only what differs is touched.",
+        of::<Reloaded>,
+    ),
+    post(
+        Endpoint::PowerOff,
+        "/v1/power/poweroff",
+        "Stop all units and switch the machine off.",
+        of::<Accepted>,
+    ),
+    post(
+        Endpoint::Reboot,
+        "/v1/power/reboot",
+        "Stop all units and start the machine again.",
+        of::<Accepted>,
+    ),
+];
+
+/// The route of a request, and the values of its path's parts in braces; `None` if there is none at that path. A path that is
+/// there for another method gives that route.
+pub fn find<'a>(method: &str, path: &'a str) -> Option<(&'static Route, Vec<&'a str>)> {
+    let parts: Vec<&str> = path.split('/').collect();
+    let values = |route: &Route| {
+        let own: Vec<&str> = route.path.split('/').collect();
+        let fits = own.len() == parts.len()
+            && own
+                .iter()
+                .zip(&parts)
+                .all(|(own, part)| own == part || (own.starts_with('{') && !part.is_empty()));
+        fits.then(|| {
+            own.iter()
+                .zip(&parts)
+                .filter(|(own, _)| own.starts_with('{'))
+                .map(|(_, part)| *part)
+                .collect::<Vec<&str>>()
+        })
+    };
+    let mut at_path: Vec<_> = ROUTES
+        .iter()
+        .filter_map(|route| Some((route, values(route)?)))
+        .collect();
+    let by_method = at_path.iter().position(|(route, _)| route.method.as_str() == method);
+    (!at_path.is_empty()).then(|| at_path.swap_remove(by_method.unwrap_or(0)))
+}
