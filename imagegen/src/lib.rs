@@ -13,6 +13,7 @@ pub mod image;
 mod leftovers;
 pub mod machine;
 pub mod progress;
+pub mod project;
 pub mod reference;
 pub mod report;
 pub mod resolve;

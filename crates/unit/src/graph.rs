@@ -89,6 +89,17 @@ impl Graph {
             waits.sort();
             waits.dedup();
         }
+        let mut hosts: BTreeMap<String, &Name> = BTreeMap::new();
+        for (name, (_, source)) in units {
+            if let Some(other) = hosts.insert(name.host(), name) {
+                let message = format!(
+                    "the units `{other}` and `{name}` have the same host name, `{}`",
+                    name.host()
+                );
+                let help = "an instance's `@` is a `-` in its host name: rename one of them".to_owned();
+                found.0.push(source.problem_at(&["description"], message, Some(help)));
+            }
+        }
         let mut ports: BTreeMap<(Protocol, u16), &Name> = BTreeMap::new();
         for (name, (unit, source)) in units {
             for (i, publish) in unit.network.publish.iter().enumerate() {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use cairn_unit::{Arch, Format, Graph, Name, Profile, Recipe, Source, Unit};
+use cairn_unit::{Arch, Format, Name, Profile, Recipe, Unit};
 use serde::Serialize;
 
 use super::{Binaries, BuildError};
 use crate::archive::parse_date;
+use crate::project::Project;
 use crate::resolve::{Lock, LockedPackage, Request};
 
 /// What the caller chooses beyond the recipe.
@@ -75,19 +76,6 @@ pub struct BuildPlan {
     pub output: PathBuf,
 }
 
-/// The project that a recipe is in: the folder above the one that holds the recipe.
-pub(super) fn project(recipe_file: &Path) -> PathBuf {
-    let folder = recipe_file
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    match folder.parent() {
-        Some(up) if up.as_os_str().is_empty() => PathBuf::from("."),
-        Some(up) => up.to_owned(),
-        None => folder.join(".."),
-    }
-}
-
 /// Where the lock of a recipe for an architecture is: beside the recipe, `NAME.ARCH.lock`.
 pub fn lock_path(recipe_file: &Path, arch: Arch) -> PathBuf {
     recipe_file.with_extension(format!("{arch}.lock"))
@@ -112,38 +100,10 @@ pub fn lock_request(recipe: &Recipe, units: &BTreeMap<Name, Unit>, arch: Arch) -
     }
 }
 
-/// A recipe's units, each with the text that it came from.
-type Units = BTreeMap<Name, (Unit, Source)>;
-
-/// Reads the recipe and its units and checks what they alone can break.
-pub(super) fn load(recipe_file: &Path) -> Result<(Recipe, Units), BuildError> {
-    let source = Source::read(recipe_file).map_err(cairn_unit::Problems::from)?;
-    let recipe = Recipe::parse(&source)?;
-    let folder = project(recipe_file).join("units");
-    let mut units = BTreeMap::new();
-    let mut found = cairn_unit::Problems::default();
-    for (i, name) in recipe.units.iter().enumerate() {
-        let file = folder.join(format!("{name}.toml"));
-        let read = Source::read(&file).map_err(|problem| {
-            let message = format!("there is no unit `{name}`: {} {}", file.display(), problem.message);
-            cairn_unit::Problems::from(source.problem_at(&["units", &i.to_string()], message, problem.help))
-        });
-        match read.and_then(|text| Unit::parse(&text).map(|unit| (unit, text))) {
-            Ok(unit) => {
-                units.insert(name.clone(), unit);
-            }
-            Err(problems) => found.0.extend(problems.0),
-        }
-    }
-    found.or((recipe, units)).map_err(Into::into)
-}
-
 /// Plans the build of a recipe: reads recipe, units and lock, and checks that they fit each other.
 pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildError> {
-    let (recipe, units) = load(recipe_file)?;
-    let graph = Graph::new(&units)?;
-    let project = project(recipe_file);
-    let units: BTreeMap<Name, Unit> = units.into_iter().map(|(name, (unit, _))| (name, unit)).collect();
+    let project = Project::read(recipe_file)?;
+    let (recipe, units) = (project.recipe.clone(), project.parsed_units());
     let lock_file = lock_path(recipe_file, options.arch);
     let lock = Lock::read(&lock_file)?;
     if !lock.is_current(&lock_request(&recipe, &units, options.arch)) {
@@ -154,22 +114,14 @@ pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildErr
     }
     let packages =
         |name: &str| -> Vec<LockedPackage> { lock.unit(name).unwrap_or_default().into_iter().cloned().collect() };
-    let overlay = |name: &Name| (name.to_string(), project.join("overlays").join(name.as_str()));
     let mut roots = BTreeMap::new();
     for (name, unit) in &units {
-        let overlays = match &unit.overlays {
-            Some(names) => names.iter().map(overlay).collect(),
-            None => Some(overlay(name))
-                .filter(|(_, folder)| folder.is_dir())
-                .into_iter()
-                .collect(),
-        };
         roots.insert(
             name.clone(),
             RootPlan {
                 name: name.to_string(),
                 packages: packages(name.as_str()),
-                overlays,
+                overlays: project.overlays(name, unit),
             },
         );
     }
@@ -194,17 +146,22 @@ pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildErr
         host: RootPlan {
             name: "host".into(),
             packages: packages("@host"),
-            overlays: recipe.host.overlays.iter().map(overlay).collect(),
+            overlays: recipe
+                .host
+                .overlays
+                .iter()
+                .map(|name| project.overlay(name.as_str()))
+                .collect(),
         },
         kernel: kernel.collect(),
         loader: packages("@loader")
             .into_iter()
             .filter(|p| p.name.starts_with("systemd-boot"))
             .collect(),
-        waits_for: graph.before,
+        waits_for: project.graph.before,
         binaries: match &options.binaries {
             Some(folder) => Binaries::Folder(folder.clone()),
-            None => Binaries::Workspace(project),
+            None => Binaries::Workspace(project.folder),
         },
         profile: options.profile.unwrap_or(recipe.image.profile),
         recipe_file: recipe_file.to_owned(),

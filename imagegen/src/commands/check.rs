@@ -1,22 +1,33 @@
 //! `imagegen check`: everything that can be known without fetching or building.
 
+use std::path::PathBuf;
+
 use cairn_unit::Name;
 use serde_json::json;
 
 use super::Outcome;
 use super::arguments::Check;
-use super::project::{self, Project};
+use super::project;
+use crate::project::Project;
 use crate::report::{print, print_json};
 use crate::resolve::Lock;
-use crate::tree::{OverlaySet, Rules, Tree, lay_overlays};
+use crate::tree::{OverlaySet, Rules, Tree, TreeError, lay_overlays};
 
 pub(super) fn run(options: &Check, json: bool) -> Outcome {
     let arch = project::arch(options.arch)?;
     let project = project::load(&options.recipe.recipe, arch)?;
-    Rules::new(&project.recipe.exclude)?;
-    let mut overlays = overlays(&project, "host", Some(&project.recipe.host.overlays))?;
+    let text = &project.text;
+    Rules::new(&text.recipe.exclude)?;
+    let host: Vec<_> = text
+        .recipe
+        .host
+        .overlays
+        .iter()
+        .map(|name| text.overlay(name.as_str()))
+        .collect();
+    let mut overlays = overlays(text, "host", &host)?;
     for (name, unit) in &project.units {
-        overlays += self::overlays(&project, name.as_str(), unit.overlays.as_deref())?;
+        overlays += self::overlays(text, name.as_str(), &text.overlays(name, unit))?;
     }
     let recipe = options.recipe.recipe.display();
     let lock = if project.lock_file.exists() {
@@ -33,12 +44,12 @@ pub(super) fn run(options: &Check, json: bool) -> Outcome {
         "absent"
     };
     if json {
-        let order: Vec<&str> = project.order.iter().map(Name::as_str).collect();
+        let order: Vec<&str> = text.graph.order.iter().map(Name::as_str).collect();
         return print_json(
             &json!({ "recipe": options.recipe.recipe, "units": order, "overlays": overlays, "lock": lock }),
         );
     }
-    let order: Vec<&str> = project.order.iter().map(Name::as_str).collect();
+    let order: Vec<&str> = text.graph.order.iter().map(Name::as_str).collect();
     print(&format!(
         "{recipe}: {} units, in start order: {}\noverlays: {overlays}, no file claimed twice\nlock: {lock}{}\n",
         order.len(),
@@ -52,19 +63,21 @@ pub(super) fn run(options: &Check, json: bool) -> Outcome {
 }
 
 /// Lays the overlays of one root on an empty tree, which finds files that two of them claim; how many there are.
-fn overlays(project: &Project, root: &str, named: Option<&[Name]>) -> Result<usize, Box<dyn std::error::Error>> {
-    let folder = |name: &str| project.folder.join("overlays").join(name);
-    let names: Vec<String> = match named {
-        Some(names) => names.iter().map(Name::to_string).collect(),
-        None => Some(root.to_owned())
-            .filter(|name| folder(name).is_dir())
-            .into_iter()
-            .collect(),
-    };
-    let sets: Vec<OverlaySet> = names
+fn overlays(text: &Project, root: &str, overlays: &[(String, PathBuf)]) -> Result<usize, Box<dyn std::error::Error>> {
+    let sets: Vec<OverlaySet> = overlays
         .iter()
-        .map(|name| OverlaySet::read(name, &folder(name)))
+        .map(|(name, folder)| OverlaySet::read(name, folder))
         .collect::<Result<_, _>>()?;
-    lay_overlays(&mut Tree::default(), &sets)?;
-    Ok(sets.len())
+    let mut tree = Tree::new(root);
+    match lay_overlays(&mut tree, &sets) {
+        Ok(_) => Ok(sets.len()),
+        Err(TreeError::TwoOverlays {
+            path, first, second, ..
+        }) => {
+            let message = format!("/{path} is in overlay `{first}` and in overlay `{second}` of the root of `{root}`");
+            let help = "keep the file in one of them, or leave one of them out";
+            Err(text.placed_clash(root, message, help).into())
+        }
+        Err(error) => Err(error.into()),
+    }
 }

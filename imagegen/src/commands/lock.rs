@@ -44,7 +44,13 @@ pub(super) fn refresh(
     let source = Source::from_env()?;
     let suites = source.indexes(arch, fetch, progress)?;
     let universe = Universe::new(&suites, arch.debian())?;
-    let mut made = lock(&suites, &universe, &project.request, previous.as_ref())?;
+    let mut made =
+        lock(&suites, &universe, &project.request, previous.as_ref()).map_err(|error| -> Box<dyn Error> {
+            match project.text.placed(&error) {
+                Some(problem) => problem.into(),
+                None => error.into(),
+            }
+        })?;
     complete_lock(
         &mut made,
         &project.units,

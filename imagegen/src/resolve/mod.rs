@@ -70,6 +70,28 @@ pub enum ResolveError {
     },
 }
 
+impl ResolveError {
+    /// The package that was asked for, from which the failure follows.
+    pub fn named(&self) -> Option<&str> {
+        let first = match self {
+            Self::Unknown { name, .. } | Self::Virtual { name, .. } => name,
+            Self::Unsatisfiable { chain, .. } => chain.first()?,
+            Self::Conflict { first, .. } => first.first()?,
+            Self::Malformed { .. } => return None,
+        };
+        first.split_whitespace().next()
+    }
+
+    /// What is wrong, and what to do.
+    pub fn message_and_help(&self) -> (String, String) {
+        let text = self.to_string();
+        match text.split_once("; ") {
+            Some((message, help)) => (message.to_owned(), help.to_owned()),
+            None => (text, "name another package".to_owned()),
+        }
+    }
+}
+
 fn hint(names: &[String]) -> String {
     if names.is_empty() {
         "; search for it at https://packages.debian.org".into()

@@ -140,7 +140,7 @@ pub fn context(
         Some((
             own.as_str().to_owned(),
             Bound {
-                host: host.to_owned(),
+                host: host_name(host),
                 port: provide.port,
                 socket,
             },
@@ -159,7 +159,13 @@ pub fn context(
     }
 }
 
+/// A unit's host name: an instance's `@` is a `-`, and the build sees to it that no two are the same.
+pub fn host_name(unit: &str) -> String {
+    unit.replace('@', "-")
+}
+
 fn hosts(manifest: &Manifest, name: &str, unit: &ManifestUnit) -> String {
+    let name = &host_name(name);
     let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n".to_owned();
     let mut add = |index: u32, names: &str| {
         let _ = writeln!(text, "{} {names}\n{} {names}", ipv4(index), ipv6(index));
@@ -170,7 +176,7 @@ fn hosts(manifest: &Manifest, name: &str, unit: &ManifestUnit) -> String {
             if let Some((host, provider, _)) = provider(manifest, need.as_str())
                 && provider.unit.network.mode == NetworkMode::Bridge
             {
-                add(provider.index, host);
+                add(provider.index, &host_name(host));
             }
         }
     } else {
@@ -222,7 +228,7 @@ pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
     let gid = user.gid;
     let uid = user.uid;
     plan.user = user;
-    plan.hostname = Some(name.to_owned());
+    plan.hostname = Some(host_name(name));
     plan.cwd = service.working_directory.as_str().into();
     plan.network = network(unit, role);
     plan.oom_score_adj = Some(0);
