@@ -105,6 +105,11 @@ impl Flood {
         }
     }
 
+    /// Whether there are dropped lines that were not reported yet.
+    pub fn is_dropping(&self) -> bool {
+        self.dropped > 0
+    }
+
     fn report(&mut self, now: u64) -> Option<Dropped> {
         let lines = std::mem::take(&mut self.dropped);
         let during = Duration::from_nanos(now.saturating_sub(self.dropping_since));
