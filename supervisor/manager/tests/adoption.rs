@@ -70,7 +70,7 @@ fn a_manager_killed_again_and_again_restarts_no_service_and_loses_no_line() {
     world.until("logged", |w| {
         w.logged("one") == [format!("start {pid}"), "bye".to_owned()]
     });
-    assert!(world.manager_kib() < 10 << 10, "{} KiB", world.manager_kib());
+    assert!(world.manager_kib() < 3 << 10, "{} KiB", world.manager_kib());
 }
 
 #[test]

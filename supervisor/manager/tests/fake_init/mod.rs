@@ -212,11 +212,12 @@ impl World {
     pub(crate) fn release_manager(&self) {
         self.shared.lock().unwrap().hold = false;
     }
+    /// The memory that the manager takes for itself: its program's own pages can be read again from the disk.
     pub(crate) fn manager_kib(&self) -> u64 {
         let shared = self.shared.lock().unwrap();
         let pid = shared.manager.as_ref().unwrap().id();
         let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = text.lines().find(|l| l.starts_with("VmRSS")).unwrap();
+        let line = text.lines().find(|l| l.starts_with("RssAnon")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
