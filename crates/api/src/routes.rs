@@ -160,6 +160,10 @@ const LOG_QUERY: &[Parameter] = &[
         name: "output",
         meaning: "`short`, `json` or `export` (read by systemd's journal tools).",
     },
+    Parameter {
+        name: "colour",
+        meaning: "1: `short` lines have colours of a terminal by their priority.",
+    },
 ];
 
 /// Every route. `{unit}` is a unit's name.

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cairn_log::{BootId, Entry, Limits, Origin, Part, Priority, Query, Reader, Store, Stream, output};
+use cairn_log::{BootId, Entry, Limits, Origin, Part, Priority, Query, Reader, Store, Stream, UnitLimits, output};
 
 const RECORDS: u64 = 500_000;
 /// How many lines one read of a pipe gives.
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let base = std::env::args().nth(1).map_or_else(std::env::temp_dir, Into::into);
     let root = base.join(format!("cairn-log-throughput.{}", std::process::id()));
     let limits = Limits {
-        unit_bytes: None,
+        unit: UnitLimits { bytes: None, age: None },
         share: None,
         ..Limits::default()
     };

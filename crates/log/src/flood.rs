@@ -77,6 +77,11 @@ impl Flood {
         }
     }
 
+    /// The same with another rate.
+    pub fn at_rate(self, rate: Rate) -> Flood {
+        Flood { rate, ..self }
+    }
+
     /// Asks for one line (of a line in pieces, for its first). After a flood lines pass again when a tenth of the burst is there:
     /// otherwise every line would come with a report.
     pub fn admit(&mut self, now: u64) -> Verdict {
@@ -103,6 +108,11 @@ impl Flood {
             true => self.report(now),
             false => None,
         }
+    }
+
+    /// Whether there are dropped lines that were not reported yet.
+    pub fn is_dropping(&self) -> bool {
+        self.dropped > 0
     }
 
     fn report(&mut self, now: u64) -> Option<Dropped> {

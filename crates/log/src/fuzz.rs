@@ -1,8 +1,10 @@
 //! One door to everything that reads bytes others chose, for fuzzers: whatever comes in, nothing panics, and no parser returns
 //! more than it was given.
 
+use std::io::Write as _;
+
 use crate::format::header::{HEADER, Header};
-use crate::format::{block, tail};
+use crate::format::{block, segment, tail};
 use crate::line::Lines;
 use crate::record::{BootId, FieldName, Priority, Seq};
 use crate::{kmsg, syslog, time};
@@ -12,7 +14,7 @@ pub fn run(data: &[u8]) {
     let Some((which, rest)) = data.split_first() else {
         return;
     };
-    match which % 6 {
+    match which % 7 {
         0 => assert!(syslog::parse(rest).message.len() <= rest.len()),
         1 => assert!(kmsg::parse(rest).message.len() <= rest.len()),
         2 => {
@@ -33,13 +35,36 @@ pub fn run(data: &[u8]) {
             let _ = (text.parse::<BootId>(), text.parse::<Priority>(), FieldName::new(&text));
             let _ = (text.parse::<crate::Cursor>(), time::parse_time(&text, 1 << 60));
         }
+        5 => read_segment(rest),
         _ => {
             let mut stored = 0;
             let (taken, _) = Lines::default().feed(rest, true, |_, piece| {
                 stored += piece.len();
-                Ok(Seq(1))
+                Ok::<_, ()>(Seq(1))
             });
             assert!(taken == rest.len() && stored <= taken);
+        }
+    }
+}
+
+/// A whole file: its index, or the blocks that a walk finds.
+fn read_segment(bytes: &[u8]) {
+    let memory = rustix::fs::memfd_create("segment", rustix::fs::MemfdFlags::CLOEXEC);
+    let Ok(mut file) = memory.map(std::fs::File::from) else {
+        return;
+    };
+    let length = bytes.len() as u64;
+    if file.write_all(bytes).is_err() {
+        return;
+    }
+    let Ok((blocks, end)) = segment::blocks(&file, length) else {
+        return;
+    };
+    assert!(end <= length);
+    for (header, at) in blocks {
+        assert!(at + header.size() <= length, "a block ends within its file");
+        if let Ok(packed) = segment::read_content(&file, &header, at) {
+            let _ = block::decode(&header, &packed);
         }
     }
 }

@@ -116,5 +116,5 @@ pub use read::query::{Cursor, Query};
 pub use read::records::{Reader, Records};
 pub use record::{BootId, Entry, FieldName, Origin, Part, Priority, Record, Seq, Stream};
 pub use time::parse_time;
-pub use write::retention::{Deletion, Limits, Plan, Reason, Space, StoredFile, plan};
+pub use write::retention::{Deletion, Limits, Plan, Reason, Space, StoredFile, UnitLimits, plan};
 pub use write::store::Store;

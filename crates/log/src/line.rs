@@ -6,7 +6,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
 use crate::format::{LONGEST_LINE, PIECE};
 use crate::record::{Part, Seq};
 
@@ -28,12 +27,12 @@ impl Lines {
     ///
     /// # Errors
     /// The first that `store` had, beside the bytes stored before it.
-    pub fn feed(
+    pub fn feed<'w, E>(
         &mut self,
-        window: &[u8],
+        window: &'w [u8],
         end: bool,
-        mut store: impl FnMut(Part, &[u8]) -> Result<Seq, Error>,
-    ) -> (usize, Result<(), Error>) {
+        mut store: impl FnMut(Part, &'w [u8]) -> Result<Seq, E>,
+    ) -> (usize, Result<(), E>) {
         let mut taken = 0;
         loop {
             let rest = &window[taken..];
@@ -88,7 +87,7 @@ mod tests {
                         last.1.extend_from_slice(bytes);
                     }
                 }
-                Ok(Seq(place))
+                Ok::<_, ()>(Seq(place))
             });
             result.unwrap();
             pipe.drain(..taken);
@@ -141,6 +140,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_stored_stays_in_the_pipe() {
+        use crate::error::Error;
         let mut state = Lines::default();
         let mut count = 0;
         let (taken, result) = state.feed(b"one\ntwo\nthree\n", false, |_, _| {

@@ -40,7 +40,8 @@ fn day_number(year: u64, month: u64, day: u64) -> Option<u64> {
 }
 
 /// Reads a time for `--since` and `--until`, in nanoseconds since 1970: `2026-01-31`, `2026-01-31 23:59[:59[.5]]` (also with
-/// `T` and a final `Z`), `now`, `today`, `yesterday`, `@SECONDS`, or a span back from `now`: `-90s`, `-5m`, `2h ago`, `1d ago`.
+/// `T` and a final `Z`), `23:59` of today, `now`, `today`, `yesterday`, `@SECONDS`, or a span back from `now`: `-90s`, `-5m`,
+/// `10 min ago`, `2 hours ago`.
 ///
 /// # Errors
 /// It is none of these.
@@ -54,13 +55,14 @@ pub fn parse_time(text: &str, now: u64) -> Result<u64, Error> {
         _ => match (word.strip_prefix('@'), word.strip_prefix('-'), word.strip_suffix("ago")) {
             (Some(seconds), ..) => decimal(seconds),
             (_, Some(span), _) | (_, _, Some(span)) => parse_span(span.trim()).map(|span| now.saturating_sub(span)),
-            _ => date_time(word),
+            _ if word.contains('-') => date_time(word),
+            _ => clock_time(word).and_then(|time| midnight.checked_add(time)),
         },
     };
     found.ok_or_else(|| {
         Error::text(
             text,
-            "a time: 2026-01-31, 2026-01-31 23:59:59, now, today, yesterday, @SECONDS, -5m or 2h ago (UTC)",
+            "a time: 2026-01-31, 2026-01-31 23:59:59, 23:59, now, today, yesterday, @SECONDS, -5m or 2h ago (UTC)",
         )
     })
 }
@@ -68,11 +70,11 @@ pub fn parse_time(text: &str, now: u64) -> Result<u64, Error> {
 fn parse_span(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let seconds = match text[digits..].trim() {
-        "" | "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3600,
-        "d" => DAY,
-        "w" => 7 * DAY,
+        "" | "s" | "sec" | "second" | "seconds" => 1,
+        "m" | "min" | "minute" | "minutes" => 60,
+        "h" | "hour" | "hours" => 3600,
+        "d" | "day" | "days" => DAY,
+        "w" | "week" | "weeks" => 7 * DAY,
         _ => return None,
     };
     number(&text[..digits])?.checked_mul(seconds)?.checked_mul(SECOND)
@@ -100,14 +102,19 @@ fn date_time(text: &str) -> Option<u64> {
     let (date, time) = text.split_once([' ', 'T']).unwrap_or((text, "00:00"));
     let mut parts = date.split('-').map(number);
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
-    let mut clock = time.splitn(3, ':');
-    let (hour, minute) = (number(clock.next()?)?, number(clock.next()?)?);
-    let second = decimal(clock.next().unwrap_or("0"))?;
-    if parts.next().is_some() || hour > 23 || minute > 59 || second >= 61 * SECOND {
+    if parts.next().is_some() {
         return None;
     }
-    let seconds = day_number(year, month, day)? * DAY + hour * 3600 + minute * 60;
-    Some(seconds * SECOND + second)
+    Some(day_number(year, month, day)? * DAY * SECOND + clock_time(time)?)
+}
+
+/// `23:59`, `23:59:59.5`: nanoseconds after midnight.
+fn clock_time(text: &str) -> Option<u64> {
+    let mut clock = text.splitn(3, ':');
+    let (hour, minute) = (number(clock.next()?)?, number(clock.next()?)?);
+    let second = decimal(clock.next().unwrap_or("0"))?;
+    let fits = hour <= 23 && minute <= 59 && second < 61 * SECOND;
+    fits.then_some((hour * 3600 + minute * 60) * SECOND + second)
 }
 
 #[cfg(test)]
@@ -129,6 +136,11 @@ mod tests {
         assert_eq!(
             parse_time("yesterday", now).unwrap(),
             parse_time("2026-11-21T00:00Z", 0).unwrap()
+        );
+        assert_eq!((back("10 min ago"), back("3 hours ago")), (600, 10_800));
+        assert_eq!(
+            parse_time("08:00", now).unwrap(),
+            parse_time("2026-11-22 08:00", 0).unwrap()
         );
         assert_eq!(parse_time("@1.25", 0).unwrap(), 1_250_000_000);
         for bad in [

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use cairn_log::{Limits, Reason, Seq, Space, StoredFile, plan};
+use cairn_log::{Limits, Reason, Seq, Space, StoredFile, UnitLimits, plan};
 use common::{fill, numbers, open, say, small};
 use proptest::prelude::*;
 
@@ -36,7 +36,8 @@ proptest! {
         share in prop::option::of(0..1000_u16),
         total in 1_u64..5_000_000,
     ) {
-        let limits = Limits { unit_bytes, units: BTreeMap::new(), age: age.map(Duration::from_secs), share };
+        let unit = UnitLimits { bytes: unit_bytes, age: age.map(Duration::from_secs) };
+        let limits = Limits { unit, units: BTreeMap::new(), share };
         let now = 1000 * common::SECOND;
         let made = plan(&files, &limits, Space { total }, now);
         prop_assert!(made.delete.iter().all(|d| !d.file.active));
@@ -102,7 +103,7 @@ fn the_unit_that_takes_most_gives_first_when_the_disk_is_to_be_shared() {
         file("loud", 4, 50_000),
     ];
     let limits = Limits {
-        unit_bytes: None,
+        unit: UnitLimits { bytes: None, age: None },
         share: Some(100),
         ..Limits::default()
     };
@@ -115,17 +116,36 @@ fn the_unit_that_takes_most_gives_first_when_the_disk_is_to_be_shared() {
 fn records_older_than_the_age_go_also_of_a_unit_that_says_nothing_more() {
     let dir = tempfile::tempdir().unwrap();
     let day = 86_400 * common::SECOND;
-    let limits = Limits {
-        age: Some(Duration::from_secs(30 * 86_400)),
-        ..small()
+    let mut limits = small();
+    limits.unit.age = Some(Duration::from_secs(30 * 86_400));
+    let own = UnitLimits {
+        age: Some(Duration::from_secs(3 * 86_400)),
+        ..limits.unit
     };
+    limits.units.insert("c".to_owned(), own);
     let mut store = open(dir.path(), limits);
     say(&mut store, "a", day, b"1 old");
     say(&mut store, "b", 39 * day, b"2 new");
+    say(&mut store, "c", 36 * day, b"3 older than its unit keeps");
     for now in [2, 3, 40] {
         store.tidy(now * day, Duration::from_secs(86_400)).unwrap();
         let plan = store.plan_retention(now * day).unwrap();
         store.apply_retention(&plan).unwrap();
     }
     assert_eq!(numbers(dir.path()), [2]);
+}
+
+#[test]
+fn on_a_full_disk_the_unit_that_takes_most_gives_way_and_no_more_than_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path(), common::endless());
+    fill(&mut store, "quiet", 0..400, 400);
+    fill(&mut store, "loud", 0..2000, 400);
+    let before = store.files().unwrap();
+    let gone = store.give_way(100_000).unwrap();
+    let freed: u64 = gone.iter().map(|d| d.file.bytes).sum();
+    assert!(gone.iter().all(|d| d.file.unit == "loud" && d.reason == Reason::Full));
+    assert!(freed >= 100_000 && freed - gone.last().unwrap().file.bytes < 100_000);
+    assert_eq!(store.files().unwrap().len(), before.len() - gone.len());
+    say(&mut store, "loud", 1, b"goes on");
 }

@@ -89,9 +89,39 @@ impl Config {
         self.at("/run/cairn/shared").join(unit)
     }
 
-    /// A unit's log folder.
-    pub fn log(&self, unit: &str) -> PathBuf {
-        self.at("/data/log").join(unit)
+    /// The log store.
+    pub fn log_root(&self) -> PathBuf {
+        self.at("/data/log")
+    }
+
+    /// The units' `/dev/log` sockets.
+    pub fn log_sockets(&self) -> PathBuf {
+        self.at("/run/cairn/log")
+    }
+
+    /// A unit's `/dev/log`.
+    pub fn dev_log(&self, unit: &str) -> PathBuf {
+        self.log_sockets().join(unit)
+    }
+
+    /// Where each log's reading stands.
+    pub fn log_notes(&self) -> PathBuf {
+        self.at("/run/cairn/manager/log")
+    }
+
+    /// Where the reading of a unit's log stands.
+    pub fn log_note(&self, unit: &str) -> PathBuf {
+        self.log_notes().join(unit)
+    }
+
+    /// What the owner said about logs.
+    pub fn log_config(&self) -> PathBuf {
+        self.at("/data/site/log.toml")
+    }
+
+    /// How far logs were sent to another machine.
+    pub fn log_forwarded(&self) -> PathBuf {
+        self.at("/run/cairn/manager/log-forwarded")
     }
 
     /// The manager's last state.

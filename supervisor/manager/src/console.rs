@@ -7,19 +7,45 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// `/dev/console`, or nothing if there is none.
+use cairn_log::Priority;
+
+use crate::log::{Logs, OWN};
+
+/// `/dev/console`, or nothing if there is none; and the log, where the same lines go.
 #[derive(Debug)]
-pub struct Console(Option<File>);
+pub(crate) struct Console(Option<File>, Option<Logs>);
 
 impl Console {
     /// Opens it; it is never waited for.
-    pub fn open(path: &Path) -> Console {
+    pub(crate) fn open(path: &Path) -> Console {
         let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits() as i32;
-        Console(OpenOptions::new().append(true).custom_flags(flags).open(path).ok())
+        let file = OpenOptions::new().append(true).custom_flags(flags).open(path);
+        Console(file.ok(), None)
     }
 
-    /// One line. What is not printable ASCII is escaped.
-    pub fn say(&mut self, line: &str) {
+    /// From now on, what is said is stored too.
+    pub(crate) fn log_to(&mut self, logs: Logs) {
+        self.1 = Some(logs);
+    }
+
+    /// One line about the whole, also for the log.
+    pub(crate) fn say(&mut self, line: &str) {
+        if let Some(logs) = &self.1 {
+            logs.say(OWN, Priority::Info, line);
+        }
+        self.show(line);
+    }
+
+    /// One line about a unit, also for its log.
+    pub(crate) fn say_of(&mut self, unit: &str, priority: Priority, line: &str) {
+        if let Some(logs) = &self.1 {
+            logs.say(unit, priority, line);
+        }
+        self.show(&format!("unit {unit}: {line}"));
+    }
+
+    /// One line that no log needs. What is not printable ASCII is escaped.
+    pub(crate) fn show(&mut self, line: &str) {
         let Some(file) = &mut self.0 else { return };
         let mut bytes: Vec<u8> = line.bytes().flat_map(std::ascii::escape_default).collect();
         // Quotes read better as they are.
@@ -40,7 +66,7 @@ impl Console {
 }
 
 /// What a record of `/dev/kmsg` says about the root's integrity, in one sentence.
-pub fn damage(record: &str) -> Option<String> {
+pub(crate) fn damage(record: &str) -> Option<String> {
     let text = record.split_once(';')?.1.lines().next()?;
     let (_, rest) = text.split_once("verity: ")?;
     let what = rest

@@ -1,11 +1,12 @@
 //! The control API's transport: HTTP/1.1 on a Unix socket, callers known by the kernel's word. What a request means is
-//! the supervisor's business.
+//! the supervisor's business, but for logs: those are read beside it ([`crate::log::api`]).
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
@@ -15,9 +16,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::error::Error;
+use crate::log::api::Api;
 
 /// A request, reduced to what counts.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ pub fn listen(path: &Path) -> Result<OwnedFd, Error> {
 }
 
 /// Serves for ever, at most 32 callers at a time.
-pub async fn serve<M: Send + 'static>(socket: OwnedFd, to: UnboundedSender<M>, wrap: fn(Asked) -> M) {
+pub(crate) async fn serve<M: Send + 'static>(socket: OwnedFd, to: UnboundedSender<M>, wrap: fn(Asked) -> M, logs: Api) {
     let listener = std::os::unix::net::UnixListener::from(socket);
     let ready = listener
         .set_nonblocking(true)
@@ -90,13 +92,25 @@ pub async fn serve<M: Send + 'static>(socket: OwnedFd, to: UnboundedSender<M>, w
             continue;
         };
         let Ok(who) = stream.peer_cred() else { continue };
-        let (to, uid) = (to.clone(), who.uid());
+        let (to, uid, logs) = (to.clone(), who.uid(), logs.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| handle(request, uid, to.clone(), wrap));
+            let long = Arc::new(AtomicBool::new(false));
+            let told = long.clone();
+            let service = service_fn(move |request| handle(request, uid, to.clone(), wrap, logs.clone(), told.clone()));
             let mut server = hyper::server::conn::http1::Builder::new();
             server.keep_alive(false).max_buf_size(16 << 10);
-            let limit = std::time::Duration::from_secs(30);
-            let _ = tokio::time::timeout(limit, server.serve_connection(Stream(stream), service)).await;
+            let late = async {
+                loop {
+                    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+                    if !long.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                _ = server.serve_connection(Stream(stream), service) => {}
+                () = late => {}
+            }
             drop(place);
         });
     }
@@ -107,7 +121,20 @@ async fn handle<M>(
     uid: u32,
     to: UnboundedSender<M>,
     wrap: fn(Asked) -> M,
-) -> Result<Response<Whole>, Infallible> {
+    logs: Api,
+    long: Arc<AtomicBool>,
+) -> Result<Response<Content>, Infallible> {
+    if request.method() == Method::GET && request.uri().path() == "/v1/logs" {
+        return Ok(
+            match logs.answer(uid, request.uri().query().unwrap_or_default()).await {
+                Ok((kind, stream)) => {
+                    long.store(true, Ordering::Relaxed);
+                    respond(200, kind, Content::Stream(stream))
+                }
+                Err(refused) => respond(refused.status, refused.kind, Content::Whole(Some(refused.body.into()))),
+            },
+        );
+    }
     let (answer, answered) = oneshot::channel();
     let write = match *request.method() {
         Method::GET => Some(false),
@@ -129,30 +156,56 @@ async fn handle<M>(
                 .unwrap_or_else(|_| Answered::error(503, "the manager is going away"))
         }
     };
-    let mut response = Response::new(Whole(Some(Bytes::from(answered.body))));
-    *response.status_mut() = StatusCode::from_u16(answered.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let kind = hyper::header::HeaderValue::from_static(answered.kind);
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
-    Ok(response)
+    Ok(respond(
+        answered.status,
+        answered.kind,
+        Content::Whole(Some(answered.body.into())),
+    ))
 }
 
-/// A body in one piece.
-struct Whole(Option<Bytes>);
+fn respond(status: u16, kind: &'static str, content: Content) -> Response<Content> {
+    let mut response = Response::new(content);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let kind = hyper::header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
+    response
+}
 
-impl Body for Whole {
+/// The parts of a body that is being made. An error ends it in a way that the caller sees.
+pub(crate) type Parts = mpsc::Receiver<std::io::Result<Vec<u8>>>;
+
+/// A body.
+enum Content {
+    Whole(Option<Bytes>),
+    Stream(Parts),
+}
+
+impl Body for Content {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = std::io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        match &mut *self {
+            Content::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Stream(parts) => {
+                let next = parts.poll_recv(context);
+                next.map(|part| part.map(|bytes| bytes.map(|bytes| Frame::data(bytes.into()))))
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_none()
+        matches!(self, Content::Whole(None))
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |b| b.len() as u64))
+        match self {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Content::Stream(_) => SizeHint::default(),
+        }
     }
 }
 

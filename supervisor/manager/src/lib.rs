@@ -10,7 +10,7 @@ pub mod cgroup;
 pub mod choices;
 pub mod clock;
 pub mod config;
-pub mod console;
+pub(crate) mod console;
 pub mod control;
 pub mod data;
 pub mod dhcp;

@@ -375,6 +375,7 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
         plan.mounts
             .extend(text.map(|text| cairn_sandbox::file(path, text, 0o644)));
     }
+    plan.mounts.push(bind(config.dev_log(name), "/dev/log", false, false));
     if role == Role::Main {
         plan.mounts.push(bind(config.notify(name), "/run/notify", false, false));
         plan.notify_socket = Some("/run/notify".into());

@@ -19,7 +19,7 @@ use crate::console::Console;
 use crate::control::Asked;
 use crate::error::Error;
 use crate::io::{Watched, watch};
-use crate::log::{Glass, Log};
+use crate::log::{Held, Logs, News as LogNews};
 use crate::machine::Event;
 use crate::network::News;
 use crate::rules::Rules;
@@ -31,8 +31,7 @@ use crate::timers;
 pub(crate) enum Msg {
     Init,
     InitWritable,
-    Kmsg,
-    Log(String),
+    Logs(LogNews),
     Notify(String),
     Status(String),
     /// A file operation of the unit is done: prepared (needs setup), or committed.
@@ -54,9 +53,7 @@ pub(crate) enum Msg {
 /// What a manager holds of a unit beside what is saved.
 pub(crate) struct Live {
     pub(crate) rules: Rules,
-    pub(crate) log: Log,
-    /// The log's pipe: the read end watched, the write end for processes.
-    pub(crate) pipe: Option<(Watched, OwnedFd)>,
+    pub(crate) log: Held,
     pub(crate) notify: Option<Watched>,
     pub(crate) status: Option<Watched>,
     /// What the sandbox reported instead of running the command, or how the command ended.
@@ -81,14 +78,15 @@ pub(crate) struct Supervisor {
     pub(crate) saved: Saved,
     pub(crate) live: BTreeMap<String, Live>,
     pub(crate) console: Console,
-    pub(crate) glass: Glass,
+    pub(crate) logs: Logs,
+    log_api: crate::log::api::Api,
+    /// While the logs are put on the disk before the machine stops: since when; 0 when that is done.
+    pub(crate) settling: Option<u64>,
     pub(crate) send: UnboundedSender<Msg>,
     init: Watched,
     outbox: VecDeque<(Frame, Vec<OwnedFd>)>,
     blocked: bool,
     written: String,
-    kmsg: Option<Watched>,
-    damage: bool,
     /// Exits that belong to nothing known yet.
     pub(crate) strays: VecDeque<(i32, i32)>,
     /// The status sockets of processes beside the units' own, by request.
@@ -115,7 +113,10 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     crate::data::private_folder(&manager)?;
     crate::data::private_folder(&config.at("/run/cairn/notify"))?;
     let (init, _) = watch(socket, send.clone(), || Msg::Init).map_err(|e| Error::Init(e.to_string()))?;
+    let (logs, store) = Logs::start(&config, &manifest, send.clone())?;
+    crate::log::forward(&config, &manifest, store.clone(), &logs);
     let mut console = Console::open(&config.at("/dev/console"));
+    console.log_to(logs.clone());
     let (saved, lost) = match Saved::read(&config.saved()) {
         Ok(saved) => (saved, None),
         Err(e) => (None, Some(e.to_string())),
@@ -129,12 +130,10 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     let mut saved = saved.unwrap_or_default();
     saved.units.retain(|name, _| manifest.units.contains_key(name.as_str()));
     let live = manifest.units.iter().map(|(name, unit)| {
-        let log = Log::new(config.log(name.as_str()));
         let rules = Rules::of(name.as_str(), &unit.unit);
         let live = Live {
             rules,
-            log,
-            pipe: None,
+            log: Held::default(),
             notify: None,
             status: None,
             report: None,
@@ -149,14 +148,14 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     let mut supervisor = Supervisor {
         live,
         console,
-        glass: Glass::new()?,
+        logs,
+        log_api: crate::log::api::Api::new(store, manifest.name.as_str()),
+        settling: None,
         send,
         init,
         outbox: VecDeque::new(),
         blocked: false,
         written: String::new(),
-        kmsg: None,
-        damage: false,
         strays: VecDeque::new(),
         beside_status: Vec::new(),
         pending: None,
@@ -263,8 +262,7 @@ impl Supervisor {
         match message {
             Msg::Init => self.read_init(),
             Msg::InitWritable => self.blocked = false,
-            Msg::Kmsg => self.read_kmsg(),
-            Msg::Log(name) => self.read_log(&name, false),
+            Msg::Logs(news) => self.log_news(news),
             Msg::Notify(name) => self.read_notify(&name),
             Msg::Status(name) => self.read_status(&name),
             Msg::Done(name, event) => self.feed(&name, event),
@@ -380,19 +378,7 @@ impl Supervisor {
         let (send, unit) = (self.send.clone(), name.to_owned());
         let Some(live) = self.live.get_mut(name) else { return };
         match kind {
-            "logr" => {
-                if let Ok((read, _)) = watch(fd, send, move || Msg::Log(unit.clone()))
-                    && let Ok(null) = crate::io::null()
-                {
-                    live.pipe = Some((read, null));
-                }
-            }
-            // It always comes after its read end, for it was stored after it.
-            "logw" => {
-                if let Some(pipe) = &mut live.pipe {
-                    pipe.1 = fd;
-                }
-            }
+            "logr" | "logs" | "logw" | "devlog" => self.take_log(kind, name, fd),
             "notify" => live.notify = watch(fd, send, move || Msg::Notify(unit.clone())).ok().map(|w| w.0),
             "status" => {
                 if let Ok((watched, task)) = watch(fd, send, move || Msg::Status(unit.clone())) {
@@ -418,12 +404,7 @@ impl Supervisor {
         if let Err(e) = crate::cgroup::set_up(&self.config.at("/sys/fs/cgroup/cairn/units")) {
             self.console.say(&e.to_string());
         }
-        let kmsg = std::fs::OpenOptions::new().read(true).open(self.config.at("/dev/kmsg"));
-        if let Ok(file) = kmsg
-            && rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::NONBLOCK).is_ok()
-        {
-            self.kmsg = watch(file.into(), self.send.clone(), || Msg::Kmsg).ok().map(|w| w.0);
-        }
+        self.logs.begin();
         if self.control.is_none() {
             match crate::control::listen(&self.config.control()) {
                 Ok(socket) => {
@@ -436,7 +417,12 @@ impl Supervisor {
             }
         }
         if let Some(socket) = self.control.as_ref().and_then(|s| s.try_clone().ok()) {
-            tokio::spawn(crate::control::serve(socket, self.send.clone(), Msg::Control));
+            tokio::spawn(crate::control::serve(
+                socket,
+                self.send.clone(),
+                Msg::Control,
+                self.log_api.clone(),
+            ));
         }
         let fresh = self.saved.units.is_empty();
         if fresh {
@@ -475,22 +461,6 @@ impl Supervisor {
         self.running.contains(&token)
     }
 
-    fn read_log(&mut self, name: &str, all: bool) {
-        if let Some(live) = self.live.get_mut(name)
-            && let Some((pipe, _)) = &live.pipe
-        {
-            live.log.drain(pipe.get_ref(), &mut self.glass, all);
-            if live.log.came() {
-                self.feed(name, Event::Ready);
-            }
-        }
-    }
-
-    /// Everything that the unit has written until now, half lines too.
-    pub(crate) fn finish_log(&mut self, name: &str) {
-        self.read_log(name, true);
-    }
-
     pub(crate) fn read_status(&mut self, name: &str) {
         let mut buffer = [0u8; 8192];
         loop {
@@ -512,26 +482,6 @@ impl Supervisor {
             };
             if let Ok(report) = Report::parse(&buffer[..length]) {
                 self.reported(name, report);
-            }
-        }
-    }
-
-    fn read_kmsg(&mut self) {
-        let mut buffer = [0u8; 8192];
-        while let Some(kmsg) = &self.kmsg {
-            match rustix::io::read(kmsg.get_ref(), &mut buffer) {
-                Ok(length) if length > 0 => {
-                    let record = String::from_utf8_lossy(&buffer[..length]);
-                    if !self.damage
-                        && let Some(sentence) = crate::console::damage(&record)
-                    {
-                        self.damage = true;
-                        self.console.say(&sentence);
-                    }
-                }
-                // The ring has overtaken us: what follows is the oldest record that is left.
-                Err(rustix::io::Errno::PIPE | rustix::io::Errno::INTR) => {}
-                _ => return,
             }
         }
     }

@@ -9,7 +9,7 @@ use cairn_unit::{Dependants, ReadyWhen};
 
 use crate::clock::now_ms;
 use crate::error::Error;
-use crate::io::{log_pipe, memory, notify_socket, null, status_pair, watch};
+use crate::io::{memory, notify_socket, null, status_pair, watch};
 use crate::machine::{Action, Busy, End, Event, State, Then};
 use crate::plan::{Input, OPTIONAL, Role};
 use crate::saved::Watchdog;
@@ -192,29 +192,6 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The write end of the unit's log, which its account `owner` may open again.
-    pub(crate) fn output(&mut self, name: &str, owner: u32) -> Result<OwnedFd, Error> {
-        let wrap = |e: std::io::Error| Error::io("make", "the log pipe")(e);
-        if self.live.get(name).is_some_and(|l| l.pipe.is_none()) {
-            let (read, write) = log_pipe().map_err(wrap)?;
-            // Without it, a service that opens /dev/stdout is refused; one of several accounts has to do.
-            let _ = rustix::fs::fchown(&write, Some(rustix::fs::Uid::from_raw(owner)), None);
-            self.store("logr", name, read.try_clone().map_err(wrap)?);
-            self.store("logw", name, write.try_clone().map_err(wrap)?);
-            let of = name.to_owned();
-            let (read, _) = watch(read, self.send.clone(), move || Msg::Log(of.clone())).map_err(wrap)?;
-            if let Some(live) = self.live.get_mut(name) {
-                live.pipe = Some((read, write));
-            }
-        }
-        let none = || Error::Missing {
-            unit: name.to_owned(),
-            what: "its log".into(),
-        };
-        let pipe = self.live.get(name).and_then(|l| l.pipe.as_ref()).ok_or_else(none)?;
-        pipe.1.try_clone().map_err(wrap)
-    }
-
     /// Watches for a port or a file as the sign of readiness.
     fn watch_sign(&mut self, name: &str, token: u64) {
         let Some(unit) = self.manifest.units.get(name) else {
@@ -246,9 +223,7 @@ impl Supervisor {
                 })
             }
             Some(ReadyWhen::Log(text)) => {
-                if let Some(live) = self.live.get_mut(name) {
-                    live.log.wait_for(&text);
-                }
+                self.logs.wait_for(name, token, &text);
                 return;
             }
             // A service says so itself; a command is asked once the process runs.
@@ -340,7 +315,7 @@ impl Supervisor {
     fn main_ended(&mut self, name: &str, status: ExitStatus) {
         self.read_status(name);
         self.read_notify(name);
-        self.finish_log(name);
+        self.logs.finish(name);
         let folder = self.config.cgroup(name);
         let said = self.live.get_mut(name).and_then(|live| {
             live.tasks.drain(..).for_each(|t| t.abort());

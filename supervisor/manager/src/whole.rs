@@ -1,6 +1,7 @@
 //! The appliance as a whole: what the console says, the host's own programs, the network's news, control and power.
 
 use cairn_init::protocol::{ExitStatus, PowerKind, Request};
+use cairn_log::Priority;
 use serde_json::json;
 
 use crate::beside::Purpose;
@@ -95,12 +96,12 @@ impl Supervisor {
         if shown.is_empty() || shown == live.shown {
             return;
         }
-        self.console.say(&format!("unit {name}: {shown}"));
+        let failed = matches!(state, State::Failed { .. } | State::Restarting { .. });
+        let priority = if failed { Priority::Err } else { Priority::Info };
+        self.console.say_of(name, priority, &shown);
         live.shown = shown;
-        if matches!(state, State::Failed { .. } | State::Restarting { .. }) {
-            for line in live.log.take_tail() {
-                self.console.say(&format!("  {name}: {line}"));
-            }
+        if failed {
+            self.logs.tail(name);
         }
     }
 
@@ -282,6 +283,9 @@ impl Supervisor {
             let line = format!("Giving up on {}", left.join(", "));
             self.console.say(&line);
         }
+        if !self.logs_settled(now) {
+            return;
+        }
         self.saved.power = None;
         let kind = if kind == "reboot" {
             PowerKind::Reboot
@@ -303,15 +307,6 @@ impl Supervisor {
         let answer = match (asked.write, parts.as_slice()) {
             (false, ["v1", "status"]) => Answered::json(200, &self.status()),
             (false, ["v1", "boot"]) => Answered::json(200, &self.boot()),
-            (false, ["v1", "units", name, "log"]) if asked.uid == 0 => match self.live.contains_key(*name) {
-                true => Answered {
-                    status: 200,
-                    kind: "text/plain",
-                    body: crate::log::last(&self.config.log(name), 256 << 10),
-                },
-                false => Answered::error(404, &format!("there is no unit {name}")),
-            },
-            (false, ["v1", "units", _, "log"]) => Answered::error(403, "only root can read logs"),
             (true, ["v1", "units", name, what @ ("start" | "stop" | "restart")]) => self.command(name, what),
             (true, ["v1", "reload"]) => self.reload_site(),
             (true, ["v1", "units", name, "reload"]) => self.reload_unit(name),

@@ -39,6 +39,14 @@ impl Reader {
         Records::open(&self.root, query.clone(), None)
     }
 
+    /// The same up to a cursor that [`Reader::end`] gave: what [`Reader::follow`] from there on does not repeat.
+    ///
+    /// # Errors
+    /// As [`Reader::query`].
+    pub fn query_to(&self, query: &Query, end: Cursor) -> Result<Records, Error> {
+        Records::open(&self.root, query.clone(), Some(end.0))
+    }
+
     /// Everything that matches after `from`, and what comes from now on.
     pub fn follow(&self, query: &Query, from: Cursor) -> Follow {
         Follow::new(self.clone(), query.clone(), from)

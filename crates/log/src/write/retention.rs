@@ -15,35 +15,60 @@ use crate::format::segment;
 use crate::names::{FileKind, list, path_of, units};
 use crate::record::Seq;
 
-/// How much log is kept. What is `None` is not limited.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// The most that one unit's files take, in bytes (at least 256 KiB is used). Always held, as records come in.
-    pub unit_bytes: Option<u64>,
-    /// Other sizes, by unit.
-    pub units: BTreeMap<String, u64>,
+/// How much of one unit's log is kept. What is `None` is not limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnitLimits {
+    /// The most that the unit's files take, in bytes (at least 256 KiB is used). Always held, as records come in.
+    pub bytes: Option<u64>,
     /// The oldest that a record becomes, to the size of a segment.
     pub age: Option<Duration>,
+}
+
+impl Default for UnitLimits {
+    /// 64 MiB and 30 days.
+    fn default() -> Self {
+        UnitLimits {
+            bytes: Some(64 << 20),
+            age: Some(Duration::from_secs(30 * 86_400)),
+        }
+    }
+}
+
+/// How much log is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Of each unit that has no limits of its own.
+    pub unit: UnitLimits,
+    /// Other limits, by unit.
+    pub units: BTreeMap<String, UnitLimits>,
     /// The most that the whole store takes, in thousandths of its file system.
     pub share: Option<u16>,
 }
 
 impl Default for Limits {
-    /// 64 MiB a unit, any age, a tenth of the disk.
+    /// [`UnitLimits::default`] for each unit, and a tenth of the disk.
     fn default() -> Self {
         Limits {
-            unit_bytes: Some(64 << 20),
+            unit: UnitLimits::default(),
             units: BTreeMap::new(),
-            age: None,
             share: Some(100),
         }
     }
 }
 
 impl Limits {
+    fn of(&self, unit: &str) -> UnitLimits {
+        self.units.get(unit).copied().unwrap_or(self.unit)
+    }
+
     fn bytes(&self, unit: &str) -> Option<u64> {
-        let own = self.units.get(unit).copied().or(self.unit_bytes);
-        own.map(|bytes| bytes.max(256 << 10))
+        self.of(unit).bytes.map(|bytes| bytes.max(256 << 10))
+    }
+
+    /// The time before which everything of the unit is too old.
+    fn oldest(&self, unit: &str, now: u64) -> Option<u64> {
+        let age = self.of(unit).age?;
+        Some(now.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// Tails and segments that are small beside the limit, so that deleting whole segments can hold it.
@@ -61,11 +86,13 @@ impl Limits {
         sizes.segment + sizes.tail * (UNSYNCED as u64 + 3)
     }
 
-    pub(crate) fn size_only(&self) -> Limits {
+    /// Only the size of this unit: what is held with each finished segment.
+    pub(crate) fn size_of(&self, unit: &str) -> Limits {
+        let bytes = self.of(unit).bytes;
         Limits {
-            age: None,
+            unit: UnitLimits { bytes, age: None },
+            units: BTreeMap::new(),
             share: None,
-            ..self.clone()
         }
     }
 }
@@ -116,6 +143,8 @@ pub enum Reason {
     UnitSize,
     /// The store has more of the disk than it may, and this unit has the most.
     Share,
+    /// The disk is full, and this unit has the most.
+    Full,
 }
 
 /// One file to delete, and why.
@@ -142,11 +171,9 @@ pub fn plan(files: &[StoredFile], limits: &Limits, space: Space, now: u64) -> Pl
         by_unit.entry(&file.unit).or_default().push(file);
     }
     let mut delete = Vec::new();
-    let oldest = limits
-        .age
-        .map(|age| now.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
     for (unit, files) in &mut by_unit {
         files.sort_by_key(|file| file.first);
+        let oldest = limits.oldest(unit, now);
         let mut take = |files: &mut Vec<&StoredFile>, at: usize, reason| {
             let file = files.remove(at).clone();
             delete.push(Deletion { file, reason });
@@ -170,20 +197,41 @@ pub fn plan(files: &[StoredFile], limits: &Limits, space: Space, now: u64) -> Pl
     if let Some(share) = limits.share.filter(|_| space.total > 0) {
         let most = space.total / 1000 * u64::from(share);
         while by_unit.values().map(|files| bytes(files.iter())).sum::<u64>() > most {
-            let able = by_unit.values_mut().filter(|files| files.iter().any(|f| !f.active));
-            let Some(files) = able.max_by_key(|files| bytes(files.iter())) else {
+            let Some(file) = next_of_the_largest(&mut by_unit) else {
                 break;
             };
-            let Some(at) = files.iter().position(|f| !f.active) else {
-                break;
-            };
-            delete.push(Deletion {
-                file: files.remove(at).clone(),
-                reason: Reason::Share,
-            });
+            let reason = Reason::Share;
+            delete.push(Deletion { file, reason });
         }
     }
     Plan { delete }
+}
+
+/// What goes when the disk is full, until `wanted` bytes are free: of the unit that takes most first.
+pub(crate) fn plan_to_free(files: &[StoredFile], wanted: u64) -> Plan {
+    let mut by_unit: BTreeMap<&str, Vec<&StoredFile>> = BTreeMap::new();
+    for file in files {
+        by_unit.entry(&file.unit).or_default().push(file);
+    }
+    by_unit.values_mut().for_each(|files| files.sort_by_key(|f| f.first));
+    let (mut delete, mut freed) = (Vec::new(), 0);
+    while freed < wanted {
+        let Some(file) = next_of_the_largest(&mut by_unit) else {
+            break;
+        };
+        freed += file.bytes;
+        let reason = Reason::Full;
+        delete.push(Deletion { file, reason });
+    }
+    Plan { delete }
+}
+
+/// Takes out the oldest file that may go, of the unit that has most.
+fn next_of_the_largest(by_unit: &mut BTreeMap<&str, Vec<&StoredFile>>) -> Option<StoredFile> {
+    let able = by_unit.values_mut().filter(|files| files.iter().any(|f| !f.active));
+    let files = able.max_by_key(|files| bytes(files.iter()))?;
+    let at = files.iter().position(|f| !f.active)?;
+    Some(files.remove(at).clone())
 }
 
 fn bytes<'a>(files: impl Iterator<Item = &'a &'a StoredFile>) -> u64 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::retention::{Deletion, Limits, Plan, Space, StoredFile, apply, plan, survey, survey_unit};
+use super::retention::{Deletion, Limits, Plan, Space, StoredFile, apply, plan, plan_to_free, survey, survey_unit};
 use super::unit::UnitWriter;
 use crate::error::Error;
 use crate::format::row::{put_frame, put_origin};
@@ -149,7 +149,7 @@ impl Store {
         if finished {
             // The unit's own limit holds without anybody asking for it.
             let files = survey_unit(&self.root, unit)?;
-            let own = plan(&files, &self.limits.size_only(), Space::default(), 0);
+            let own = plan(&files, &self.limits.size_of(unit), Space::default(), 0);
             apply(&own)?;
         }
         Ok(())
@@ -160,7 +160,25 @@ impl Store {
         self.trouble.take()
     }
 
-    /// Puts every record on the disk: after this no power cut loses one.
+    /// The place that the next record of this unit will have: so what is about to be stored can be written down elsewhere, and a
+    /// successor can ask ([`Store::last_place`]) how much of it was.
+    ///
+    /// # Errors
+    /// The unit's name is refused, or its folder cannot be made or read.
+    pub fn next_place(&mut self, unit: &str) -> Result<Seq, Error> {
+        self.ready(unit)?;
+        Ok(Seq(self.next))
+    }
+
+    /// The place of the last record that the unit has, whoever wrote it.
+    ///
+    /// # Errors
+    /// The unit's folder cannot be read.
+    pub fn last_place(&self, unit: &str) -> Result<Option<Seq>, Error> {
+        crate::read::chunks::last(&self.root.join(unit), &mut None)
+    }
+
+    /// Puts every record on the disk: after this no power cut loses one. Touches nothing where nothing came since the last time.
     ///
     /// # Errors
     /// The disk fails. The other units are synced all the same.
@@ -203,6 +221,15 @@ impl Store {
     pub fn plan_retention(&self, now: u64) -> Result<Plan, Error> {
         let space = Space::of(&self.root)?;
         Ok(plan(&self.files()?, &self.limits, space, now))
+    }
+
+    /// When the disk is full: deletes finished segments, of the unit that takes most first, until `wanted` bytes are free. Log
+    /// gives way to the appliance's data.
+    ///
+    /// # Errors
+    /// The folders cannot be read, or a file cannot be removed.
+    pub fn give_way(&mut self, wanted: u64) -> Result<Vec<Deletion>, Error> {
+        apply(&plan_to_free(&self.files()?, wanted))
     }
 
     /// Deletes what is in the plan, oldest first.

@@ -39,6 +39,7 @@ struct Waiting {
 struct OpenTail {
     file: Appended,
     earliest: u64,
+    synced: bool,
 }
 
 /// The writer of one unit's folder.
@@ -107,12 +108,13 @@ impl UnitWriter {
                     return Err(error);
                 }
                 self.made = true;
-                let earliest = u64::MAX;
-                OpenTail { file, earliest }
+                let (earliest, synced) = (u64::MAX, false);
+                OpenTail { file, earliest, synced }
             }
         };
         let result = tail.file.append(frames);
         tail.earliest = tail.earliest.min(realtime);
+        tail.synced = false;
         if matches!(&result, Err(Error::Io { doing: "shorten", .. })) {
             self.retire(tail);
         } else {
@@ -139,7 +141,7 @@ impl UnitWriter {
         self.waiting.push(Waiting {
             path: tail.file.path,
             size: tail.file.size,
-            synced: false,
+            synced: tail.synced,
         });
     }
 
@@ -278,8 +280,9 @@ impl UnitWriter {
             file.sync_data().map_err(Error::io("sync", &tail.path))?;
             tail.synced = true;
         }
-        if let Some(tail) = &self.tail {
+        if let Some(tail) = self.tail.as_mut().filter(|tail| !tail.synced) {
             tail.file.sync()?;
+            tail.synced = true;
         }
         self.sync_folder()
     }

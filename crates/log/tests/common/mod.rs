@@ -5,15 +5,22 @@
 use std::fs;
 use std::path::Path;
 
-use cairn_log::{BootId, Entry, Limits, Origin, Part, Priority, Query, Reader, Record, Seq, Store, Stream};
+use cairn_log::{BootId, Entry, Limits, Origin, Part, Priority, Query, Reader, Record, Seq, Store, Stream, UnitLimits};
 
 pub(crate) const BOOT: BootId = BootId([1; 16]);
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// Limits under which tails (8 KiB) and segments (32 KiB) are as small as they become.
 pub(crate) fn small() -> Limits {
+    of_size(256 << 10)
+}
+
+fn of_size(bytes: u64) -> Limits {
     Limits {
-        unit_bytes: Some(256 << 10),
+        unit: UnitLimits {
+            bytes: Some(bytes),
+            age: None,
+        },
         share: None,
         ..Limits::default()
     }
@@ -21,10 +28,7 @@ pub(crate) fn small() -> Limits {
 
 /// Limits under which a tail is small and nothing is deleted by size.
 pub(crate) fn endless() -> Limits {
-    Limits {
-        unit_bytes: Some(1 << 20),
-        ..small()
-    }
+    of_size(1 << 20)
 }
 
 pub(crate) fn open(root: &Path, limits: Limits) -> Store {

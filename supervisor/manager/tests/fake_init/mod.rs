@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use cairn_init::channel;
 use cairn_init::protocol::{Event, ExitStatus, PowerKind, Request, StoreId};
+use cairn_log::{Query, Reader, Record, Stream};
 use cairn_sandbox::{Job, Mount, Plan, Report};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
@@ -60,6 +61,11 @@ fn manifest(units: &[(&str, &str)]) -> serde_json::Value {
 
 impl World {
     pub(crate) fn new(units: &[(&str, &str)]) -> World {
+        World::prepared(units, |_| {})
+    }
+
+    /// A world with something more in it before the first manager starts.
+    pub(crate) fn prepared(units: &[(&str, &str)], prepare: impl FnOnce(&std::path::Path)) -> World {
         let dir = tempfile::tempdir().unwrap();
         for folder in ["usr/lib/cairn", "run/cairn", "data", "dev"] {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
@@ -75,6 +81,7 @@ impl World {
             manifest(units).to_string(),
         )
         .unwrap();
+        prepare(dir.path());
         let shared = Arc::new(Mutex::new(Shared::default()));
         let (own, place) = (shared.clone(), dir.path().to_owned());
         let thread = Some(std::thread::spawn(move || serve(&own, &place)));
@@ -106,6 +113,29 @@ impl World {
         self.ask("POST", path).expect("an answer")
     }
 
+    /// The messages in the unit's log, in order, without the manager's own.
+    pub(crate) fn logged(&self, unit: &str) -> Vec<String> {
+        let query = Query {
+            units: Some([unit.to_owned()].into()),
+            ..Query::default()
+        };
+        let records = Reader::new(self.at("data/log"))
+            .query(&query)
+            .unwrap()
+            .map(Result::unwrap);
+        let records = records.filter(|record| record.origin.stream != Stream::Manager);
+        let text = |record: Record| String::from_utf8_lossy(&record.message).into_owned();
+        records.map(text).collect()
+    }
+
+    /// Begins to read an answer, which the server does not cut in chunks for HTTP/1.0.
+    pub(crate) fn open(&self, path: &str) -> std::io::BufReader<UnixStream> {
+        let mut stream = UnixStream::connect(self.at("run/cairn/control.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        std::io::BufReader::new(stream)
+    }
+
     pub(crate) fn state(&self, unit: &str) -> String {
         self.unit(unit)["state"].as_str().unwrap_or_default().to_owned()
     }
@@ -124,7 +154,7 @@ impl World {
 
     /// What a unit has written.
     pub(crate) fn log(&self, unit: &str) -> String {
-        std::fs::read_to_string(self.at(&format!("data/log/{unit}/current"))).unwrap_or_default()
+        self.logged(unit).join("\n")
     }
 
     pub(crate) fn until(&mut self, what: &str, good: impl Fn(&World) -> bool) {
@@ -182,11 +212,12 @@ impl World {
     pub(crate) fn release_manager(&self) {
         self.shared.lock().unwrap().hold = false;
     }
+    /// The memory that the manager takes for itself: its program's own pages can be read again from the disk.
     pub(crate) fn manager_kib(&self) -> u64 {
         let shared = self.shared.lock().unwrap();
         let pid = shared.manager.as_ref().unwrap().id();
         let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = text.lines().find(|l| l.starts_with("VmRSS")).unwrap();
+        let line = text.lines().find(|l| l.starts_with("RssAnon")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
