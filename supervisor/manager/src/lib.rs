@@ -22,6 +22,7 @@ pub mod notify;
 pub mod plan;
 pub mod rules;
 pub mod saved;
+pub mod security;
 mod supervisor;
 pub mod template;
 #[cfg(test)]

@@ -392,6 +392,11 @@ impl Supervisor {
                 false => Answered::error(404, &format!("there is no unit {name}")),
             },
             (false, ["v1", "units", _, "log"]) => Answered::error(403, "only root can read logs"),
+            (false, ["v1", "security"]) if asked.uid == 0 => self.security(None),
+            (false, ["v1", "units", name, "security"]) if asked.uid == 0 => self.security(Some(name)),
+            (false, ["v1", "security"] | ["v1", "units", _, "security"]) => {
+                Answered::error(403, "only root can look into units")
+            }
             (true, ["v1", "units", name, what @ ("start" | "stop" | "restart")]) => self.command(name, what),
             (true, ["v1", "power", kind @ ("poweroff" | "reboot")]) => {
                 self.go_down(kind);
