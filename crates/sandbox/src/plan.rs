@@ -288,6 +288,26 @@ pub struct Capabilities {
     pub ambient: Vec<String>,
 }
 
+impl Capabilities {
+    /// The names' bits as the kernel prints them; none if one is not a capability's name.
+    #[must_use]
+    pub fn mask(names: &[String]) -> Option<u64> {
+        names.iter().try_fold(0, |mask, name| {
+            let capability: caps::Capability = name.parse().ok()?;
+            Some(mask | capability.bitmask())
+        })
+    }
+
+    /// The names of a mask's bits.
+    #[must_use]
+    pub fn names(mask: u64) -> Vec<String> {
+        let mut all: Vec<caps::Capability> = caps::all().into_iter().collect();
+        all.sort_by_key(|capability| capability.index());
+        let set = all.iter().filter(|capability| mask & capability.bitmask() != 0);
+        set.map(ToString::to_string).collect()
+    }
+}
+
 /// The system call filter: the profile, and additions and removals by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -300,6 +320,18 @@ pub struct Seccomp {
     pub deny: Vec<String>,
     /// What a refused call does.
     pub on_violation: OnViolation,
+}
+
+impl Seccomp {
+    /// How many programs it is for the kernel: the allowlist, and one before it that makes clone3 unknown.
+    #[must_use]
+    pub fn programs(&self) -> u32 {
+        if self.allow.iter().any(|name| name == "clone3") {
+            1
+        } else {
+            2
+        }
+    }
 }
 
 /// A named set of system calls.

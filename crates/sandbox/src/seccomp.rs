@@ -71,7 +71,7 @@ pub(crate) fn compile(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
         OnViolation::UnsafeLog => SeccompAction::Log,
     };
     let mut programs = Vec::new();
-    if !seccomp.allow.iter().any(|name| name == "clone3") {
+    if seccomp.programs() > 1 {
         let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
         programs.push(build(
             rules,
@@ -188,6 +188,17 @@ mod tests {
             (failure.step.as_str(), failure.path.to_str()),
             ("seccomp", Some("opan"))
         );
+    }
+
+    #[test]
+    fn there_are_as_many_programs_as_said() {
+        let with = Seccomp {
+            allow: vec!["clone3".into()],
+            ..Seccomp::default()
+        };
+        for seccomp in [Seccomp::default(), with] {
+            assert_eq!(compile(&seccomp).unwrap().len() as u32, seccomp.programs());
+        }
     }
 
     #[test]

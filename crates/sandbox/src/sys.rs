@@ -160,15 +160,26 @@ pub(crate) fn block_signals() {
     }
 }
 
-/// Gives every signal its default action and unblocks all.
+/// Gives every signal its default action and unblocks all. Also those that the C library keeps for itself: its posix_spawn
+/// leaves them ignored, so they are set past it.
 pub(crate) fn reset_signals() {
-    // SAFETY: plain resets to the default action; signals that cannot be set answer with an error that means nothing here.
-    unsafe {
-        let mut action: libc::sigaction = zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=64 {
-            libc::sigaction(signal, &raw const action, null_mut());
+    /// The kernel's sigaction: handler, flags, restorer and mask, all zero for the default action.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in 1..=64 {
+        // SAFETY: the action is valid for reading and no older one is asked for; 8 is the size of a mask. Signals that
+        // cannot be set answer with an error that means nothing here.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                null_mut::<u64>(),
+                8usize,
+            );
         }
+    }
+    // SAFETY: the set is filled before use; the old mask is not asked for.
+    unsafe {
         let mut none: libc::sigset_t = zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, null_mut());

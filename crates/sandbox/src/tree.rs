@@ -448,13 +448,15 @@ fn tmpfs(options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd
     filesystem("tmpfs", options, attributes)
 }
 
-/// A new file system, detached. Never with device nodes or set-user-ID.
+/// A new file system, detached. Never with set-user-ID, and with device nodes only where the kernel alone makes them:
+/// without them a terminal could not be opened.
 fn filesystem(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (name, value) in options {
         fsconfig_set_string(context.as_fd(), *name, *value)?;
     }
     fsconfig_create(context.as_fd())?;
-    let attributes = attributes | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mut attributes = attributes | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, kind != "devpts");
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }

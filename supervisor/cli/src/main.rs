@@ -2,6 +2,7 @@
 
 mod chart;
 mod client;
+mod security;
 
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 /// Look at and steer the units of this appliance.
 ///
-/// Exit codes: 0 done; 1 refused or failed; 2 wrong use; 3 (status) not every unit is ready; 4 the manager does not
+/// Exit codes: 0 done; 1 refused or failed, or (security) something differs; 2 wrong use; 3 (status) not every unit is ready; 4 the manager does not
 /// answer.
 #[derive(Parser)]
 #[command(
@@ -52,6 +53,11 @@ enum Command {
         /// The unit.
         unit: String,
     },
+    /// Show how tight units are: what was declared beside what is in force.
+    Security {
+        /// The unit; all without it.
+        unit: Option<String>,
+    },
     /// Draw the boot as an SVG picture.
     Chart,
     /// Stop all units and switch the machine off.
@@ -68,6 +74,8 @@ fn main() -> ExitCode {
         Command::Stop { unit } => ("POST", format!("/v1/units/{unit}/stop")),
         Command::Restart { unit } => ("POST", format!("/v1/units/{unit}/restart")),
         Command::Logs { unit } => ("GET", format!("/v1/units/{unit}/log")),
+        Command::Security { unit: None } => ("GET", "/v1/security".to_owned()),
+        Command::Security { unit: Some(unit) } => ("GET", format!("/v1/units/{unit}/security")),
         Command::Chart => ("GET", "/v1/boot".to_owned()),
         Command::Poweroff => ("POST", "/v1/power/poweroff".to_owned()),
         Command::Reboot => ("POST", "/v1/power/reboot".to_owned()),
@@ -89,6 +97,7 @@ fn main() -> ExitCode {
         Command::Logs { .. } => body,
         _ if cli.json => body,
         Command::Status => table(&value).into_bytes(),
+        Command::Security { unit } => security::text(&value, unit.is_some()).into_bytes(),
         Command::Chart => chart::svg(&value).into_bytes(),
         Command::Poweroff | Command::Reboot => b"Stopping all units.\n".to_vec(),
         _ => Vec::new(),
@@ -98,6 +107,8 @@ fn main() -> ExitCode {
     let all = value["ready"].as_bool().unwrap_or(true);
     if matches!(cli.command, Command::Status) && !all {
         ExitCode::from(3)
+    } else if matches!(cli.command, Command::Security { .. }) && security::differs(&value) {
+        ExitCode::from(1)
     } else {
         ExitCode::SUCCESS
     }

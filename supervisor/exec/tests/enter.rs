@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 /// A running service: the plan, the sandbox, its first process.
 struct Service {
     plan: Plan,
-    started: Started,
+    started: Option<Started>,
     first: i32,
     reports: Vec<Report>,
 }
@@ -26,7 +26,7 @@ impl Service {
         let (first, reports) = started.until_running();
         Self {
             plan,
-            started,
+            started: Some(started),
             first,
             reports,
         }
@@ -38,10 +38,28 @@ impl Service {
         Enter::new(&self.plan, self.first, &own_cgroup(), argv)
     }
 
-    /// Ends it by a signal: what it left.
-    fn end(self, signal: Signal) -> Ran {
-        kill(Pid::from_raw(self.first), signal).unwrap();
-        self.started.finish(self.reports)
+    /// Ends it by SIGTERM: what it left.
+    fn end(self) -> Ran {
+        self.ask_to_end();
+        self.finish()
+    }
+
+    fn ask_to_end(&self) {
+        kill(Pid::from_raw(self.first), Signal::SIGTERM).unwrap();
+    }
+
+    fn finish(mut self) -> Ran {
+        let started = self.started.take().unwrap();
+        started.finish(std::mem::take(&mut self.reports))
+    }
+}
+
+impl Drop for Service {
+    /// A failed test leaves nothing running.
+    fn drop(&mut self) {
+        if self.started.is_some() {
+            let _ = kill(Pid::from_raw(self.first), Signal::SIGKILL);
+        }
     }
 }
 
@@ -115,7 +133,7 @@ fn an_entered_command_is_in_every_namespace_of_the_service() {
     }
     assert_eq!(compared, 10, "eight, and those of children for pid and time");
     assert!(output(&ran).ends_with("\nunit"), "{ran:?}");
-    service.end(Signal::SIGTERM);
+    service.end();
 }
 
 #[test]
@@ -160,7 +178,7 @@ fn an_entered_command_is_confined_as_the_service_is() {
             "{ran:?}"
         );
     }
-    service.end(Signal::SIGTERM);
+    service.end();
 }
 
 #[test]
@@ -179,7 +197,7 @@ fn landlock_refuses_an_entered_command_what_the_mode_bits_allow() {
         !output(&ran).contains("written") && ran.output.contains("Permission denied"),
         "{ran:?}"
     );
-    service.end(Signal::SIGTERM);
+    service.end();
 }
 
 #[test]
@@ -196,7 +214,7 @@ fn a_reload_command_reaches_the_service_and_leaves_it_running() {
          until [ -e /tmp/reloaded ]; do sleep 0.02; done; echo done",
     ));
     assert_eq!(output(&ran), "done");
-    let ran = service.end(Signal::SIGTERM);
+    let ran = service.end();
     assert_eq!(ran.output, "reloaded\n");
     assert_eq!(ran.reports.last(), Some(&Report::Exited { exited: 3 }), "{ran:?}");
 }
@@ -210,10 +228,10 @@ fn an_entered_command_ends_with_the_sandbox() {
     let job = Job::from(service.script("exec sleep 1000"));
     let mut inside = start(&serde_json::to_vec(&job).unwrap(), &[]);
     let (_, reports) = inside.until_running();
-    kill(Pid::from_raw(service.first), Signal::SIGTERM).unwrap();
+    service.ask_to_end();
     // The sandbox's first process is not gone before all others have been waited for.
     let ran = inside.finish(reports);
-    service.started.finish(service.reports);
+    service.finish();
     assert!(
         matches!(ran.first, Some(WaitStatus::Signaled(_, Signal::SIGKILL, _))),
         "{ran:?}"
@@ -234,7 +252,7 @@ fn a_waiting_helper_reports_how_the_entered_command_ended() {
     let ran = inside.finish(reports);
     assert_eq!(ran.reports.last(), Some(&Report::Exited { exited: 7 }), "{ran:?}");
     assert_eq!(ran.helper, 7);
-    service.end(Signal::SIGTERM);
+    service.end();
 }
 
 #[test]
@@ -266,7 +284,7 @@ fn an_entered_shell_gets_its_terminal() {
     started.finish(reports);
     // Without a terminal on standard input it fails, instead of running without one.
     fails(&inside, "terminal", "terminal");
-    service.end(Signal::SIGTERM);
+    service.end();
 }
 
 #[test]
@@ -301,7 +319,7 @@ fn what_is_not_the_units_sandbox_is_not_entered() {
     fails(&wrong(&|it| it.user.uid = 70_000), "enter", "user");
 
     let inside = service.script("echo ran");
-    service.end(Signal::SIGTERM);
+    service.end();
     fails(&inside, "enter", "");
 }
 
@@ -310,25 +328,27 @@ fn a_sandbox_that_is_not_built_yet_is_not_entered() {
     if !root("a_sandbox_that_is_not_built_yet_is_not_entered") {
         return;
     }
+    struct Killed(std::process::Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
     // All its namespaces, but still the host's tree: what a sandbox is before its root is in place.
-    let mut early = Command::new("unshare")
-        .args([
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--ipc",
-            "--uts",
-        ])
-        .args(["--cgroup", "--net", "--", "sh", "-c", "echo up; exec sleep 1000"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let arguments = "--user --map-root-user --mount --pid --fork --kill-child --ipc --uts --cgroup --net -- sh -c";
+    let mut early = Killed(
+        Command::new("unshare")
+            .args(arguments.split(' '))
+            .arg("echo up; exec sleep 1000")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
     let mut up = [0; 3];
-    early.stdout.take().unwrap().read_exact(&mut up).unwrap();
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", early.id())).unwrap();
+    early.0.stdout.take().unwrap().read_exact(&mut up).unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", early.0.id())).unwrap();
     let mut inside = Enter::new(
         &plan(&["/bin/true"]),
         children.trim().parse().unwrap(),
@@ -340,8 +360,6 @@ fn a_sandbox_that_is_not_built_yet_is_not_entered() {
         ..Namespaces::default()
     };
     fails(&inside, "enter", "its root is not a sandbox's");
-    early.kill().unwrap();
-    early.wait().unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cairn_api::Accepted;
 use cairn_unit::{Check, FailureAction, ReadyWhen, Reload};
 
 use crate::address;
@@ -77,7 +78,7 @@ impl Supervisor {
     }
 
     /// How long a unit at rest waits for its timer; nothing if it has none or is not at rest.
-    fn timer_wait(&self, name: &str) -> Option<u64> {
+    pub(crate) fn timer_wait(&self, name: &str) -> Option<u64> {
         let timer = self.manifest.units.get(name)?.unit.timer.as_ref()?;
         let kept = self.saved.units.get(name)?;
         // A oneshot that is done rests as ready; after a failure it is `restart` that starts it.
@@ -256,7 +257,8 @@ impl Supervisor {
             }
         };
         if sent {
-            Answered::json(202, &serde_json::json!({ "unit": name }))
+            let units = vec![name.to_owned()];
+            Answered::of(202, &Accepted { units })
         } else {
             Answered::error(409, &format!("{name} has no process to ask"))
         }

@@ -1,12 +1,15 @@
 //! The owner's choices in `site.toml`: read, compared with what is in force, and only what differs is touched.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use cairn_unit::{Limits, Manifest, Problems, Site, Source};
-use serde_json::json;
+
+use cairn_api::{Change as Told, Reloaded};
 
 use crate::control::Answered;
+use crate::error::Error;
 use crate::machine::Event;
 use crate::supervisor::Supervisor;
 
@@ -75,10 +78,10 @@ impl Supervisor {
         let mut done = Vec::new();
         for change in changes {
             done.push(match change {
-                Change::Limits(name, limits) => match crate::cgroup::change(&self.config.cgroup(&name), &limits) {
-                    Ok(()) => json!({ "unit": name, "change": "limits" }),
-                    Err(e) => json!({ "unit": name, "change": "limits", "error": e.to_string() }),
-                },
+                Change::Limits(unit, limits) => {
+                    let error = crate::cgroup::change(&self.config.cgroup(&unit), &limits).err();
+                    told(unit, "limits", error.map(|e| e.to_string()))
+                }
                 Change::Enable(name) => {
                     let with_appliance = self
                         .manifest
@@ -89,19 +92,74 @@ impl Supervisor {
                         kept.up = true;
                         self.feed(&name, Event::Start);
                     }
-                    json!({ "unit": name, "change": "enabled" })
+                    told(name, "enabled", None)
                 }
                 Change::Disable(name) => {
                     if let Some(kept) = self.saved.units.get_mut(&name) {
                         kept.up = false;
                     }
-                    json!({ "unit": name, "change": "disabled" })
+                    told(name, "disabled", None)
                 }
             });
         }
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Answered::json(200, &json!({ "changes": done, "took_us": took }))
+        Answered::of(
+            200,
+            &Reloaded {
+                changes: done,
+                took_us: took,
+            },
+        )
     }
+
+    /// Writes the owner's choice whether a unit runs, and puts it in force.
+    pub(crate) fn enable(&mut self, name: &str, on: bool) -> Answered {
+        let path = self.config.site();
+        let written = write_choice(&path, name, on);
+        match written {
+            Ok(()) => self.reload_site(),
+            Err(e) => Answered::error(500, &e.to_string()),
+        }
+    }
+}
+
+fn told(unit: String, change: &str, error: Option<String>) -> Told {
+    Told {
+        unit,
+        change: change.to_owned(),
+        error,
+    }
+}
+
+/// Changes one line of the site; comments and everything else stay. The file is whole at every moment.
+fn write_choice(path: &Path, name: &str, on: bool) -> Result<(), Error> {
+    let refuse = |why: String| Error::Site {
+        path: path.to_owned(),
+        why,
+    };
+    let text = match std::fs::read_to_string(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        other => other.map_err(Error::io("read", path))?,
+    };
+    let mut site: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| refuse(e.to_string()))?;
+    let units = site.entry("units").or_insert_with(table);
+    let unit = units
+        .as_table_like_mut()
+        .map(|units| units.entry(name).or_insert_with(table));
+    let Some(unit) = unit.and_then(|unit| unit.as_table_like_mut()) else {
+        return Err(refuse(format!("[units.{name}] is not a table")));
+    };
+    unit.insert("enabled", toml_edit::value(on));
+    if let Some(folder) = path.parent() {
+        crate::data::private_folder(folder)?;
+    }
+    crate::data::write_atomically(path, site.to_string().as_bytes(), 0o600)
+}
+
+fn table() -> toml_edit::Item {
+    let mut table = toml_edit::Table::new();
+    table.set_implicit(true);
+    toml_edit::Item::Table(table)
 }
 
 #[cfg(test)]
@@ -114,6 +172,30 @@ mod tests {
             text: text.to_owned(),
         };
         Site::parse(&source, built).unwrap()
+    }
+
+    #[test]
+    fn a_choice_is_written_between_the_owners_own_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("site/site.toml");
+        write_choice(&path, "web", false).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "[units.web]\nenabled = false\n"
+        );
+        let own = "# mine\n[units.web]\nenabled = false # for now\n[units.web.limits]\nmemory_max = \"1G\"\n";
+        std::fs::write(&path, own).unwrap();
+        write_choice(&path, "web", true).unwrap();
+        write_choice(&path, "db", false).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# mine\n[units.web]\nenabled = true"), "{text}");
+        assert!(
+            text.contains("memory_max = \"1G\"") && text.contains("[units.db]\nenabled = false"),
+            "{text}"
+        );
+        std::fs::write(&path, "units = 3\n").unwrap();
+        assert!(write_choice(&path, "web", true).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "units = 3\n");
     }
 
     #[test]

@@ -9,29 +9,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use cairn_api::Endpoint;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::error::Error;
+use crate::events::Events;
 use crate::log::api::Api;
 
 /// A request, reduced to what counts.
 #[derive(Debug)]
 pub struct Asked {
-    /// Whether it changes something.
-    pub write: bool,
-    /// The path.
-    pub path: String,
-    /// The caller's user id.
-    pub uid: u32,
+    /// What is asked for.
+    pub endpoint: Endpoint,
+    /// The values in its path.
+    pub values: Vec<String>,
+    /// The values in its query, decoded.
+    pub query: Vec<(String, String)>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Answered>,
+}
+
+impl Asked {
+    /// A value of the query.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        let found = self.query.iter().find(|(own, _)| own == name);
+        found.map(|(_, value)| value.as_str())
+    }
 }
 
 /// An answer.
@@ -57,6 +67,14 @@ impl Answered {
         }
     }
 
+    /// A value as JSON.
+    pub fn of<T: serde::Serialize>(status: u16, value: &T) -> Answered {
+        match serde_json::to_value(value) {
+            Ok(value) => Answered::json(status, &value),
+            Err(e) => Answered::error(500, &e.to_string()),
+        }
+    }
+
     /// A refusal.
     pub fn error(status: u16, why: &str) -> Answered {
         Answered::json(status, &serde_json::json!({ "error": why }))
@@ -76,7 +94,13 @@ pub fn listen(path: &Path) -> Result<OwnedFd, Error> {
 }
 
 /// Serves for ever, at most 32 callers at a time.
-pub(crate) async fn serve<M: Send + 'static>(socket: OwnedFd, to: UnboundedSender<M>, wrap: fn(Asked) -> M, logs: Api) {
+pub(crate) async fn serve<M: Send + 'static>(
+    socket: OwnedFd,
+    to: UnboundedSender<M>,
+    wrap: fn(Asked) -> M,
+    logs: Api,
+    events: Events,
+) {
     let listener = std::os::unix::net::UnixListener::from(socket);
     let ready = listener
         .set_nonblocking(true)
@@ -92,11 +116,21 @@ pub(crate) async fn serve<M: Send + 'static>(socket: OwnedFd, to: UnboundedSende
             continue;
         };
         let Ok(who) = stream.peer_cred() else { continue };
-        let (to, uid, logs) = (to.clone(), who.uid(), logs.clone());
+        let (to, uid, logs, events) = (to.clone(), who.uid(), logs.clone(), events.clone());
         tokio::spawn(async move {
             let long = Arc::new(AtomicBool::new(false));
             let told = long.clone();
-            let service = service_fn(move |request| handle(request, uid, to.clone(), wrap, logs.clone(), told.clone()));
+            let service = service_fn(move |request| {
+                handle(
+                    request,
+                    uid,
+                    to.clone(),
+                    wrap,
+                    logs.clone(),
+                    events.clone(),
+                    told.clone(),
+                )
+            });
             let mut server = hyper::server::conn::http1::Builder::new();
             server.keep_alive(false).max_buf_size(16 << 10);
             let late = async {
@@ -122,45 +156,61 @@ async fn handle<M>(
     to: UnboundedSender<M>,
     wrap: fn(Asked) -> M,
     logs: Api,
+    events: Events,
     long: Arc<AtomicBool>,
 ) -> Result<Response<Content>, Infallible> {
-    if request.method() == Method::GET && request.uri().path() == "/v1/logs" {
-        return Ok(
-            match logs.answer(uid, request.uri().query().unwrap_or_default()).await {
+    let answered = |answered: Answered| {
+        respond(
+            answered.status,
+            answered.kind,
+            Content::Whole(Some(answered.body.into())),
+        )
+    };
+    let refuse = |status: u16, why: &str| Ok(answered(Answered::error(status, why)));
+    let uri = request.uri();
+    let Some((route, values)) = cairn_api::find(request.method().as_str(), uri.path()) else {
+        return refuse(
+            404,
+            &format!(
+                "there is nothing at {}; GET /v1/openapi.json tells what there is",
+                uri.path()
+            ),
+        );
+    };
+    if route.method.as_str() != request.method().as_str() {
+        return refuse(405, &format!("{} is asked by {}", route.path, route.method.as_str()));
+    }
+    if route.root_only && uid != 0 {
+        return refuse(403, "only root may ask for this");
+    }
+    let query = uri.query().unwrap_or_default();
+    match route.endpoint {
+        Endpoint::Logs => {
+            return Ok(match logs.answer(uid, query).await {
                 Ok((kind, stream)) => {
                     long.store(true, Ordering::Relaxed);
                     respond(200, kind, Content::Stream(stream))
                 }
-                Err(refused) => respond(refused.status, refused.kind, Content::Whole(Some(refused.body.into()))),
-            },
-        );
-    }
-    let (answer, answered) = oneshot::channel();
-    let write = match *request.method() {
-        Method::GET => Some(false),
-        Method::POST => Some(true),
-        _ => None,
-    };
-    let answered = match write {
-        None => Answered::error(405, "only GET and POST"),
-        Some(true) if uid != 0 => Answered::error(403, "only root can change something"),
-        Some(write) => {
-            let _ = to.send(wrap(Asked {
-                write,
-                path: request.uri().path().to_owned(),
-                uid,
-                answer,
-            }));
-            answered
-                .await
-                .unwrap_or_else(|_| Answered::error(503, "the manager is going away"))
+                Err(refused) => answered(refused),
+            });
         }
-    };
-    Ok(respond(
-        answered.status,
-        answered.kind,
-        Content::Whole(Some(answered.body.into())),
-    ))
+        Endpoint::Events => {
+            long.store(true, Ordering::Relaxed);
+            return Ok(respond(200, route.media, Content::Stream(events.subscribe())));
+        }
+        _ => {}
+    }
+    let (answer, told) = oneshot::channel();
+    let _ = to.send(wrap(Asked {
+        endpoint: route.endpoint,
+        values: values.into_iter().map(str::to_owned).collect(),
+        query: crate::log::api::pairs(query),
+        answer,
+    }));
+    match told.await {
+        Ok(answer) => Ok(answered(answer)),
+        Err(_) => refuse(503, "the manager is going away"),
+    }
 }
 
 fn respond(status: u16, kind: &'static str, content: Content) -> Response<Content> {

@@ -23,6 +23,14 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// The owner's choices cannot be changed.
+    #[error("{path}: {why}; nothing was changed", path = path.display())]
+    Site {
+        /// Their file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A template cannot be rendered.
     #[error("template {file}:{line}: {why}")]
     Template {

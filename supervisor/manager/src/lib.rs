@@ -4,6 +4,7 @@
 //! acts on it, and what it holds is also held by cairn-init.
 
 pub mod address;
+mod answers;
 pub mod beside;
 mod care;
 pub mod cgroup;
@@ -15,6 +16,8 @@ pub mod control;
 pub mod data;
 pub mod dhcp;
 pub mod error;
+mod events;
+pub mod explain;
 pub mod firewall;
 pub mod health;
 mod io;
@@ -27,12 +30,14 @@ pub mod notify;
 pub mod plan;
 pub mod rules;
 pub mod saved;
+pub mod security;
 mod supervisor;
 pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod timers;
 mod units;
+pub mod usage;
 mod whole;
 
 pub use supervisor::run;

@@ -66,6 +66,24 @@ pub enum State {
     },
 }
 
+impl State {
+    /// Its name, as it is saved and told.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Stopped => "stopped",
+            State::Waiting => "waiting",
+            State::Preparing => "preparing",
+            State::SettingUp { .. } => "setting-up",
+            State::Starting { .. } => "starting",
+            State::Ready { .. } => "ready",
+            State::Stopping { .. } => "stopping",
+            State::Finishing { .. } => "finishing",
+            State::Failed { .. } => "failed",
+            State::Restarting { .. } => "restarting",
+        }
+    }
+}
+
 /// What comes after [`State::Stopping`] and [`State::Finishing`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

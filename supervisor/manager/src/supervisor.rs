@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::control::Asked;
 use crate::error::Error;
+use crate::events::Events;
 use crate::io::{Watched, watch};
 use crate::log::{Held, Logs, News as LogNews};
 use crate::machine::Event;
@@ -75,6 +76,7 @@ pub(crate) struct Supervisor {
     /// The appliance as it was built.
     pub(crate) built: Arc<Manifest>,
     pub(crate) site: Site,
+    pub(crate) events: Events,
     pub(crate) saved: Saved,
     pub(crate) live: BTreeMap<String, Live>,
     pub(crate) console: Console,
@@ -169,6 +171,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         built: manifest.clone(),
         manifest,
         site: Site::default(),
+        events: Events::default(),
         config: Arc::new(config),
     };
     if let Err(problems) = supervisor.read_site() {
@@ -422,6 +425,7 @@ impl Supervisor {
                 self.send.clone(),
                 Msg::Control,
                 self.log_api.clone(),
+                self.events.clone(),
             ));
         }
         let fresh = self.saved.units.is_empty();

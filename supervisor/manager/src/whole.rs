@@ -1,13 +1,12 @@
 //! The appliance as a whole: what the console says, the host's own programs, the network's news, control and power.
 
+use cairn_api::EventLine;
 use cairn_init::protocol::{ExitStatus, PowerKind, Request};
 use cairn_log::Priority;
-use serde_json::json;
 
 use crate::beside::Purpose;
 use crate::clock::now_ms;
-use crate::control::{Answered, Asked};
-use crate::machine::{Event, State};
+use crate::machine::State;
 use crate::network::News;
 use crate::supervisor::{Msg, Supervisor};
 use crate::{firewall, network, plan};
@@ -63,20 +62,20 @@ impl Supervisor {
             return;
         };
         let state = kept.machine.state.clone();
-        let phase = match &state {
-            State::Stopped => "stopped",
-            State::Waiting => "waiting",
-            State::Preparing => "preparing",
-            State::SettingUp { .. } => "setting up",
-            State::Starting { .. } => "starting",
-            State::Ready { .. } => "ready",
-            State::Stopping { .. } | State::Finishing { .. } => "stopping",
-            State::Failed { .. } => "failed",
-            State::Restarting { .. } => "restarting",
-        };
+        let phase = state.name();
         if kept.phases.len() < 64 && kept.phases.last().is_none_or(|(last, _)| last != phase) {
             kept.phases.push((phase.to_owned(), now));
         }
+        let reason = match &state {
+            State::Failed { reason } | State::Restarting { reason, .. } => reason.clone(),
+            _ => String::new(),
+        };
+        self.events.tell(&EventLine {
+            at_ms: now,
+            unit: name.to_owned(),
+            state: phase.to_owned(),
+            reason,
+        });
         if let Some(live) = self.live.get_mut(name)
             && matches!(before, State::Waiting)
         {
@@ -299,134 +298,5 @@ impl Supervisor {
             },
             Vec::new(),
         );
-    }
-
-    /// Answers a control request. Who may write was decided before.
-    pub(crate) fn answer(&mut self, asked: Asked) {
-        let parts: Vec<&str> = asked.path.trim_start_matches('/').split('/').collect();
-        let answer = match (asked.write, parts.as_slice()) {
-            (false, ["v1", "status"]) => Answered::json(200, &self.status()),
-            (false, ["v1", "boot"]) => Answered::json(200, &self.boot()),
-            (true, ["v1", "units", name, what @ ("start" | "stop" | "restart")]) => self.command(name, what),
-            (true, ["v1", "reload"]) => self.reload_site(),
-            (true, ["v1", "units", name, "reload"]) => self.reload_unit(name),
-            (true, ["v1", "power", kind @ ("poweroff" | "reboot")]) => {
-                self.go_down(kind);
-                Answered::json(202, &json!({}))
-            }
-            _ => Answered::error(404, &format!("there is nothing at {}", asked.path)),
-        };
-        let _ = asked.answer.send(answer);
-    }
-
-    fn command(&mut self, name: &str, what: &str) -> Answered {
-        if !self.live.contains_key(name) {
-            return Answered::error(404, &format!("there is no unit {name}"));
-        }
-        if self.saved.power.is_some() {
-            return Answered::error(409, "the appliance is going down");
-        }
-        // With a unit go those that cannot be without it; and with it come those that it needs.
-        let mut affected = vec![name.to_owned()];
-        let mut at = 0;
-        while let Some(each) = affected.get(at).cloned() {
-            at += 1;
-            for (other, unit) in &self.manifest.units {
-                let linked = match what {
-                    "stop" => unit.waits_for.iter().any(|w| w.as_str() == each),
-                    "start" => self
-                        .manifest
-                        .units
-                        .get(each.as_str())
-                        .is_some_and(|u| u.waits_for.contains(other)),
-                    _ => false,
-                };
-                if linked && !affected.iter().any(|a| a == other.as_str()) {
-                    affected.push(other.as_str().to_owned());
-                }
-            }
-        }
-        for each in &affected {
-            if let Some(kept) = self.saved.units.get_mut(each) {
-                kept.up = what != "stop";
-            }
-            match what {
-                "start" => self.feed(each, Event::Start),
-                "restart" => self.feed(each, Event::Restart),
-                // The rest, in its order, is done by `reconcile`.
-                _ => {}
-            }
-        }
-        Answered::json(202, &json!({ "units": affected }))
-    }
-
-    fn status(&self) -> serde_json::Value {
-        let now = now_ms();
-        let units: Vec<serde_json::Value> = self
-            .saved
-            .units
-            .iter()
-            .map(|(name, kept)| {
-                let description = self
-                    .manifest
-                    .units
-                    .get(name.as_str())
-                    .map(|u| u.unit.description.as_str());
-                let since = kept.phases.last().map_or(0, |(_, at)| now.saturating_sub(*at));
-                let mut value = serde_json::to_value(&kept.machine.state).unwrap_or_default();
-                if let Some(map) = value.as_object_mut() {
-                    map.remove("since_ms");
-                    map.remove("at_ms");
-                    map.insert("name".into(), json!(name));
-                    map.insert("description".into(), json!(description));
-                    map.insert("for_ms".into(), json!(since));
-                    map.insert("pid".into(), json!(kept.pid));
-                    map.insert("failures".into(), json!(kept.machine.attempts));
-                    map.insert("wanted".into(), json!(kept.up));
-                    map.insert("says".into(), json!(kept.status));
-                    map.insert("reloading".into(), json!(kept.reload.is_some()));
-                    map.insert("health".into(), json!({ "failed": kept.ill.0, "last": kept.ill.1 }));
-                }
-                value
-            })
-            .collect();
-        let ready = self.saved.units.values().all(|k| !k.up || k.machine.ready());
-        json!({
-            "appliance": self.manifest.name,
-            "version": self.manifest.version,
-            "address": self.address(),
-            "ready": ready,
-            "firewall": self.saved.firewall,
-            "going_down": self.saved.power,
-            "uptime_ms": now,
-            "units": units,
-        })
-    }
-
-    fn boot(&self) -> serde_json::Value {
-        let text = std::fs::read_to_string(self.config.at("/run/cairn/boot-times")).unwrap_or_default();
-        let steps: Vec<serde_json::Value> = text
-            .lines()
-            .filter_map(|line| {
-                let mut words = line.rsplitn(3, ' ');
-                let end: u64 = words.next()?.parse().ok()?;
-                let start: u64 = words.next()?.parse().ok()?;
-                Some(json!({ "name": words.next()?, "start_ms": start as f64 / 1e6, "end_ms": end as f64 / 1e6 }))
-            })
-            .collect();
-        let units: Vec<serde_json::Value> = self
-            .saved
-            .units
-            .iter()
-            .map(|(name, kept)| {
-                let phases: Vec<_> = kept
-                    .phases
-                    .iter()
-                    .map(|(phase, at)| json!({ "phase": phase, "at_ms": at }))
-                    .collect();
-                json!({ "name": name, "phases": phases })
-            })
-            .collect();
-        json!({ "manager_ms": self.started, "now_ms": now_ms(), "steps": steps, "units": units })
     }
 }

@@ -132,6 +132,17 @@ impl Api {
     }
 }
 
+/// The pairs of a query, decoded; what cannot be decoded is left out.
+pub(crate) fn pairs(query: &str) -> Vec<(String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .filter_map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((name.to_owned(), decode(value)?))
+        })
+        .collect()
+}
+
 /// `%20` and `+` as what they stand for.
 fn decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());

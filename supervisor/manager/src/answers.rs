@@ -1,0 +1,324 @@
+//! The control API's answers: what each endpoint does with the supervisor.
+
+use cairn_api::{
+    Accepted, Boot, Edge, EdgeKind, Endpoint, Explained, Graph, Health, Node, Status, Step, Top, UnitPhases, UnitStatus,
+};
+use cairn_sandbox::{Enter, Job};
+use cairn_unit::Protocol;
+
+use crate::clock::now_ms;
+use crate::control::{Answered, Asked};
+use crate::machine::{Event, State};
+use crate::plan::Role;
+use crate::supervisor::Supervisor;
+use crate::{explain, usage};
+
+/// What is done with a unit and those around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Supervisor {
+    /// Answers a control request. Who may ask was decided before.
+    pub(crate) fn answer(&mut self, asked: Asked) {
+        let name = asked.values.first().cloned().unwrap_or_default();
+        let unknown = !asked.values.is_empty() && !self.live.contains_key(&name);
+        let answer = if unknown {
+            let near = cairn_unit::nearest(&name, self.live.keys().map(String::as_str));
+            let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+            Answered::error(404, &format!("there is no unit {name}{hint}"))
+        } else {
+            self.answer_known(&asked, &name)
+        };
+        let _ = asked.answer.send(answer);
+    }
+
+    fn answer_known(&mut self, asked: &Asked, name: &str) -> Answered {
+        match asked.endpoint {
+            Endpoint::OpenApi => Answered::json(200, &cairn_api::openapi()),
+            Endpoint::Status => Answered::of(200, &self.status()),
+            Endpoint::Boot => Answered::of(200, &self.boot()),
+            Endpoint::Top => Answered::of(200, &self.top()),
+            Endpoint::Graph => Answered::of(200, &self.graph()),
+            Endpoint::Explain => match self.explained(name) {
+                Some(explained) => Answered::of(200, &explained),
+                None => Answered::error(404, &format!("there is no unit {name}")),
+            },
+            Endpoint::Security => self.security(None),
+            Endpoint::SecurityOfUnit => self.security(Some(name)),
+            Endpoint::EnterJob => self.enter_job(name),
+            Endpoint::Start => self.command(name, Command::Start),
+            Endpoint::Stop => self.command(name, Command::Stop),
+            Endpoint::Restart => self.command(name, Command::Restart),
+            Endpoint::ReloadUnit => self.reload_unit(name),
+            Endpoint::Kill => self.kill_unit(name, asked.query("signal").unwrap_or("TERM")),
+            Endpoint::Enable => self.enable(name, true),
+            Endpoint::Disable => self.enable(name, false),
+            Endpoint::Reload => self.reload_site(),
+            Endpoint::PowerOff => {
+                self.go_down("poweroff");
+                Answered::of(202, &Accepted::default())
+            }
+            Endpoint::Reboot => {
+                self.go_down("reboot");
+                Answered::of(202, &Accepted::default())
+            }
+            // These are answered beside the loop.
+            Endpoint::Logs | Endpoint::Events => Answered::error(404, "this is a stream"),
+        }
+    }
+
+    fn command(&mut self, name: &str, what: Command) -> Answered {
+        if self.saved.power.is_some() {
+            return Answered::error(409, "the appliance is going down");
+        }
+        if what != Command::Stop && !self.site.enabled(name) {
+            return Answered::error(409, &format!("{name} is disabled; `cairn enable {name}` lets it run"));
+        }
+        // With a unit go those that cannot be without it; and with it come those that it needs.
+        let mut affected = vec![name.to_owned()];
+        let mut at = 0;
+        while let Some(each) = affected.get(at).cloned() {
+            at += 1;
+            for (other, unit) in &self.manifest.units {
+                let linked = match what {
+                    Command::Stop => unit.waits_for.iter().any(|w| w.as_str() == each),
+                    Command::Start => self
+                        .manifest
+                        .units
+                        .get(each.as_str())
+                        .is_some_and(|u| u.waits_for.contains(other)),
+                    Command::Restart => false,
+                };
+                if linked && !affected.iter().any(|a| a == other.as_str()) {
+                    affected.push(other.as_str().to_owned());
+                }
+            }
+        }
+        for each in &affected {
+            if let Some(kept) = self.saved.units.get_mut(each) {
+                kept.up = what != Command::Stop;
+            }
+            match what {
+                Command::Start => self.feed(each, Event::Start),
+                Command::Restart => self.feed(each, Event::Restart),
+                // The rest, in its order, is done by `reconcile`.
+                Command::Stop => {}
+            }
+        }
+        Answered::of(202, &Accepted { units: affected })
+    }
+
+    fn kill_unit(&self, name: &str, signal: &str) -> Answered {
+        let known = serde_json::from_value::<cairn_unit::Signal>(signal.into());
+        let Ok(signal) = known else {
+            return Answered::error(
+                400,
+                &format!("{signal} is not a signal's name: write for example TERM or HUP"),
+            );
+        };
+        if self.signal(name, signal.number()) {
+            let units = vec![name.to_owned()];
+            Answered::of(202, &Accepted { units })
+        } else {
+            Answered::error(409, &format!("{name} has no process"))
+        }
+    }
+
+    fn enter_job(&self, name: &str) -> Answered {
+        let pid = self.saved.units.get(name).map_or(0, |k| k.pid);
+        if pid == 0 {
+            return Answered::error(409, &format!("{name} has no process, so there is nothing to enter"));
+        }
+        match self.plan(name, Role::Main) {
+            Ok((plan, _)) => {
+                let mut enter = Enter::new(&plan, pid, &self.config.cgroup_shown(name), Vec::new());
+                enter.env.remove("NOTIFY_SOCKET");
+                let group = self.config.cgroup(name);
+                match serde_json::to_value(Job::from(enter)) {
+                    Ok(job) => Answered::json(200, &serde_json::json!({ "job": job, "cgroup": group })),
+                    Err(e) => Answered::error(500, &e.to_string()),
+                }
+            }
+            Err(e) => Answered::error(409, &e.to_string()),
+        }
+    }
+
+    fn unit_status(&self, name: &str) -> Option<UnitStatus> {
+        let now = now_ms();
+        let (kept, unit) = (self.saved.units.get(name)?, self.manifest.units.get(name)?);
+        let reason = match &kept.machine.state {
+            State::Failed { reason } | State::Restarting { reason, .. } => reason.clone(),
+            _ => String::new(),
+        };
+        let restart = match kept.machine.state {
+            State::Restarting { at_ms, .. } => Some(at_ms.saturating_sub(now)),
+            _ => None,
+        };
+        Some(UnitStatus {
+            name: name.to_owned(),
+            description: unit.unit.description.clone(),
+            state: kept.machine.state.name().to_owned(),
+            reason,
+            for_ms: kept.phases.last().map_or(0, |(_, at)| now.saturating_sub(*at)),
+            pid: kept.pid,
+            failures: kept.machine.attempts,
+            wanted: kept.up,
+            says: kept.status.clone(),
+            errno: kept.errno,
+            reloading: kept.reload.is_some(),
+            health: Health {
+                failed: kept.ill.0,
+                last: kept.ill.1.clone(),
+            },
+            starts_in_ms: restart.or_else(|| self.timer_wait(name)),
+        })
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            appliance: self.manifest.name.as_str().to_owned(),
+            version: self.manifest.version.clone(),
+            address: self.address(),
+            ready: self.saved.units.values().all(|k| !k.up || k.machine.ready()),
+            firewall: self.saved.firewall,
+            going_down: self.saved.power.clone(),
+            uptime_ms: now_ms(),
+            units: self
+                .saved
+                .units
+                .keys()
+                .filter_map(|name| self.unit_status(name))
+                .collect(),
+        }
+    }
+
+    fn boot(&self) -> Boot {
+        let text = std::fs::read_to_string(self.config.at("/run/cairn/boot-times")).unwrap_or_default();
+        let steps = text.lines().filter_map(|line| {
+            let mut words = line.rsplitn(3, ' ');
+            let mut ms = || Some(words.next()?.parse::<u64>().ok()? as f64 / 1e6);
+            let (end_ms, start_ms) = (ms()?, ms()?);
+            let name = words.next()?.to_owned();
+            Some(Step { name, start_ms, end_ms })
+        });
+        let units = self.saved.units.iter().map(|(name, kept)| UnitPhases {
+            name: name.clone(),
+            waits_for: self.waits_for(name),
+            phases: kept.phases.clone(),
+        });
+        Boot {
+            manager_ms: self.started,
+            now_ms: now_ms(),
+            steps: steps.collect(),
+            units: units.collect(),
+        }
+    }
+
+    fn waits_for(&self, name: &str) -> Vec<String> {
+        let waits = self.manifest.units.get(name).map(|u| &u.waits_for);
+        waits.into_iter().flatten().map(ToString::to_string).collect()
+    }
+
+    fn top(&self) -> Top {
+        let units = self.saved.units.keys();
+        Top {
+            at_ms: now_ms(),
+            units: units.map(|name| usage::read(name, &self.config.cgroup(name))).collect(),
+        }
+    }
+
+    fn graph(&self) -> Graph {
+        let mut graph = Graph {
+            nodes: Vec::new(),
+            edges: Vec::new(),
+        };
+        for (name, unit) in &self.manifest.units {
+            let publishes = unit.unit.network.publish.iter().map(|publish| {
+                let protocol = match publish.protocol {
+                    Protocol::Tcp => "tcp",
+                    Protocol::Udp => "udp",
+                };
+                format!("{}/{protocol}", publish.port)
+            });
+            graph.nodes.push(Node {
+                name: name.to_string(),
+                state: self
+                    .saved
+                    .units
+                    .get(name.as_str())
+                    .map_or("stopped", |k| k.machine.state.name())
+                    .to_owned(),
+                publishes: publishes.collect(),
+            });
+            let mut bound = Vec::new();
+            for (own, need) in &unit.unit.needs {
+                let provider = self
+                    .manifest
+                    .units
+                    .iter()
+                    .find(|(_, u)| u.unit.provides.contains_key(need));
+                let Some((to, provide)) = provider.and_then(|(to, u)| Some((to, u.unit.provides.get(need)?))) else {
+                    continue;
+                };
+                let place = match (&provide.socket, provide.port) {
+                    (Some(socket), _) => socket.to_string(),
+                    (None, Some(port)) => port.to_string(),
+                    (None, None) => String::new(),
+                };
+                bound.push(to);
+                graph.edges.push(Edge {
+                    from: name.to_string(),
+                    to: to.to_string(),
+                    kind: EdgeKind::Binding,
+                    label: format!("{own} ({place})"),
+                });
+            }
+            let order = unit.waits_for.iter().filter(|to| !bound.contains(to));
+            graph.edges.extend(order.map(|to| Edge {
+                from: name.to_string(),
+                to: to.to_string(),
+                kind: EdgeKind::Order,
+                label: String::new(),
+            }));
+        }
+        graph
+    }
+
+    fn explained(&self, name: &str) -> Option<Explained> {
+        let (unit, live) = (&self.manifest.units.get(name)?.unit, self.live.get(name)?);
+        let status = self.unit_status(name)?;
+        let waits_for = self.waits_for(name);
+        let missing: Vec<String> = waits_for
+            .iter()
+            .filter(|other| self.saved.units.get(*other).is_some_and(|k| !k.machine.ready()))
+            .cloned()
+            .collect();
+        let needed_by = self
+            .manifest
+            .units
+            .iter()
+            .filter(|(_, u)| u.waits_for.iter().any(|w| w.as_str() == name));
+        let limits = crate::cgroup::limits(&unit.limits, None);
+        Some(Explained {
+            why: explain::why(&status, &missing),
+            status,
+            started_by: explain::started_by(unit),
+            waits_for,
+            needed_by: needed_by.map(|(other, _)| other.to_string()).collect(),
+            ready: explain::ready(unit),
+            health: explain::health(unit),
+            restart: explain::restart(unit, &live.rules),
+            stop: explain::stop(unit),
+            reload: explain::reload(unit),
+            limits: limits
+                .into_iter()
+                .map(|(file, value)| (file.to_owned(), value))
+                .collect(),
+            exceptions: explain::exceptions(unit),
+        })
+    }
+}
