@@ -2,6 +2,7 @@
 
 mod chart;
 mod client;
+mod logs;
 
 use std::process::ExitCode;
 
@@ -47,11 +48,8 @@ enum Command {
         /// The unit.
         unit: String,
     },
-    /// Print the end of a unit's log.
-    Logs {
-        /// The unit.
-        unit: String,
-    },
+    /// Show what units have written.
+    Logs(logs::Logs),
     /// Draw the boot as an SVG picture.
     Chart,
     /// Stop all units and switch the machine off.
@@ -63,11 +61,11 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let (method, path) = match &cli.command {
+        Command::Logs(logs) => return logs.run(&cli.socket),
         Command::Status => ("GET", "/v1/status".to_owned()),
         Command::Start { unit } => ("POST", format!("/v1/units/{unit}/start")),
         Command::Stop { unit } => ("POST", format!("/v1/units/{unit}/stop")),
         Command::Restart { unit } => ("POST", format!("/v1/units/{unit}/restart")),
-        Command::Logs { unit } => ("GET", format!("/v1/units/{unit}/log")),
         Command::Chart => ("GET", "/v1/boot".to_owned()),
         Command::Poweroff => ("POST", "/v1/power/poweroff".to_owned()),
         Command::Reboot => ("POST", "/v1/power/reboot".to_owned()),
@@ -86,7 +84,6 @@ fn main() -> ExitCode {
     }
     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
     let text = match &cli.command {
-        Command::Logs { .. } => body,
         _ if cli.json => body,
         Command::Status => table(&value).into_bytes(),
         Command::Chart => chart::svg(&value).into_bytes(),

@@ -155,7 +155,7 @@ impl Source {
         note: Option<Note>,
         limits: &UnitLog,
     ) -> Source {
-        let note = note.unwrap_or_else(|| Note {
+        let mut note = note.unwrap_or_else(|| Note {
             lines: Lines::default(),
             skipping: false,
             flood: Flood::new(limits.rate, now_ns()),
@@ -163,6 +163,7 @@ impl Source {
             sent: None,
             came: 0,
         });
+        note.flood = note.flood.at_rate(limits.rate);
         Source {
             name,
             pipe,

@@ -223,6 +223,25 @@ fn a_long_line_goes_on_over_a_kill_and_ends_with_the_unit() {
 }
 
 #[test]
+fn a_line_that_is_waited_for_is_known_to_a_successor_and_to_no_other_process() {
+    let mut world = World::new();
+    let (mut source, mut tools) = world.manager();
+    source.wait_for(7, "serving");
+    world.service.write_all(b"starting\n").unwrap();
+    drain(&mut source, &mut tools, false);
+    assert_eq!(source.came(), None);
+    world.service.write_all(b"now serving all\n").unwrap();
+    drain(&mut source, &mut tools, false);
+    // It is killed before it can tell.
+    drop((source, tools));
+    let (mut source, _tools) = world.manager();
+    source.wait_for(7, "serving");
+    assert_eq!((source.came(), source.came()), (Some(7), None));
+    source.wait_for(8, "serving");
+    assert_eq!(source.came(), None);
+}
+
+#[test]
 fn while_the_store_fails_lines_wait_in_the_pipe_and_are_counted_when_they_are_lost() {
     let mut world = World::new();
     File::create(world.root()).unwrap();
