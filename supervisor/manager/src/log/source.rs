@@ -372,7 +372,7 @@ impl Source {
         let mut staged = Vec::new();
         tools.glass.look(&self.stage, &mut staged);
         if staged.is_empty() && (batch.taken > 0 || stored > 0) {
-            match stored {
+            match stored + batch.stored {
                 // It had not begun.
                 0 => (self.note.batch, self.pending) = (None, false),
                 _ => self.done(0, &batch),
