@@ -132,9 +132,7 @@ proptest! {
         for number in 0..200_u64 {
             let mut message = b"new ".to_vec();
             message.extend(line(number, 300));
-            let origin = common::origin();
-            let entry = cairn_log::Entry { realtime: number, monotonic: 1, origin: &origin, part: cairn_log::Part::Whole, message: &message };
-            store.append("a", &entry).unwrap();
+            say(&mut store, "a", number, &message);
             wanted += 1;
         }
         let _ = store.sync();

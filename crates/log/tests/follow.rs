@@ -4,8 +4,8 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use cairn_log::{Cursor, Entry, Part, Query, Reader};
-use common::{fill, line, open, origin, say, small};
+use cairn_log::{Cursor, Part, Query, Reader, Store};
+use common::{fill, line, open, origin, put, say, small};
 use proptest::prelude::*;
 use regex::bytes::Regex;
 
@@ -53,34 +53,18 @@ proptest! {
 fn a_long_line_comes_when_its_end_has_and_a_cursor_taken_before_does_not_miss_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path(), small());
-    let origin = origin();
-    let entry = Entry {
-        realtime: 1,
-        monotonic: 1,
-        origin: &origin,
-        part: Part::First,
-        message: b"start ",
-    };
+    let piece = |store: &mut Store, part, message: &[u8]| put(store, "a", 1, &origin(), (part, message)).unwrap();
     let grep = Query {
         grep: Some(Regex::new("start end").unwrap()),
         ..Query::default()
     };
     let reader = Reader::new(dir.path());
     let mut follow = reader.follow(&grep, Cursor::default());
-    let line = store.append("a", &entry).unwrap();
+    let line = piece(&mut store, Part::First, b"start ");
     say(&mut store, "b", 1, b"start end of another");
     assert_eq!(follow.poll(10).unwrap().len(), 1, "the other unit does not wait");
     let mut later = reader.follow(&grep, follow.cursor());
-    store
-        .append(
-            "a",
-            &Entry {
-                part: Part::Last(line),
-                message: b"end",
-                ..entry
-            },
-        )
-        .unwrap();
+    piece(&mut store, Part::Last(line), b"end");
     assert_eq!(follow.poll(10).unwrap()[0].message, b"start end");
     assert_eq!(follow.poll(10).unwrap(), []);
     assert_eq!(later.poll(10).unwrap()[0].message, b"start end");
@@ -90,16 +74,8 @@ fn a_long_line_comes_when_its_end_has_and_a_cursor_taken_before_does_not_miss_it
 fn a_line_whose_writer_died_comes_without_its_end_when_the_next_one_shows_that() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path(), small());
-    let origin = origin();
-    let entry = Entry {
-        realtime: 1,
-        monotonic: 1,
-        origin: &origin,
-        part: Part::First,
-        message: b"half",
-    };
     let mut follow = Reader::new(dir.path()).follow(&Query::default(), Cursor::default());
-    store.append("a", &entry).unwrap();
+    put(&mut store, "a", 1, &origin(), (Part::First, b"half")).unwrap();
     assert_eq!(follow.poll(10).unwrap(), []);
     say(&mut store, "a", 1, b"next");
     let both: Vec<_> = follow

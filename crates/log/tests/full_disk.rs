@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use cairn_log::{Entry, Part};
-use common::{endless, line, numbers, open, origin};
+use cairn_log::Part;
+use common::{endless, line, numbers, open, origin, put};
 
 const INSIDE: &str = "CAIRN_LOG_FULL_DISK";
 
@@ -55,15 +55,9 @@ fn on_a_small_disk(folder: PathBuf) {
         fs::write(&ballast, vec![1; 100_000 + round * 5000]).unwrap();
         let mut store = open(&root, endless());
         let refused = loop {
-            let (origin, message) = (origin(), line(number, 100 + round * 333));
-            let entry = Entry {
-                realtime: number,
-                monotonic: 1,
-                origin: &origin,
-                part: Part::Whole,
-                message: &message,
-            };
-            let result = store.append(["a", "b"][number as usize % 2], &entry);
+            let message = line(number, 100 + round * 333);
+            let unit = ["a", "b"][number as usize % 2];
+            let result = put(&mut store, unit, number, &origin(), (Part::Whole, &message));
             number += 1;
             match result {
                 Ok(_) => stored.push(number - 1),

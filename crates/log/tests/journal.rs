@@ -1,7 +1,8 @@
 //! systemd's own tools read what `export` writes, and say the same of it as our `json`.
 
 mod common;
-#[path = "common/judge.rs"]
+#[path = "../../disk/tests/common/mod.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
 mod judge;
 
 use std::fs;
@@ -10,11 +11,18 @@ use std::path::{Path, PathBuf};
 use cairn_log::output::{export, json};
 use cairn_log::{Entry, FieldName, Origin, Part, Priority, Query, Stream, syslog};
 use common::{open, origin, read, small};
-use judge::{agrees, judge};
+use judge::{judge, said};
 use serde_json::Value;
 
 /// Not on every PATH: systemd keeps it in a folder of its own.
 const REMOTE: &str = "/usr/lib/systemd/systemd-journal-remote";
+
+/// Runs it; it must succeed. What it wrote to standard output.
+fn agrees(command: &mut std::process::Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", said(&output));
+    output.stdout
+}
 
 fn fill(root: &Path) {
     let mut store = open(root, small());
@@ -72,13 +80,13 @@ fn systemds_journal_tools_read_the_export_and_find_the_same_in_it() {
         .args(["--split-mode=none", "--compress=no"])
         .arg(&entries);
     agrees(&mut remote);
-    let said = agrees(
+    let told = agrees(
         journalctl
             .arg("--file")
             .arg(&journal)
             .args(["--all", "-o", "json", "--no-pager"]),
     );
-    let theirs: Vec<Value> = said
+    let theirs: Vec<Value> = told
         .split(|b| *b == b'\n')
         .filter(|line| !line.is_empty())
         .map(|line| serde_json::from_slice(line).unwrap())

@@ -136,6 +136,44 @@ fn records_older_than_the_age_go_also_of_a_unit_that_says_nothing_more() {
 }
 
 #[test]
+fn records_older_than_the_age_go_also_of_a_unit_that_is_silent_since_another_writer_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = 1_800_000_000 * common::SECOND;
+    let day = Duration::from_secs(86_400);
+    let mut limits = small();
+    limits.unit.age = Some(30 * day);
+    for (unit, age) in [("gone", 40), ("quiet", 2)] {
+        let time = now - age * 86_400 * common::SECOND;
+        fill_at(&mut open(dir.path(), limits.clone()), unit, time);
+        let written = std::time::UNIX_EPOCH + Duration::from_nanos(time);
+        for path in common::files(&dir.path().join(unit), "tail") {
+            fs::File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_modified(written)
+                .unwrap();
+        }
+    }
+    let mut store = open(dir.path(), limits);
+    store.tidy(now, day).unwrap();
+    let plan = store.plan_retention(now).unwrap();
+    store.apply_retention(&plan).unwrap();
+    let left = common::read(dir.path(), &cairn_log::Query::default());
+    assert!(
+        left.len() == 10 && left.iter().all(|record| &*record.unit == "quiet"),
+        "{}",
+        left.len()
+    );
+}
+
+fn fill_at(store: &mut cairn_log::Store, unit: &str, time: u64) {
+    for number in 0..10 {
+        say(store, unit, time, &common::line(number, 100));
+    }
+}
+
+#[test]
 fn on_a_full_disk_the_unit_that_takes_most_gives_way_and_no_more_than_is_needed() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path(), common::endless());

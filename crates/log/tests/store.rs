@@ -157,16 +157,8 @@ fn pieces_of_long_lines_from_two_streams_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path(), small());
     let origins = [origin(), Origin::new(Stream::Stderr, Priority::Err)];
-    let mut put = |stream: usize, part, byte| {
-        let entry = Entry {
-            realtime: 1,
-            monotonic: 1,
-            origin: &origins[stream],
-            part,
-            message: &[byte; 3000],
-        };
-        store.append("a", &entry).unwrap()
-    };
+    let mut put =
+        |stream: usize, part, byte| common::put(&mut store, "a", 1, &origins[stream], (part, &[byte; 3000])).unwrap();
     let out = put(0, Part::First, b'o');
     let err = put(1, Part::First, b'e');
     for _ in 0..20 {

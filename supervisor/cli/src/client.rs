@@ -1,6 +1,6 @@
 //! One HTTP/1.1 request over the control socket. The server closes after its answer.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +22,35 @@ pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> io::Result<(u16, V
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     read(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
+}
+
+/// Asks, and copies the answer's body as it comes, for as long as it does. The body's chunks are taken apart.
+pub(crate) fn stream(socket: &Path, path: &str, out: &mut impl Write) -> io::Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: cairn\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut lines = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        if lines.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    loop {
+        line.clear();
+        lines.read_line(&mut line)?;
+        let length = u64::from_str_radix(line.trim(), 16).unwrap_or(0);
+        if length == 0 {
+            return Ok(());
+        }
+        io::copy(&mut (&mut lines).take(length), out)?;
+        out.flush()?;
+        line.clear();
+        lines.read_line(&mut line)?;
+    }
 }
 
 fn read(answer: &[u8]) -> Option<(u16, Vec<u8>)> {

@@ -1,22 +1,33 @@
 //! `cairn`: the command line of a running appliance, a client of the manager's control API.
 
 mod chart;
+mod check;
 mod client;
+mod enter;
+mod graph;
+mod logs;
 mod security;
+mod table;
 
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use cairn_api::{Boot, Explained, Graph, Reloaded, Status, Top};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use table::Paint;
+
 /// Look at and steer the units of this appliance.
-///
-/// Exit codes: 0 done; 1 refused or failed, or (security) something differs; 2 wrong use; 3 (status) not every unit is ready; 4 the manager does not
-/// answer.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  cairn status\n  cairn restart caddy\n  cairn logs mariadb\n  cairn chart > boot.svg"
+    after_help = "Exit codes: 0 done; 1 refused or failed; 2 wrong use; 3 (status) not every unit is ready; 4 the manager does not \
+                  answer. `enter` ends with its command's code.\n\nExamples:\n  cairn status\n  cairn explain mariadb\n  \
+                  cairn logs -f mariadb\n  cairn top\n  cairn restart caddy\n  cairn graph --svg > units.svg"
 )]
 struct Cli {
     /// Print the API's JSON answer.
@@ -24,7 +35,7 @@ struct Cli {
     json: bool,
     /// The control socket.
     #[arg(long, global = true, default_value = "/run/cairn/control.sock", hide = true)]
-    socket: std::path::PathBuf,
+    socket: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
@@ -33,6 +44,24 @@ struct Cli {
 enum Command {
     /// Show every unit and its state.
     Status,
+    /// Tell why a unit is as it is, and what will happen to it.
+    Explain {
+        /// The unit.
+        unit: String,
+    },
+    /// Show what the units use, and how much they wait.
+    Top {
+        /// Seconds between two looks.
+        #[arg(short, long, default_value_t = 2)]
+        delay: u32,
+        /// One look only.
+        #[arg(short, long)]
+        once: bool,
+    },
+    /// Show what units have written.
+    Logs(logs::Logs),
+    /// Show each change of a unit's state, as it happens.
+    Events,
     /// Start a unit and what it needs.
     Start {
         /// The unit.
@@ -48,92 +77,216 @@ enum Command {
         /// The unit.
         unit: String,
     },
-    /// Print the end of a unit's log.
-    Logs {
+    /// Let a unit read its configuration again; without a unit, put the owner's choices (site.toml) in force.
+    Reload {
+        /// The unit.
+        unit: Option<String>,
+    },
+    /// Send a signal to a unit's main process.
+    Kill {
+        /// The unit.
+        unit: String,
+        /// The signal's name without SIG.
+        #[arg(short, long, default_value = "TERM")]
+        signal: String,
+    },
+    /// Let a unit start with the appliance, and now.
+    Enable {
         /// The unit.
         unit: String,
     },
-    /// Show how tight units are: what was declared beside what is in force.
+    /// Stop a unit and keep it from starting.
+    Disable {
+        /// The unit.
+        unit: String,
+    },
+    /// Run a command in a unit's sandbox.
+    Enter {
+        /// The unit.
+        unit: String,
+        /// The command; its program by its path in the unit.
+        #[arg(trailing_var_arg = true, default_value = "/bin/sh")]
+        command: Vec<String>,
+    },
+    /// Show what is declared of the units' sandboxes, beside what is in force.
     Security {
-        /// The unit; all without it.
+        /// The unit; all if left out.
         unit: Option<String>,
+    },
+    /// Show what is between the units.
+    Graph {
+        /// As an SVG picture.
+        #[arg(long)]
+        svg: bool,
     },
     /// Draw the boot as an SVG picture.
     Chart,
+    /// List the units by how long they took to be ready at the boot.
+    Blame,
+    /// Show the chain of units that the last readiness of the boot hung on.
+    CriticalChain,
+    /// Say what is wrong with a unit's file.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
     /// Stop all units and switch the machine off.
     Poweroff,
     /// Stop all units and start the machine again.
     Reboot,
+    /// Print the API's OpenAPI document.
+    Api,
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
+
+/// Why a command ends without success: what to say, and the exit code.
+struct Refused(String, u8);
+
+type Outcome<T> = Result<T, Refused>;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let (method, path) = match &cli.command {
-        Command::Status => ("GET", "/v1/status".to_owned()),
-        Command::Start { unit } => ("POST", format!("/v1/units/{unit}/start")),
-        Command::Stop { unit } => ("POST", format!("/v1/units/{unit}/stop")),
-        Command::Restart { unit } => ("POST", format!("/v1/units/{unit}/restart")),
-        Command::Logs { unit } => ("GET", format!("/v1/units/{unit}/log")),
-        Command::Security { unit: None } => ("GET", "/v1/security".to_owned()),
-        Command::Security { unit: Some(unit) } => ("GET", format!("/v1/units/{unit}/security")),
-        Command::Chart => ("GET", "/v1/boot".to_owned()),
-        Command::Poweroff => ("POST", "/v1/power/poweroff".to_owned()),
-        Command::Reboot => ("POST", "/v1/power/reboot".to_owned()),
-    };
-    let (status, body) = match client::ask(&cli.socket, method, &path) {
-        Ok(answer) => answer,
-        Err(e) => {
-            eprintln!("cairn: the manager does not answer on {}: {e}", cli.socket.display());
-            return ExitCode::from(4);
+    match run(&cli) {
+        Ok(code) => code,
+        Err(Refused(why, code)) => {
+            eprintln!("cairn: {why}");
+            ExitCode::from(code)
         }
-    };
-    if status >= 400 {
-        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
-        eprintln!("cairn: {}", value["error"].as_str().unwrap_or("the manager refused"));
-        return ExitCode::from(1);
-    }
-    let value: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let text = match &cli.command {
-        Command::Logs { .. } => body,
-        _ if cli.json => body,
-        Command::Status => table(&value).into_bytes(),
-        Command::Security { unit } => security::text(&value, unit.is_some()).into_bytes(),
-        Command::Chart => chart::svg(&value).into_bytes(),
-        Command::Poweroff | Command::Reboot => b"Stopping all units.\n".to_vec(),
-        _ => Vec::new(),
-    };
-    // A closed pipe is the reader's wish.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), &text);
-    let all = value["ready"].as_bool().unwrap_or(true);
-    if matches!(cli.command, Command::Status) && !all {
-        ExitCode::from(3)
-    } else if matches!(cli.command, Command::Security { .. }) && security::differs(&value) {
-        ExitCode::from(1)
-    } else {
-        ExitCode::SUCCESS
     }
 }
 
-/// The status for people.
-fn table(status: &Value) -> String {
-    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    let mut out = format!(
-        "{} {}  {}\n\n",
-        text(&status["appliance"]),
-        text(&status["version"]),
-        text(&status["address"])
-    );
-    let units = status["units"].as_array().cloned().unwrap_or_default();
-    let width = units.iter().map(|u| text(&u["name"]).len()).max().unwrap_or(0);
-    for unit in &units {
-        let seconds = unit["for_ms"].as_u64().unwrap_or(0) / 1000;
-        let why = text(&unit["reason"]);
-        let says = if why.is_empty() { text(&unit["says"]) } else { why };
-        out += &format!(
-            "{:width$}  {:11}  {seconds:>6} s  {says}\n",
-            text(&unit["name"]),
-            text(&unit["state"])
-        );
+fn run(cli: &Cli) -> Outcome<ExitCode> {
+    let paint = Paint(std::io::stdout().is_terminal());
+    let get = |path: &str| ask(cli, "GET", path);
+    let post = |path: String| ask(cli, "POST", &path);
+    match &cli.command {
+        Command::Status => {
+            let status: Status = shown(cli, get("/v1/status")?, |status| table::status(status, paint))?;
+            return Ok(ExitCode::from(if status.ready { 0 } else { 3 }));
+        }
+        Command::Explain { unit } => {
+            let answer = get(&format!("/v1/units/{unit}/explain"))?;
+            shown::<Explained>(cli, answer, |unit| table::explained(unit, paint))?;
+        }
+        Command::Top { delay, once } => top(cli, *delay, *once, paint)?,
+        Command::Logs(logs) => return Ok(logs.run(&cli.socket)),
+        Command::Events => {
+            let copied = client::stream(&cli.socket, "/v1/events", &mut std::io::stdout());
+            copied.map_err(|e| silent(cli, &e))?;
+        }
+        Command::Start { unit } => drop(post(format!("/v1/units/{unit}/start"))?),
+        Command::Stop { unit } => drop(post(format!("/v1/units/{unit}/stop"))?),
+        Command::Restart { unit } => drop(post(format!("/v1/units/{unit}/restart"))?),
+        Command::Reload { unit: Some(unit) } => drop(post(format!("/v1/units/{unit}/reload"))?),
+        Command::Reload { unit: None } => drop(shown::<Reloaded>(cli, post("/v1/reload".into())?, table::reloaded)?),
+        Command::Kill { unit, signal } => {
+            let name = signal.to_ascii_uppercase();
+            let name = name.strip_prefix("SIG").unwrap_or(&name);
+            post(format!("/v1/units/{unit}/kill?signal={name}"))?;
+        }
+        Command::Enable { unit } => {
+            shown::<Reloaded>(cli, post(format!("/v1/units/{unit}/enable"))?, table::reloaded)?;
+        }
+        Command::Disable { unit } => {
+            shown::<Reloaded>(cli, post(format!("/v1/units/{unit}/disable"))?, table::reloaded)?;
+        }
+        Command::Enter { unit, command } => {
+            let job: Value = parsed(&get(&format!("/v1/units/{unit}/enter"))?)?;
+            return enter::run(&job, command).map_err(|e| Refused(format!("cannot enter {unit}: {e}"), 1));
+        }
+        Command::Security { unit } => {
+            let path = unit
+                .as_ref()
+                .map_or("/v1/security".to_owned(), |u| format!("/v1/units/{u}/security"));
+            let answer: Value = shown(cli, get(&path)?, |answer| security::text(answer, unit.is_some()))?;
+            return Ok(ExitCode::from(u8::from(security::differs(&answer))));
+        }
+        Command::Graph { svg } => {
+            let draw = if *svg { graph::svg } else { graph::text };
+            shown::<Graph>(cli, get("/v1/graph")?, draw)?;
+        }
+        Command::Chart => drop(shown::<Value>(cli, get("/v1/boot")?, chart::svg)?),
+        Command::Blame => drop(shown::<Boot>(cli, get("/v1/boot")?, |boot| table::blame(&boot.units))?),
+        Command::CriticalChain => {
+            shown::<Boot>(cli, get("/v1/boot")?, |boot| table::critical_chain(&boot.units))?;
+        }
+        Command::Check { file } => return Ok(check::run(file, cli.json)),
+        Command::Poweroff => {
+            post("/v1/power/poweroff".into())?;
+            put("Stopping all units.\n");
+        }
+        Command::Reboot => {
+            post("/v1/power/reboot".into())?;
+            put("Stopping all units.\n");
+        }
+        Command::Api => put(&format!("{:#}\n", cairn_api::openapi())),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "cairn", &mut std::io::stdout());
+        }
     }
-    out
+    Ok(ExitCode::SUCCESS)
+}
+
+fn silent(cli: &Cli, error: &std::io::Error) -> Refused {
+    Refused(
+        format!("the manager does not answer on {}: {error}", cli.socket.display()),
+        4,
+    )
+}
+
+/// The body of a good answer.
+fn ask(cli: &Cli, method: &str, path: &str) -> Outcome<Vec<u8>> {
+    let (status, body) = client::ask(&cli.socket, method, path).map_err(|e| silent(cli, &e))?;
+    if status < 400 {
+        return Ok(body);
+    }
+    let why: Option<cairn_api::Problem> = serde_json::from_slice(&body).ok();
+    Err(Refused(
+        why.map_or("the manager refused".into(), |problem| problem.error),
+        1,
+    ))
+}
+
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Outcome<T> {
+    serde_json::from_slice(body).map_err(|e| Refused(format!("the manager's answer is not understood: {e}"), 1))
+}
+
+/// Prints an answer, for people or as it is, and gives it.
+fn shown<T: DeserializeOwned>(cli: &Cli, body: Vec<u8>, text: impl FnOnce(&T) -> String) -> Outcome<T> {
+    let value: T = parsed(&body)?;
+    if cli.json {
+        put(&String::from_utf8_lossy(&body));
+    } else {
+        put(&text(&value));
+    }
+    Ok(value)
+}
+
+/// A closed pipe is the reader's wish.
+fn put(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn top(cli: &Cli, delay: u32, once: bool, paint: Paint) -> Outcome<()> {
+    let look = || -> Outcome<Vec<u8>> { ask(cli, "GET", "/v1/top") };
+    if cli.json {
+        put(&String::from_utf8_lossy(&look()?));
+        return Ok(());
+    }
+    let mut before: Top = parsed(&look()?)?;
+    loop {
+        std::thread::sleep(Duration::from_secs(delay.max(1).into()));
+        let now: Top = parsed(&look()?)?;
+        // On a terminal each look takes the place of the last.
+        let clear = if paint.0 && !once { "\x1b[H\x1b[2J" } else { "" };
+        put(&format!("{clear}{}", table::top(&before, &now, paint)));
+        if once {
+            return Ok(());
+        }
+        before = now;
+    }
 }

@@ -134,7 +134,7 @@ fn the_last_lines_of_a_failed_unit_stand_on_the_console_and_why_it_failed_in_its
 fn a_follower_sees_what_was_and_what_comes_and_other_questions_are_answered_meanwhile() {
     let mut world = World::new(&[("one", QUIET), ("two", QUIET)]);
     let path = world.at("run/cairn/log/one");
-    world.until("ready", |w| w.state("one") == "ready" && path.exists());
+    world.until("ready", |w| w.state("one") == "ready" && w.state("two") == "ready");
     let socket = UnixDatagram::unbound().unwrap();
     let say = |text: &str| assert!(socket.send_to(text.as_bytes(), &path).is_ok());
     say("<13>x: before");

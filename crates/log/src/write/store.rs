@@ -190,15 +190,19 @@ impl Store {
         result
     }
 
-    /// Packs and finishes, of units that this writer has written to, what holds records older than `age`: only then can their age
-    /// (or their size) have them deleted. To be called a few times a day with a small part of the age limit.
+    /// Packs and finishes what holds records older than `age`: only then can their age (or their size) have them deleted. To be
+    /// called a few times a day with a small part of the age limit. What an earlier writer left counts by when it was last
+    /// written to.
     ///
     /// # Errors
     /// The disk is full or fails.
     pub fn tidy(&mut self, now: u64, age: Duration) -> Result<(), Error> {
         let before = now.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
+        for unit in units(&self.root)? {
+            self.ready(&unit)?;
+        }
         for (unit, writer) in &mut self.units {
-            if writer.earliest().is_some_and(|earliest| earliest < before) {
+            if writer.earliest().is_some_and(|earliest| earliest < before) || writer.is_left_since(before) {
                 writer.pack(self.limits.sizes(unit))?;
                 writer.finish()?;
             }

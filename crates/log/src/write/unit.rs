@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use super::open_segment::{Appended, OpenSegment, Resumed};
 use crate::error::Error;
@@ -135,6 +136,22 @@ impl UnitWriter {
         let tail = self.tail.as_ref().map(|t| t.earliest);
         let segment = self.segment.as_ref().map(|s| s.earliest);
         [tail, segment].into_iter().flatten().min()
+    }
+
+    /// Whether an earlier writer left something that is not finished, for the last time before `before`.
+    pub(crate) fn is_left_since(&self, before: u64) -> bool {
+        let left = self.waiting.iter().map(|tail| &tail.path).chain(&self.found);
+        let written = left.filter_map(|path| {
+            fs::metadata(path)
+                .ok()?
+                .modified()
+                .ok()?
+                .duration_since(UNIX_EPOCH)
+                .ok()
+        });
+        written
+            .map(|time| time.as_nanos())
+            .any(|time| time < u128::from(before))
     }
 
     fn retire(&mut self, tail: OpenTail) {

@@ -5,7 +5,9 @@
 use std::fs;
 use std::path::Path;
 
-use cairn_log::{BootId, Entry, Limits, Origin, Part, Priority, Query, Reader, Record, Seq, Store, Stream, UnitLimits};
+use cairn_log::{
+    BootId, Entry, Error, Limits, Origin, Part, Priority, Query, Reader, Record, Seq, Store, Stream, UnitLimits,
+};
 
 pub(crate) const BOOT: BootId = BootId([1; 16]);
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -41,15 +43,25 @@ pub(crate) fn origin() -> Origin {
 
 /// Stores a message at `time`.
 pub(crate) fn say(store: &mut Store, unit: &str, time: u64, message: &[u8]) -> Seq {
-    let origin = origin();
+    put(store, unit, time, &origin(), (Part::Whole, message)).unwrap()
+}
+
+/// Stores a message, or a piece of one, at `time`.
+pub(crate) fn put(
+    store: &mut Store,
+    unit: &str,
+    time: u64,
+    origin: &Origin,
+    (part, message): (Part, &[u8]),
+) -> Result<Seq, Error> {
     let entry = Entry {
         realtime: time,
         monotonic: time,
-        origin: &origin,
-        part: Part::Whole,
+        origin,
+        part,
         message,
     };
-    store.append(unit, &entry).unwrap()
+    store.append(unit, &entry)
 }
 
 /// A line of about `length` bytes that does not compress to nothing, with its number in front.

@@ -22,8 +22,9 @@ const SYNC_PAUSE: u64 = SECOND / 10;
 pub(super) const RETRY: u64 = SECOND / 2;
 /// How long units wait for a disk that does not take their lines; then lines are dropped, and counted.
 const PATIENCE: u64 = 10 * SECOND;
-/// Retention looks when so much was stored, or so much time has passed.
+/// Retention looks when so much was stored, or so much time has passed; and first not before the boot is over.
 const RETENTION_BYTES: u64 = 4 << 20;
+const RETENTION_FIRST: u64 = 60 * SECOND;
 const RETENTION_TIME: u64 = 3600 * SECOND;
 /// Segments are finished when they hold records as old as this, so that they can go when they are too old.
 const TIDY: Duration = Duration::from_secs(86_400);
@@ -43,7 +44,7 @@ pub(super) struct Sink {
     sync_at: Option<u64>,
     synced: u64,
     bytes: u64,
-    retained: u64,
+    retain_at: u64,
     /// Since when nothing can be stored.
     failing: Option<u64>,
     /// A failure that was said, until it works again.
@@ -61,8 +62,8 @@ impl Sink {
             news,
             sync_at: None,
             synced: 0,
-            bytes: RETENTION_BYTES,
-            retained: 0,
+            bytes: 0,
+            retain_at: now_ns() + RETENTION_FIRST,
             failing: None,
             said: false,
         }
@@ -146,8 +147,8 @@ impl Sink {
         if self.sync_at.is_some_and(|at| at <= now) {
             self.sync();
         }
-        if self.bytes >= RETENTION_BYTES || now >= self.retained + RETENTION_TIME {
-            (self.bytes, self.retained) = (0, now);
+        if self.bytes >= RETENTION_BYTES || now >= self.retain_at {
+            (self.bytes, self.retain_at) = (0, now + RETENTION_TIME);
             if let Err(error) = self.retain() {
                 self.say(format!("Old log cannot be deleted: {error}"));
             }
@@ -156,8 +157,7 @@ impl Sink {
         if let Some(error) = trouble.filter(|error| !error.is_full()) {
             self.say(format!("Log cannot be packed: {error}"));
         }
-        let retention = self.retained + RETENTION_TIME;
-        Some(self.sync_at.map_or(retention, |at| at.min(retention)))
+        Some(self.sync_at.map_or(self.retain_at, |at| at.min(self.retain_at)))
     }
 
     /// Puts everything on the disk now.

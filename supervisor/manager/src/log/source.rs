@@ -155,7 +155,7 @@ impl Source {
         note: Option<Note>,
         limits: &UnitLog,
     ) -> Source {
-        let note = note.unwrap_or_else(|| Note {
+        let mut note = note.unwrap_or_else(|| Note {
             lines: Lines::default(),
             skipping: false,
             flood: Flood::new(limits.rate, now_ns()),
@@ -163,6 +163,7 @@ impl Source {
             sent: None,
             came: 0,
         });
+        note.flood = note.flood.at_rate(limits.rate);
         Source {
             name,
             pipe,
@@ -371,7 +372,7 @@ impl Source {
         let mut staged = Vec::new();
         tools.glass.look(&self.stage, &mut staged);
         if staged.is_empty() && (batch.taken > 0 || stored > 0) {
-            match stored {
+            match stored + batch.stored {
                 // It had not begun.
                 0 => (self.note.batch, self.pending) = (None, false),
                 _ => self.done(0, &batch),

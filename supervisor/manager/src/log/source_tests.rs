@@ -142,9 +142,13 @@ fn work_until(killed: Killed, source: &mut Source, tools: &mut Tools) {
 
 #[test]
 fn a_manager_killed_at_any_step_leaves_every_line_to_be_stored_once() {
-    // Lines that are the same, as many as a pipe can tell apart least; a long one; and one that is not finished.
     let long = "x".repeat(40_000);
-    let text = format!("tick\ntick\n{long}\ntick\ntick\nlast");
+    // Lines that are the same, a long one, and one that is not finished; and a long one that is not.
+    let texts = [format!("tick\ntick\n{long}\ntick\ntick\nlast"), format!("tick\n{long}")];
+    let lines = [
+        vec!["tick", "tick", &long, "tick", "tick", "last line"],
+        vec!["tick", &long],
+    ];
     let steps = [
         Killed::BeforeNote,
         Killed::AfterNote,
@@ -156,26 +160,27 @@ fn a_manager_killed_at_any_step_leaves_every_line_to_be_stored_once() {
         Killed::AfterStore,
         Killed::AfterEmptying,
     ];
-    for first in steps {
-        for second in steps {
-            let mut world = World::new();
-            world.service.write_all(text.as_bytes()).unwrap();
-            for killed in [first, second] {
-                let (mut source, mut tools) = world.manager();
-                work_until(killed, &mut source, &mut tools);
-            }
+    for (first, second, which) in steps
+        .iter()
+        .flat_map(|a| steps.iter().flat_map(move |b| [(*a, *b, 0), (*a, *b, 1)]))
+    {
+        let mut world = World::new();
+        world.service.write_all(texts[which].as_bytes()).unwrap();
+        for killed in [first, second] {
             let (mut source, mut tools) = world.manager();
-            drain(&mut source, &mut tools, false);
-            world.service.write_all(b" line\n").unwrap();
-            drain(&mut source, &mut tools, false);
-            let stored = world.messages();
-            assert_eq!(
-                stored,
-                ["tick", "tick", &long, "tick", "tick", "last line"],
-                "{first:?}, {second:?}"
-            );
-            assert!(world.records().iter().all(|record| !record.cut));
+            work_until(killed, &mut source, &mut tools);
         }
+        let (mut source, mut tools) = world.manager();
+        drain(&mut source, &mut tools, false);
+        world
+            .service
+            .write_all(if which == 0 { b" line\n" } else { b"\n" })
+            .unwrap();
+        drain(&mut source, &mut tools, false);
+        let stored: Vec<_> = world.records().iter().map(|r| (r.message.len(), r.cut)).collect();
+        let lengths: Vec<_> = lines[which].iter().map(|line| (line.len(), false)).collect();
+        assert_eq!(stored, lengths, "{first:?}, {second:?}");
+        assert!(world.messages() == lines[which], "{first:?}, {second:?}");
     }
 }
 
@@ -220,6 +225,25 @@ fn a_long_line_goes_on_over_a_kill_and_ends_with_the_unit() {
     let stored = world.records();
     assert_eq!(stored.len(), 1);
     assert_eq!((stored[0].message.len(), stored[0].cut), (50_000, false));
+}
+
+#[test]
+fn a_line_that_is_waited_for_is_known_to_a_successor_and_to_no_other_process() {
+    let mut world = World::new();
+    let (mut source, mut tools) = world.manager();
+    source.wait_for(7, "serving");
+    world.service.write_all(b"starting\n").unwrap();
+    drain(&mut source, &mut tools, false);
+    assert_eq!(source.came(), None);
+    world.service.write_all(b"now serving all\n").unwrap();
+    drain(&mut source, &mut tools, false);
+    // It is killed before it can tell.
+    drop((source, tools));
+    let (mut source, _tools) = world.manager();
+    source.wait_for(7, "serving");
+    assert_eq!((source.came(), source.came()), (Some(7), None));
+    source.wait_for(8, "serving");
+    assert_eq!(source.came(), None);
 }
 
 #[test]
