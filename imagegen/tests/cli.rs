@@ -299,7 +299,11 @@ fn an_unknown_package_suggests_near_names() {
     project.write("units/one.toml", &UNIT.replace("alpha", "alhpa"));
     has(
         &project.fails(&["lock", RECIPE]),
-        &["units/one.toml:2:13", "there is no package alhpa", "did you mean alpha?"],
+        &[
+            "units/one.toml:2:13",
+            "there is no package alhpa",
+            "did you mean alpha?",
+        ],
     );
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use crate::bounds::{Limits, LogLimits, NetworkMode};
 use crate::checks::Refuse;
 use crate::service::{Check, Kind, ReadyWhen, Reload, Restart};
-use crate::trigger::Listen;
 use crate::unit::Unit;
 use crate::values::{Seconds, Signal};
 
@@ -153,52 +152,6 @@ fn triggers(unit: &Unit, refuse: &mut Refuse<'_>) {
         if timer.persistent && timer.calendar.is_empty() {
             let help = "only a time of the calendar can have been missed";
             refuse(&["timer", "persistent"], "there is nothing to make up for".into(), help);
-        }
-    }
-    let mut seen = BTreeSet::new();
-    for (name, socket) in &unit.sockets {
-        let at = |key| ["sockets", name.as_str(), "listen", key];
-        match &socket.listen {
-            Listen::Tcp(0) => refuse(&at("tcp"), "port 0 is no port".into(), PORTS),
-            Listen::Udp(0) => refuse(&at("udp"), "port 0 is no port".into(), PORTS),
-            Listen::Tcp(_) | Listen::Udp(_) if unit.network.mode == NetworkMode::None => refuse(
-                &["sockets", name.as_str(), "listen"],
-                "nobody can reach a port of a unit without a network".into(),
-                "leave out `mode = \"none\"`, or listen on a Unix socket",
-            ),
-            Listen::Unix(path) => {
-                let folder = path.as_str().rsplit_once('/').map(|(folder, _)| folder);
-                if !folder.is_some_and(|folder| unit.runtime.contains_key(folder)) {
-                    let help = "add the folder that holds it to [runtime]";
-                    refuse(&at("unix"), format!("`{path}` is in no folder of [runtime]"), help);
-                }
-            }
-            _ => {}
-        }
-        if !seen.insert(format!("{:?}", socket.listen)) {
-            let message = format!("`{name}` listens where another one of the sockets does");
-            refuse(
-                &["sockets", name.as_str(), "listen"],
-                message,
-                "each socket has a place of its own",
-            );
-        }
-        if unit.service.kind == Kind::Oneshot {
-            let help = "a service takes them over and stays";
-            refuse(
-                &["sockets", name.as_str()],
-                "a oneshot cannot have sockets".into(),
-                help,
-            );
-        }
-    }
-    if let Some(trigger) = &unit.path {
-        let path = trigger.path().as_str();
-        let inside =
-            |folder: &str| path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
-        if !unit.state.keys().any(|folder| inside(folder.as_str())) {
-            let help = "name a path in one of the folders of [state]";
-            refuse(&["path"], format!("`{path}` is not in the unit's state"), help);
         }
     }
 }

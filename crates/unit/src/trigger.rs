@@ -1,10 +1,10 @@
-//! What starts a unit other than the appliance's own start: time, a connection, a path.
+//! What starts a unit other than the appliance's own start.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Calendar;
-use crate::values::{Mode, Path, Seconds};
+use crate::values::Seconds;
 
 /// Starts the unit by time. It is then not started with the appliance.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -24,59 +24,4 @@ pub struct Timer {
     /// At most so much is added to each time, at random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Seconds>,
-}
-
-/// A socket that Cairn listens on for the unit and passes on by the sd_listen_fds protocol. The first connection (or
-/// datagram) starts the unit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListenSocket {
-    /// Where it listens.
-    pub listen: Listen,
-    /// How many connections may wait to be accepted.
-    #[serde(default = "backlog")]
-    pub backlog: u16,
-    /// A Unix socket's permission bits.
-    #[serde(default = "socket_mode")]
-    pub mode: Mode,
-}
-
-fn backlog() -> u16 {
-    1024
-}
-fn socket_mode() -> Mode {
-    Mode(0o666)
-}
-
-/// Where a socket listens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Listen {
-    /// A TCP port of the unit, IPv4 and IPv6.
-    Tcp(u16),
-    /// A UDP port of the unit, IPv4 and IPv6.
-    Udp(u16),
-    /// A Unix stream socket in a folder of `[runtime]`.
-    Unix(Path),
-}
-
-/// Starts the unit when something is there in its own state. It is then not started with the appliance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PathTrigger {
-    /// A file or folder exists at this path.
-    Exists(Path),
-    /// The folder has an entry.
-    NotEmpty(Path),
-    /// The file, or an entry of the folder, was written or renamed.
-    Changed(Path),
-}
-
-impl PathTrigger {
-    /// The path that is watched.
-    pub fn path(&self) -> &Path {
-        match self {
-            PathTrigger::Exists(path) | PathTrigger::NotEmpty(path) | PathTrigger::Changed(path) => path,
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cairn_unit::{Listen, PathTrigger, Problem, Reload, Unit};
+use cairn_unit::{Problem, Reload, Unit};
 use common::source;
 
 const SERVICE: &str = "description = \"A\"\n[service]\ncommand = [\"/bin/a\"]\n";
@@ -28,22 +28,16 @@ fn every_way_to_be_started_watched_and_reloaded_is_read() {
          [ready]\nwhen = { log = \"listening\" }\n\
          [health]\ncheck = { http = { port = 80, path = \"/up\", status = 204 } }\n\
          [failure]\naction = \"reboot\"\nalert = [\"/bin/tell\"]\ndependants = \"stop\"\n\
-         [runtime.\"/run/a\"]\n[state.\"/var/lib/a\"]\n\
-         [sockets.web]\nlisten = { tcp = 80 }\n[sockets.local]\nlisten = { unix = \"/run/a/s\" }\n",
+         [timer]\ninterval = \"1h\"\n",
     )
     .unwrap();
     assert_eq!(unit.service.reload, Some(Reload::Signal(cairn_unit::Signal::Hup)));
-    assert_eq!(unit.sockets["web"].listen, Listen::Tcp(80));
     assert!(!unit.starts_with_appliance());
     let commands: Vec<String> = unit.commands().iter().map(|(path, _)| path.join(".")).collect();
     assert_eq!(commands, ["service.command", "service.after.0", "failure.alert"]);
     let timed =
         parse("kind = \"oneshot\"\n[timer]\ncalendar = [\"daily\"]\npersistent = true\njitter = \"5m\"\n").unwrap();
     assert!(!timed.starts_with_appliance());
-    let path = parse("[state.\"/var/lib/a\"]\n").map(|_| ());
-    assert_eq!(path, Ok(()));
-    let watched = parse("[path]\nnot_empty = \"/var/lib/a/in\"\n[state.\"/var/lib/a\"]\n").unwrap();
-    assert!(matches!(watched.path, Some(PathTrigger::NotEmpty(_))));
 }
 
 #[test]
@@ -118,22 +112,6 @@ fn what_cannot_work_together_is_refused_where_it_stands() {
             3,
             "there is nothing to make up for",
         ),
-        ("[sockets.a]\nlisten = { udp = 0 }\n", 2, "port 0 is no port"),
-        (
-            "[sockets.a]\nlisten = { unix = \"/run/x/s\" }\n",
-            2,
-            "`/run/x/s` is in no folder of [runtime]",
-        ),
-        (
-            "[sockets.a]\nlisten = { tcp = 1 }\n[sockets.b]\nlisten = { tcp = 1 }\n",
-            4,
-            "`b` listens where another one of the sockets does",
-        ),
-        (
-            "[path]\nexists = \"/etc/x\"\n",
-            1,
-            "`/etc/x` is not in the unit's state",
-        ),
         ("[limits]\ncpu_quota = 0\n", 2, "a limit of 0 lets nothing run"),
         ("[limits]\nio_read_max = \"0\"\n", 2, "a limit of 0 lets nothing run"),
         ("[log]\nsize_max = \"1K\"\n", 2, "a log has at least 1M"),
@@ -158,7 +136,6 @@ fn unknown_keys_are_refused_in_the_tables_of_behaviour() {
         "[health]\ncheck = { tcp = 1 }\nx = 1\n",
         "[failure]\nx = 1\n",
         "[timer]\ninterval = \"5m\"\nx = 1\n",
-        "[sockets.a]\nlisten = { tcp = 1 }\nx = 1\n",
         "[log]\nx = 1\n",
     ] {
         let (_, message) = wrong(table);

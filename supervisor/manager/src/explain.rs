@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 
 use cairn_api::{RestartPlan, UnitStatus};
-use cairn_unit::{
-    Check, Dependants, FailureAction, Kind, Listen, PathTrigger, Ready, ReadyWhen, Reload, Restart, Unit,
-};
+use cairn_unit::{Check, Dependants, FailureAction, Kind, Ready, ReadyWhen, Reload, Restart, Unit};
 
 use crate::rules::Rules;
 
@@ -20,18 +18,6 @@ pub fn started_by(unit: &Unit) -> Vec<String> {
         all.extend(timer.interval.map(|i| format!("{i} after its last end")));
         all.extend(timer.after_boot.map(|a| format!("{a} after the appliance's start")));
     }
-    for (name, socket) in &unit.sockets {
-        all.push(match &socket.listen {
-            Listen::Tcp(port) => format!("a connection to TCP port {port} ({name})"),
-            Listen::Udp(port) => format!("a datagram to UDP port {port} ({name})"),
-            Listen::Unix(path) => format!("a connection to {path} ({name})"),
-        });
-    }
-    all.extend(unit.path.as_ref().map(|trigger| match trigger {
-        PathTrigger::Exists(path) => format!("{path} being there"),
-        PathTrigger::NotEmpty(path) => format!("{path} having an entry"),
-        PathTrigger::Changed(path) => format!("a change of {path}"),
-    }));
     all
 }
 
