@@ -53,9 +53,11 @@ soak: ## Every power cut of the campaign, with a report in target/qemu-tests/soa
 	$(CARGO) build -p imagegen
 	CAIRN_SOAK=1 $(CARGO) test -p qemu-tests --test boot -- --nocapture power_cut
 
-docs: imagegen ## Write docs/units.md anew from the types
+docs: imagegen ## Write docs/units.md and docs/control-api.md anew from the types
 	$(IMAGEGEN) schema all --markdown > docs/units.md.new
 	mv docs/units.md.new docs/units.md
+	$(CARGO) run --quiet -p cairn -- api --markdown > docs/control-api.md.new
+	mv docs/control-api.md.new docs/control-api.md
 
 clean: ## Remove what builds made here; the package cache stays (`imagegen cache gc` shrinks it)
 	$(CARGO) clean

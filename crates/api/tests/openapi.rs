@@ -66,3 +66,13 @@ fn the_document_is_whole() {
     assert_eq!(document["paths"].as_object().unwrap().len(), ROUTES.len());
     assert_eq!(document, openapi());
 }
+
+#[test]
+fn the_page_is_what_the_table_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/control-api.md");
+    let checked_in = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        checked_in == cairn_api::markdown(),
+        "docs/control-api.md is out of date: run `make docs`"
+    );
+}

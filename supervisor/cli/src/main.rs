@@ -135,7 +135,11 @@ enum Command {
     /// Stop all units and start the machine again.
     Reboot,
     /// Print the API's OpenAPI document.
-    Api,
+    Api {
+        /// As the page of the documentation.
+        #[arg(long, hide = true)]
+        markdown: bool,
+    },
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -223,7 +227,8 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
             post("/v1/power/reboot".into())?;
             put("Stopping all units.\n");
         }
-        Command::Api => put(&format!("{:#}\n", cairn_api::openapi())),
+        Command::Api { markdown: true } => put(&cairn_api::markdown()),
+        Command::Api { markdown: false } => put(&format!("{:#}\n", cairn_api::openapi())),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "cairn", &mut std::io::stdout());
         }
