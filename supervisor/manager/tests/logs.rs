@@ -37,9 +37,8 @@ fn no_line_is_lost_or_stored_twice_by_a_manager_that_is_killed_while_units_write
     };
     let (one, two) = (writer("one"), writer("two"));
     let mut world = World::new(&[("one", &one), ("two", &two)]);
-    world.until("first lines", |w| {
-        !w.logged("one").is_empty() && !w.logged("two").is_empty()
-    });
+    // A unit whose process no manager knows yet would be started again.
+    world.until("ready", |w| w.state("one") == "ready" && w.state("two") == "ready");
     let mut kills = 0;
     while world.logged("one").len() < 8000 || world.logged("two").len() < 8000 {
         world.kill_manager();

@@ -33,3 +33,16 @@ impl Glass {
         }
     }
 }
+
+/// Takes so many bytes out of a pipe that has them.
+pub(super) fn empty(pipe: &OwnedFd, count: usize) {
+    let mut left = vec![0; count];
+    let mut taken = 0;
+    while taken < count {
+        match rustix::io::read(pipe, &mut left[taken..]) {
+            Ok(more @ 1..) => taken += more,
+            Err(rustix::io::Errno::INTR) => {}
+            _ => return,
+        }
+    }
+}

@@ -12,6 +12,8 @@
 //! How long a line may be in danger of a power cut: [`sink`]. What is kept how long: [`limits`].
 
 pub(crate) mod api;
+mod batch;
+mod beside;
 mod dev_log;
 mod forward;
 mod glass;

@@ -16,26 +16,18 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
-use cairn_log::{Dropped, Entry, Error, Flood, Lines, Origin, Part, Priority, Seq, Stream, Verdict};
+use cairn_log::{Entry, Flood, Lines, Part, Seq, Verdict};
 use rustix::pipe::{SpliceFlags, splice};
 use serde::{Deserialize, Serialize};
 
+use super::batch::{Batch, MORE, Origins};
 use super::dev_log::{Heard, Sent};
-use super::glass::Glass;
+use super::glass::{Glass, empty};
 use super::limits::UnitLog;
 use super::note::NoteFile;
 use super::sink::Sink;
 use crate::clock::{now_ns, real_ns};
-
-/// So many last lines are kept for the console,
-const KEPT_LINES: usize = 8;
-/// and so many bytes of each.
-const KEPT_BYTES: usize = 200;
-
-/// Stands behind a batch's bytes for what stands behind them in the pipe.
-const MORE: &[u8] = b" ";
 
 /// What a successor must know.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -49,63 +41,7 @@ pub(super) struct Note {
     /// The last message that `/dev/log` gave.
     pub(super) sent: Option<Sent>,
     /// The last process of which a line has come that was waited for.
-    came: u64,
-}
-
-/// Some of a pipe's bytes, and what becomes of them.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Batch {
-    taken: usize,
-    /// The bytes end a line, though no newline stands there.
-    end: bool,
-    /// Lines dropped before it, and during how many nanoseconds: said first.
-    dropped: Option<(u64, u64)>,
-    realtime: u64,
-    monotonic: u64,
-    /// Of its records so many are stored: the one of index `i` at the place `base + i`.
-    stored: u64,
-    base: u64,
-    /// The others will be, from this place on.
-    first: Seq,
-    /// How the note goes on after it.
-    after: Lines,
-    flood: Flood,
-}
-
-impl Batch {
-    fn place(&self, index: u64) -> Seq {
-        match index.checked_sub(self.stored) {
-            Some(index) => Seq(self.first.0 + index),
-            None => Seq(self.base + index),
-        }
-    }
-
-    /// What is said of lines that were dropped before it.
-    fn told(&self) -> Option<String> {
-        let (lines, nanoseconds) = self.dropped?;
-        let during = Duration::from_nanos(nanoseconds);
-        Some(Dropped { lines, during }.text())
-    }
-
-    /// The messages of its records, from a pipe that is at `lines`, and where the pipe is then. `staged` are the batch's bytes
-    /// (fewer than it has if the kernel moved less than it was asked to), and then [`MORE`]: a piece of a long line is one because
-    /// more follows.
-    fn lay_out<'b>(&self, mut lines: Lines, told: Option<&'b str>, staged: &'b [u8]) -> (Vec<(Part, &'b [u8])>, Lines) {
-        let mut pieces: Vec<_> = told.iter().map(|text| (Part::Whole, text.as_bytes())).collect();
-        let mut put = |part, piece| {
-            pieces.push((part, piece));
-            Ok::<_, ()>(self.place(pieces.len() as u64 - 1))
-        };
-        let bytes = staged.strip_suffix(MORE).unwrap_or(staged);
-        let (used, _) = match self.end {
-            true => lines.feed(bytes, true, &mut put),
-            false => lines.feed(staged, false, &mut put),
-        };
-        if let Some(rest @ [_, ..]) = bytes.get(used..) {
-            let _ = lines.feed(rest, true, &mut put);
-        }
-        (pieces, lines)
-    }
+    pub(super) came: u64,
 }
 
 /// How far a look at a source has come.
@@ -138,12 +74,12 @@ pub(super) struct Source {
     pub(super) note: Note,
     pub(super) file: NoteFile,
     /// The note's batch is not done: the stage holds it.
-    pending: bool,
+    pub(super) pending: bool,
     /// Records that nobody will see: the disk did not take them.
     pub(super) lost: u64,
-    tail: VecDeque<String>,
+    pub(super) tail: VecDeque<String>,
     /// The process that a line is waited for of, and what it contains.
-    awaited: Option<(u64, Vec<u8>)>,
+    pub(super) awaited: Option<(u64, Vec<u8>)>,
 }
 
 impl Source {
@@ -176,27 +112,6 @@ impl Source {
             tail: VecDeque::new(),
             awaited: None,
         }
-    }
-
-    /// Waits for a line of the process with this token that contains `text`; it may have come to an earlier manager.
-    pub(super) fn wait_for(&mut self, token: u64, text: &str) {
-        self.awaited = Some((token, text.as_bytes().to_owned()));
-    }
-
-    /// Looks for what is waited for; to be asked before the note is written.
-    pub(super) fn watch_for(&mut self, bytes: &[u8]) {
-        if let Some((token, text)) = &self.awaited
-            && bytes.windows(text.len().max(1)).any(|part| part == text.as_slice())
-        {
-            self.note.came = *token;
-        }
-    }
-
-    /// The process whose line has come, once.
-    pub(super) fn came(&mut self) -> Option<u64> {
-        let came = self.note.came;
-        let (token, _) = self.awaited.take_if(|(token, _)| *token == came)?;
-        Some(token)
     }
 
     /// Takes what one look at the pipe shows: whole lines, or with `end` everything.
@@ -412,64 +327,6 @@ impl Source {
         tools.window = window;
         if more { Progress::More } else { Progress::Stuck }
     }
-
-    /// Says what was dropped or lost though no line has come since. Whether there may be more to say later.
-    pub(super) fn settle(&mut self, sink: &mut Sink) -> bool {
-        let mut flood = self.note.flood;
-        let said = flood.settle(now_ns()).map(Dropped::text);
-        if let Some(text) = said
-            && self.tell(sink, Priority::Warning, &text).is_ok()
-        {
-            self.note.flood = flood;
-        }
-        if self.lost > 0 && !self.pending {
-            let text = format!("{} lines of this unit were lost: the disk did not take them", self.lost);
-            if self.tell(sink, Priority::Err, &text).is_ok() {
-                self.lost = 0;
-            }
-        }
-        self.is_losing()
-    }
-
-    /// Whether something was dropped or lost that was not said yet.
-    pub(super) fn is_losing(&self) -> bool {
-        self.lost > 0 || self.note.flood.is_dropping()
-    }
-
-    /// The manager's own words about the unit.
-    pub(super) fn tell(&self, sink: &mut Sink, priority: Priority, text: &str) -> Result<(), Error> {
-        let entry = Entry {
-            realtime: real_ns(),
-            monotonic: now_ns(),
-            origin: &Origin::new(Stream::Manager, priority),
-            part: Part::Whole,
-            message: text.as_bytes(),
-        };
-        sink.append(&self.name, &[entry]).map(drop)
-    }
-
-    pub(super) fn remember(&mut self, bytes: &[u8]) {
-        for line in bytes
-            .split_inclusive(|b| *b == b'\n')
-            .rev()
-            .take(KEPT_LINES)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
-        {
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
-            if self.tail.len() == KEPT_LINES {
-                self.tail.pop_front();
-            }
-            self.tail
-                .push_back(line[..line.len().min(KEPT_BYTES)].escape_ascii().to_string());
-        }
-    }
-
-    /// The last lines in plain ASCII, forgotten with this.
-    pub(super) fn take_tail(&mut self) -> Vec<String> {
-        self.tail.drain(..).collect()
-    }
 }
 
 enum Decision {
@@ -478,47 +335,8 @@ enum Decision {
     Store(Batch),
 }
 
-/// A line's priority, as sd-daemon(3) has it: `<0>` to `<7>` at its start, which is not part of the line. Else it is `info`: the
-/// output of services says nothing else about how urgent it is.
-struct Origins {
-    plain: Origin,
-    levels: [Origin; 8],
-    own: Origin,
-}
-
-impl Origins {
-    fn new() -> Origins {
-        let level = |value: u8| Origin::new(Stream::Stdout, Priority::from_low_bits(value));
-        Origins {
-            plain: Origin::new(Stream::Stdout, Priority::Info),
-            levels: [0, 1, 2, 3, 4, 5, 6, 7].map(level),
-            own: Origin::new(Stream::Manager, Priority::Warning),
-        }
-    }
-
-    fn of<'a>(&self, line: &'a [u8]) -> (&Origin, &'a [u8]) {
-        match line {
-            [b'<', digit @ b'0'..=b'7', b'>', rest @ ..] => (&self.levels[usize::from(digit - b'0')], rest),
-            _ => (&self.plain, line),
-        }
-    }
-}
-
 fn newlines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|b| **b == b'\n').count() as u64
-}
-
-/// Takes so many bytes out of a pipe that has them.
-fn empty(pipe: &OwnedFd, count: usize) {
-    let mut left = vec![0; count];
-    let mut taken = 0;
-    while taken < count {
-        match rustix::io::read(pipe, &mut left[taken..]) {
-            Ok(more @ 1..) => taken += more,
-            Err(rustix::io::Errno::INTR) => {}
-            _ => return,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
-use cairn_log::{BootId, Query, Rate, Reader, Record, UnitLimits};
+use cairn_log::{BootId, Origin, Priority, Query, Rate, Reader, Record, Stream, UnitLimits};
 use tokio::sync::{mpsc, watch};
 
 use super::super::dev_log;

@@ -307,11 +307,11 @@ impl Writer {
         self.assemble(unit);
     }
 
-    /// Makes a source of a unit's descriptors when all are there.
+    /// Makes a source of a unit's descriptors when all are there. A unit of which not all was kept gets a new pipe.
     fn assemble(&mut self, unit: &str) {
         let Some(limits) = self.limits.get(unit) else { return };
         let whole = |parts: &Parts| parts.pipe.is_some() && parts.stage.is_some();
-        if !self.parts.get(unit).is_some_and(whole) || self.find(unit).is_some() {
+        if !self.parts.get(unit).is_some_and(whole) {
             return;
         }
         let (file, note) = match NoteFile::open(&self.notes.join(unit)) {
@@ -326,11 +326,17 @@ impl Writer {
         else {
             return;
         };
-        let index = self.sources.len();
-        self.watch(&pipe, Token::Pipe(index));
+        let mut source = Source::new(unit.to_owned(), [pipe, stage], file, note, limits);
+        let index = self.find(unit).unwrap_or(self.sources.len());
+        self.watch(&source.pipe, Token::Pipe(index));
         self.ready.insert(Token::Pipe(index));
-        self.sources
-            .push(Source::new(unit.to_owned(), [pipe, stage], file, note, limits));
+        match self.sources.get_mut(index) {
+            Some(old) => {
+                source.heard = old.heard.take();
+                *old = source;
+            }
+            None => self.sources.push(source),
+        }
         if let Some((socket, adopted)) = dev_log {
             self.hear(index, socket, adopted);
         }
@@ -378,5 +384,50 @@ impl Writer {
         if self.with(index, |source, tools| source.drain(tools, true)) == Progress::Stuck {
             self.stuck.insert(Token::Pipe(index));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use cairn_log::{BootId, Query, Reader};
+
+    use super::*;
+
+    #[test]
+    fn a_unit_whose_pipe_is_made_anew_is_read_from_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::below(dir.path());
+        std::fs::create_dir_all(config.log_notes()).unwrap();
+        let manifest = crate::testing::manifest(&[("web", "{}")]);
+        let (commands, receiver) = std::sync::mpsc::channel();
+        let (news, _news) = mpsc::unbounded_channel();
+        let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+        let logs = Logs {
+            commands,
+            wake: wake.into(),
+            words: Arc::default(),
+        };
+        let store = Store {
+            root: config.log_root(),
+            boot: BootId([4; 16]),
+            newest: watch::channel(0).1,
+            units: Arc::new(super::super::limits::all(&manifest)),
+        };
+        let mut writer = Writer::new(&config, &manifest, &store, watch::channel(0).0, &logs, receiver, news).unwrap();
+        let mut services = Vec::new();
+        for line in ["old", "new"] {
+            let (read, write) = crate::io::log_pipe().unwrap();
+            let mut service = std::fs::File::from(write);
+            writer.take(Kind::Stage, "web", super::super::held::stage().unwrap());
+            writer.take(Kind::Pipe, "web", read);
+            writeln!(service, "{line}").unwrap();
+            services.push(service);
+            writer.finish("web");
+        }
+        let records = Reader::new(config.log_root()).query(&Query::default()).unwrap();
+        let messages: Vec<_> = records.map(|record| record.unwrap().message).collect();
+        assert_eq!(messages, [b"old", b"new"]);
     }
 }
