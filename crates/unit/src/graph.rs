@@ -7,6 +7,9 @@ use crate::problem::{Problems, Source, nearest};
 use crate::unit::{Provide, Unit};
 use crate::values::Name;
 
+/// Names under which Cairn itself keeps something beside the units'.
+const RESERVED: [&str; 3] = ["cairn", "host", "kernel"];
+
 /// One `needs` edge, resolved against a `provides`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binding {
@@ -91,6 +94,11 @@ impl Graph {
         }
         let mut hosts: BTreeMap<String, &Name> = BTreeMap::new();
         for (name, (_, source)) in units {
+            if RESERVED.contains(&name.as_str()) {
+                let message = format!("a unit cannot be called `{name}`");
+                let help = "the appliance's own logs and trees have that name: rename the unit".to_owned();
+                found.0.push(source.problem_at(&["description"], message, Some(help)));
+            }
             if let Some(other) = hosts.insert(name.host(), name) {
                 let message = format!(
                     "the units `{other}` and `{name}` have the same host name, `{}`",

@@ -172,3 +172,19 @@ fn a_long_chain_of_units_is_no_problem() {
     let list: Vec<(&str, &str)> = list.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     assert_eq!(graph(&list).order[0].as_str(), "u2999");
 }
+
+#[test]
+fn names_that_the_appliance_itself_uses_and_host_names_that_collide_are_refused() {
+    for name in ["cairn", "host", "kernel"] {
+        let found = problems(&[(name, "")]);
+        assert_eq!(found[0].message, format!("a unit cannot be called `{name}`"));
+    }
+    let found = problems(&[("worker-1", ""), ("worker@1", "")]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].message.contains("the same host name, `worker-1`"),
+        "{}",
+        found[0].message
+    );
+    graph(&[("worker@1", ""), ("worker@2", "")]);
+}

@@ -10,9 +10,12 @@ use crate::control::Parts;
 /// How many events wait for a listener before it is cut off: it would miss some.
 const WAITING: usize = 256;
 
+/// One who listens.
+type Listener = mpsc::Sender<std::io::Result<Vec<u8>>>;
+
 /// Everyone who listens.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Events(Arc<Mutex<Vec<mpsc::Sender<std::io::Result<Vec<u8>>>>>>);
+pub(crate) struct Events(Arc<Mutex<Vec<Listener>>>);
 
 impl Events {
     /// A new listener's lines.
@@ -33,7 +36,7 @@ impl Events {
         listeners.retain(|listener| listener.try_send(Ok(line.clone())).is_ok());
     }
 
-    fn listeners(&self) -> std::sync::MutexGuard<'_, Vec<mpsc::Sender<std::io::Result<Vec<u8>>>>> {
+    fn listeners(&self) -> std::sync::MutexGuard<'_, Vec<Listener>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
