@@ -42,6 +42,14 @@ pub fn shipped() -> Result<PathBuf, HarnessError> {
     build("base")
 }
 
+/// The raw image of `appliances/hostile-test.toml`: services beside a unit that tries to break out.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn hostile() -> Result<PathBuf, HarnessError> {
+    build("hostile-test")
+}
+
 /// Built in this process already: one build a test run, as nothing changes under it.
 static BUILT: Mutex<Vec<(String, PathBuf)>> = Mutex::new(Vec::new());
 

@@ -22,6 +22,7 @@ mod report;
 mod seccomp;
 mod sys;
 mod syscalls;
+mod systemd;
 mod tool;
 mod tree;
 

@@ -121,6 +121,23 @@ fn rules(seccomp: &Seccomp) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Failure> 
     Ok(rules)
 }
 
+/// The names of the calls that a filter lets through, some of them only with certain arguments.
+pub(crate) fn names(seccomp: &Seccomp) -> Vec<&str> {
+    let profile = match seccomp.profile {
+        Profile::Service => SERVICE,
+        Profile::Empty => &[],
+    };
+    let conditional = ["clone", "socket", "personality"]
+        .into_iter()
+        .filter(|_| !profile.is_empty());
+    let profile = profile.iter().flat_map(|group| group.split(' '));
+    // clone3 is answered as if the kernel lacked it.
+    let mut names: Vec<&str> = profile.filter(|name| *name != "clone3").chain(conditional).collect();
+    names.extend(seccomp.allow.iter().map(String::as_str));
+    names.retain(|name| !seccomp.deny.iter().any(|denied| denied == name));
+    names
+}
+
 /// The number of a call that a plan names, none where this machine lacks it.
 pub(crate) fn known(name: &str) -> Result<Option<i64>, Failure> {
     number(name).ok_or_else(|| {

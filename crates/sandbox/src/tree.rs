@@ -319,7 +319,8 @@ impl Tree {
             return Ok(());
         };
         let cover = if is_folder(&place).map_err(failed)? {
-            tmpfs(&[("mode", "0"), ("size", "4k")], MountAttrFlags::MOUNT_ATTR_RDONLY).map_err(failed)?
+            let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            tmpfs(&[("mode", "0"), ("size", "4k")], attributes).map_err(failed)?
         } else {
             // Mounted without device nodes, so it cannot even be opened.
             let cover = clone(CWD, Path::new("/dev/null"), false).map_err(failed)?;

@@ -12,6 +12,7 @@ use rustix::process::Pid;
 
 use super::BuildError;
 use crate::leftovers;
+use crate::tree::{Content, Node, Tree};
 
 /// The programs that an image holds: name and path in the host root.
 const PROGRAMS: [(&str, &str); 4] = [
@@ -27,6 +28,17 @@ const AGENT: (&str, &str) = ("cairn-test-agent", "usr/lib/cairn/test-agent");
 /// The programs of an image, with the test agent if it is to have it.
 pub(super) fn programs(agent: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
     PROGRAMS.into_iter().chain(Some(AGENT).filter(|_| agent))
+}
+
+/// Lays the test agent on a root that has a file at its path: a unit of a test image that runs it holds an empty one.
+pub(super) fn lay_agent(programs: &Path, root: &mut Tree) -> Result<(), BuildError> {
+    let (name, path) = AGENT;
+    if root.lookup(path).and_then(|(_, node)| node.content()).is_some() {
+        let from = programs.join(name);
+        let bytes = std::fs::read(&from).map_err(BuildError::io("read", &from))?;
+        root.put(path, Node::file(Content::bytes(bytes), 0o755, "imagegen"));
+    }
+    Ok(())
 }
 
 /// The packages of the workspace that hold them.

@@ -15,7 +15,7 @@ use super::outputs::{Outputs, full_disk};
 use super::report::{StageTime, Watch, milliseconds};
 use super::roots::{Root, service_root};
 use super::stamp::{self, Stamp};
-use super::{BuildError, BuildPlan, Report, RootPlan, host, initrd};
+use super::{BuildError, BuildPlan, Report, RootPlan, binaries, host, initrd};
 use crate::archive::Mirror;
 use crate::cache::{Cache, FetchOptions, Transport, fetch_all};
 use crate::image::erofs::{Compression, Options as ErofsOptions};
@@ -125,7 +125,10 @@ fn make(
         let programs = join(programs);
         made.and_then(|(loaded, assembled)| Ok((programs?, loaded, assembled)))
     })?;
-    let (kernel, roots) = assembled;
+    let (kernel, mut roots) = assembled;
+    for root in roots.values_mut().filter(|_| plan.agent()) {
+        binaries::lay_agent(&programs, &mut root.tree)?;
+    }
     let own_tools;
     let tools: &dyn ToolRunner = match services.tools {
         Some(tools) => tools,

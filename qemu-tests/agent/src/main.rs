@@ -1,6 +1,8 @@
 //! The test agent: does, as root, what the control channel asks. Only test images carry it (recipe: `[test] agent = true`).
 //! The protocol is in the library.
 
+mod hostile;
+
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -20,6 +22,18 @@ const DRIVER: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((word, [])) if word == "hostile" => return Ok(hostile::serve()?),
+        Some((word, [socket, order @ ..])) if word == "ask" && !order.is_empty() => {
+            return Ok(hostile::ask(socket, order)?);
+        }
+        Some((word, order)) if word == "probe" => {
+            hostile::probe(order);
+            return Ok(());
+        }
+        _ => {}
+    }
     if !has_console_device() {
         // Started without a control channel, for example by `imagegen run`: nobody will ask for anything.
         return Ok(());

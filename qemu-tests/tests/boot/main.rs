@@ -1,10 +1,11 @@
-//! The real image through its real ports: it boots, remembers, shuts down cleanly, notices tampering, survives power cuts and a
-//! manager that is killed.
+//! The real image through its real ports: it boots, remembers, shuts down cleanly, notices tampering, survives power cuts, a
+//! unit that tries to break out and a manager that is killed.
 //!
 //! `CAIRN_SOAK=1` makes all twenty power cuts instead of five; `CAIRN_SEED` repeats their times.
 
 mod damage;
 mod harness;
+mod hostile;
 mod manager;
 mod power_cuts;
 mod services;

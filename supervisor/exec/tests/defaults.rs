@@ -60,6 +60,26 @@ fn there_is_no_sys_and_the_hosts_part_of_proc_is_hidden() {
 }
 
 #[test]
+fn programs_run_from_the_root_alone() {
+    if !root("programs_run_from_the_root_alone") {
+        return;
+    }
+    let mut inside = script("cut -d' ' -f5,6 /proc/self/mountinfo");
+    // One folder to hide at least, on any host.
+    inside.masked.push("/proc/tty".into());
+    let ran = run(&inside);
+    let runs = |line: &&str| !line.contains("noexec");
+    let places: Vec<&str> = ran
+        .ok()
+        .lines()
+        .filter(runs)
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(places, ["/"]);
+    assert!(ran.ok().contains("/proc/tty ro,"), "{ran:?}");
+}
+
+#[test]
 fn signals_are_as_a_new_process_expects_them() {
     if !root("signals_are_as_a_new_process_expects_them") {
         return;
