@@ -8,6 +8,7 @@ mod console;
 mod hotplug;
 mod initrd;
 mod modules;
+mod mounts;
 mod pid1;
 pub mod protocol;
 mod sys;
