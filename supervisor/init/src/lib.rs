@@ -54,7 +54,7 @@ pub fn main() -> ! {
     if name == "/init" {
         initrd::run();
     }
-    match pid1::options(args.into_iter()) {
+    match pid1::Options::parse(args.into_iter()) {
         Ok(options) => pid1::run(options),
         Err(why) => {
             say!("{why}");
