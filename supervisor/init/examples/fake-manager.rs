@@ -198,7 +198,9 @@ impl Manager {
                 rustix::net::send(&self.socket, &bytes, rustix::net::SendFlags::empty()).expect("send");
             }
             "expect" => {
-                while !self.lines.iter().any(|l| l.contains(rest)) {
+                let mut from = 0;
+                while !self.lines[from..].iter().any(|l| l.contains(rest)) {
+                    from = self.lines.len();
                     self.event();
                 }
             }

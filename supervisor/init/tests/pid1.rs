@@ -89,6 +89,20 @@ fn an_orphan_is_reaped_and_reported_without_a_token() {
 }
 
 #[test]
+fn more_exits_than_fit_wait_in_the_kernel_and_the_manager_that_dies_meanwhile_is_followed_by_another() {
+    let orphans = "n=0; while [ $n -lt 4200 ]; do (: &); n=$((n+1)); done; exit 7";
+    let end = World::new()
+        .manager(0, &format!("hello\nspawn 1 {orphans}\nexpect seq=4096 \ndie"))
+        .manager(
+            1,
+            "hello\nexpect seq=4096 \nack 4096\nexpect token=1 exit code 7\nexpect seq=4201 \nshutdown 100",
+        )
+        .run();
+    assert!(end.of(1)[0].contains("exits: 4096"), "{}", end.of(1)[0]);
+    assert_eq!(end.of(1).iter().filter(|line| line.starts_with("exited")).count(), 4201);
+}
+
+#[test]
 fn malformed_requests_are_refused_and_the_next_good_one_works() {
     let end = World::new()
         .manager(

@@ -20,7 +20,7 @@ pub(super) fn pause_after(failures: u32) -> u64 {
 
 /// The manager's life, as far as starting it is concerned. Times are nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum State {
+enum State {
     /// To be started at that time.
     Waiting { start_at: u64 },
     /// Alive since then; `greeted` once it has said hello. `new` is the replacement of the image's manager.
@@ -59,7 +59,7 @@ enum Replacement {
 
 #[derive(Debug)]
 pub(super) struct Keeper {
-    pub(super) state: State,
+    state: State,
     /// How many managers were started so far.
     pub(super) generation: u32,
     failures: u32,
@@ -88,8 +88,12 @@ impl Keeper {
         self.emergency
     }
 
-    pub(super) fn is_manager(&self, pid: i32) -> bool {
-        matches!(self.state, State::Alive { pid: own, .. } if own == pid)
+    /// The one that runs, or has ended and was not reaped.
+    pub(super) fn pid(&self) -> Option<i32> {
+        match self.state {
+            State::Alive { pid, .. } => Some(pid),
+            State::Waiting { .. } => None,
+        }
     }
 
     /// Whether it is time to start one.

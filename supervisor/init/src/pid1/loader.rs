@@ -31,8 +31,12 @@ impl Loader {
         Self { state, failures: 0 }
     }
 
-    pub(super) fn is(&self, pid: i32) -> bool {
-        matches!(self.state, State::Alive { pid: own, .. } if own == pid)
+    /// The one that runs, or has ended and was not reaped.
+    pub(super) fn pid(&self) -> Option<i32> {
+        match self.state {
+            State::Alive { pid, .. } => Some(pid),
+            State::Off | State::Waiting { .. } => None,
+        }
     }
 
     /// Whether it is time to start it.

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use rustix::event::epoll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::keeper::{News, State};
+use super::keeper::News;
 use super::link::Link;
 use super::{Init, SECOND};
 use crate::console::say;
@@ -98,7 +98,7 @@ impl Init {
     /// The socket is at its end: makes sure that the process is too, so that it is reaped and followed by another.
     pub(super) fn manager_hung_up(&mut self) {
         self.link = None;
-        if let State::Alive { pid, .. } = self.keeper.state {
+        if let Some(pid) = self.keeper.pid() {
             sys::send_signal(pid, Signal::SIGKILL);
         }
     }

@@ -17,7 +17,8 @@ pub(super) enum Reaped {
 }
 
 impl Init {
-    /// Reaps all that has ended, as long as there is room to note it (in an emergency, nobody will read it anyway).
+    /// Reaps all that has ended, as long as there is room to note it (in an emergency, nobody will read it anyway). The
+    /// manager is reaped in any case: only its successor can make room.
     pub(super) fn reap_all(&mut self) -> Reaped {
         while !self.ledger.is_full() || self.keeper.is_emergency() || self.ending.is_some() {
             let ended = match sys::ended_child() {
@@ -28,19 +29,32 @@ impl Init {
             };
             // While it is a zombie it has its pid and its cgroup.
             let cgroup = self.cgroups.of(ended);
-            match waitpid(Pid::from_raw(ended), WaitOptions::NOHANG) {
-                Ok(Some((_, status))) => self.reaped(ended, ExitStatus(status.as_raw()), cgroup),
+            if !self.reap(ended, cgroup) {
                 // Cannot be: it has ended and nobody else waits. The next turn looks again.
-                _ => return Reaped::AllDone,
+                return Reaped::AllDone;
             }
+        }
+        for own in [self.keeper.pid(), self.loader.pid()].into_iter().flatten() {
+            self.reap(own, 0);
         }
         Reaped::AllDone
     }
 
+    /// Reaps one process. Returns whether it had ended.
+    fn reap(&mut self, pid: i32, cgroup: u64) -> bool {
+        match waitpid(Pid::from_raw(pid), WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => {
+                self.reaped(pid, ExitStatus(status.as_raw()), cgroup);
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn reaped(&mut self, pid: i32, status: ExitStatus, cgroup: u64) {
-        if self.keeper.is_manager(pid) {
+        if self.keeper.pid() == Some(pid) {
             self.manager_ended(Some(status));
-        } else if self.loader.is(pid) {
+        } else if self.loader.pid() == Some(pid) {
             if self.loader.ended(times::now()) {
                 say!("the module loader ended: {status}; starting it again");
             }

@@ -21,6 +21,8 @@
 //!   then every exit not acknowledged yet. A manager may send `Hello` again (after an exec).
 //! - Every process that init reaps is one [`Event::Exited`] with a number that never repeats in
 //!   this boot; it is sent again to each new manager until [`Request::Ack`] names it or a later one.
+//! - With 4,096 exits not acknowledged init reaps nothing more but the manager: the kernel keeps the statuses. What is not reaped counts
+//!   as running.
 //! - A malformed request is answered by [`Event::Refused`]; the connection stays open.
 //! - Init reads no request while an answer finds no room in the socket: a manager that waits to send must read events meanwhile.
 //! - What a manager writes to stdout and stderr goes through init to the console, slowed down to 64 KiB a second. Init keeps the last
