@@ -10,6 +10,7 @@ mod manager;
 mod power_cuts;
 mod services;
 mod shutdown;
+mod watchdog;
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};

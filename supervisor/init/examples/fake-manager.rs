@@ -3,12 +3,18 @@
 //! The script of the n-th manager is `script-N` in the folder of the program, else `script`. One command a line:
 //! `hello`, `spawn TOKEN SHELL-TEXT`, `store NAME TEXT`, `remove NAME`, `ack SEQ`, `raw LENGTH` (a packet of 0xff),
 //! `expect TEXT` (reads events until a line of this manager's log holds the text), `kill-init SIGNAL`,
-//! `shutdown DEADLINE-MS`, `die` (SIGKILL), `exit CODE`, `serve` (obeys power requests, for ever).
+//! `shutdown DEADLINE-MS`, `die` (SIGKILL), `exit CODE`, `serve` (obeys power requests, for ever), `listen COUNT TOKEN SHELL-TEXT` (a spawn
+//! with so many sockets, which are files that say `socket N`), `replace NAME` and `replace-in-memory NAME` (with the program NAME beside
+//! this one), `print TEXT` (to stderr, `^` stands for escape), `flood` (prints for ever, beside the rest), `cgroups` (logs its own and
+//! those of exits from now on), `rss` (logs PID 1's memory in KiB: all of it, and of files).
 //! Without any script it plays the manager of a whole machine: see [`machine`].
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use cairn_init::channel;
@@ -22,6 +28,8 @@ struct Manager {
     folder: PathBuf,
     /// Lines of this manager only.
     lines: Vec<String>,
+    /// Whether the cgroups of exits are logged.
+    cgroups: bool,
 }
 
 fn main() {
@@ -30,13 +38,11 @@ fn main() {
         println!("fake exec: running");
         std::process::exit(7);
     }
-    let program = std::env::current_exe().expect("own path");
-    // SAFETY is the library's business: std can open what /proc shows of our descriptor 3.
-    let socket = inherited_socket();
     let mut manager = Manager {
-        socket,
-        folder: program.parent().expect("a folder").to_owned(),
+        socket: inherited_socket(),
+        folder: folder(),
         lines: Vec::new(),
+        cgroups: false,
     };
     let log = fs::read_to_string(manager.folder.join("log")).unwrap_or_default();
     let number = log.lines().filter(|l| l.starts_with("started")).count();
@@ -45,10 +51,36 @@ fn main() {
     let Ok(script) = script else {
         machine(manager);
     };
-    manager.log(format!("started {number}"));
+    let own = std::env::current_exe().unwrap_or_default();
+    let own = own.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    manager.log(format!("started {number} {own}"));
     for line in script.lines().filter(|l| !l.trim().is_empty()) {
         manager.command(line.trim());
     }
+}
+
+/// The folder of the manager that PID 1 was given: a replacement may be anywhere.
+fn folder() -> PathBuf {
+    let line = fs::read("/proc/1/cmdline").expect("/proc");
+    let mut words = line.split(|b| *b == 0).skip_while(|word| *word != b"--manager");
+    let path = words.nth(1).map(|path| Path::new(OsStr::from_bytes(path)));
+    path.and_then(Path::parent).unwrap_or(Path::new("/run")).to_owned()
+}
+
+/// The inode number of our cgroup's folder; 0 without cgroup2.
+fn own_cgroup() -> u64 {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let root = mounts.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (place, kind) = (words.next()?, words.next()?);
+        (kind == "cgroup2").then(|| place.to_owned())
+    });
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = own.lines().find_map(|line| line.strip_prefix("0::"));
+    let (Some(root), Some(path)) = (root, path) else {
+        return 0;
+    };
+    fs::metadata(format!("{root}{path}")).map_or(0, |folder| folder.ino())
 }
 
 /// Our end of the socket pair. A socket cannot be opened through /proc, but pidfd_getfd copies any descriptor.
@@ -100,6 +132,9 @@ impl Manager {
             other => format!("{other:?}"),
         };
         self.log(line);
+        if let (true, Event::Exited { token, cgroup, .. }) = (self.cgroups, event) {
+            self.log(format!("cgroup of {token} is {cgroup}"));
+        }
         event
     }
 
@@ -108,9 +143,41 @@ impl Manager {
         let (first, second) = rest.split_once(' ').unwrap_or((rest, ""));
         match word {
             "hello" => self.send(Request::Hello, &[]),
-            "spawn" => self.spawn(first.parse().expect("token"), second),
+            "spawn" => self.spawn(first.parse().expect("token"), 0, second),
+            "listen" => {
+                let (token, text) = second.split_once(' ').expect("a token and a text");
+                self.spawn(token.parse().expect("token"), first.parse().expect("count"), text);
+            }
+            "replace" => {
+                let program = File::open(self.folder.join(first)).expect("the program");
+                self.send(Request::ReplaceManager, &[program.as_fd()]);
+            }
+            "replace-in-memory" => {
+                let program = memory(&fs::read(self.folder.join(first)).expect("the program"));
+                self.send(Request::ReplaceManager, &[program.as_fd()]);
+            }
+            "print" => eprintln!("{}", rest.replace('^', "\x1b")),
+            "flood" => drop(std::thread::spawn(|| {
+                loop {
+                    eprintln!("{}", "flood ".repeat(1000));
+                }
+            })),
+            "cgroups" => {
+                self.cgroups = true;
+                self.log(format!("cgroup of this manager is {}", own_cgroup()));
+            }
+            "rss" => {
+                let status = fs::read_to_string("/proc/1/status").expect("/proc");
+                let value = |name: &str| {
+                    let line = status.lines().find_map(|line| line.strip_prefix(name));
+                    line.and_then(|rest| rest.split_whitespace().next())
+                        .unwrap_or("?")
+                        .to_owned()
+                };
+                self.log(format!("rss {} {}", value("VmRSS:"), value("RssFile:")));
+            }
             "store" => {
-                let file = memory(second);
+                let file = memory(second.as_bytes());
                 let id = StoreId::new(first).expect("name");
                 self.send(Request::Store { id }, &[file.as_fd()]);
             }
@@ -131,7 +198,9 @@ impl Manager {
                 rustix::net::send(&self.socket, &bytes, rustix::net::SendFlags::empty()).expect("send");
             }
             "expect" => {
-                while !self.lines.iter().any(|l| l.contains(rest)) {
+                let mut from = 0;
+                while !self.lines[from..].iter().any(|l| l.contains(rest)) {
+                    from = self.lines.len();
                     self.event();
                 }
             }
@@ -157,26 +226,21 @@ impl Manager {
     }
 
     /// The "cairn-exec" of these tests is a shell that reads its text from stdin.
-    fn spawn(&self, token: u64, text: &str) {
-        let script = memory(text);
+    fn spawn(&self, token: u64, listen: u8, text: &str) {
+        let script = memory(text.as_bytes());
+        let sockets: Vec<File> = (0..listen).map(|n| memory(format!("socket {n}").as_bytes())).collect();
         let null = OpenOptions::new().write(true).open("/dev/null").expect("null");
         let folder = File::open("/").expect("folder");
-        let fds = [
-            null.as_fd(),
-            folder.as_fd(),
-            script.as_fd(),
-            null.as_fd(),
-            null.as_fd(),
-            null.as_fd(),
-        ];
-        self.send(Request::Spawn { token }, &fds);
+        let six = [&null, &folder, &script, &null, &null, &null];
+        let fds: Vec<_> = six.into_iter().chain(&sockets).map(AsFd::as_fd).collect();
+        self.send(Request::Spawn { token, listen }, &fds);
     }
 }
 
-fn memory(text: &str) -> File {
+fn memory(bytes: &[u8]) -> File {
     let fd = rustix::fs::memfd_create(c"test", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
     let mut file = File::from(fd);
-    file.write_all(text.as_bytes()).expect("write");
+    file.write_all(bytes).expect("write");
     file.rewind().expect("rewind");
     file
 }
@@ -202,7 +266,7 @@ fn machine(mut manager: Manager) -> ! {
     );
     let out = File::options().write(true).open("/dev/console").expect("console");
     let fds = [&null, &cgroup, &null, &out, &out, &null].map(|f| f.as_fd());
-    manager.send(Request::Spawn { token: 1 }, &fds);
+    manager.send(Request::Spawn { token: 1, listen: 0 }, &fds);
     manager.command("expect exited");
     for line in &manager.lines {
         println!("manager: {line}");

@@ -8,6 +8,7 @@ mod console;
 mod hotplug;
 mod initrd;
 mod modules;
+mod mounts;
 mod pid1;
 pub mod protocol;
 mod sys;
@@ -53,7 +54,7 @@ pub fn main() -> ! {
     if name == "/init" {
         initrd::run();
     }
-    match pid1::options(args.into_iter()) {
+    match pid1::Options::parse(args.into_iter()) {
         Ok(options) => pid1::run(options),
         Err(why) => {
             say!("{why}");

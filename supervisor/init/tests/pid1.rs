@@ -1,106 +1,12 @@
-//! cairn-init as PID 1 of an unprivileged user, PID and mount namespace, with a manager that follows a script.
-//!
-//! Needs `unshare` (util-linux), a shell, and a kernel that lets users make user namespaces.
+//! PID 1 with a manager that follows a script.
+
+mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
-/// One namespace: a folder with the manager, its scripts and its log.
-struct World {
-    folder: tempfile::TempDir,
-    exec: PathBuf,
-    patience_ms: u32,
-}
-
-/// What was left when PID 1 had ended.
-struct End {
-    /// What the managers heard, a line for each event.
-    log: Vec<String>,
-    console: String,
-    code: Option<i32>,
-    took: Duration,
-}
-
-impl World {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // Tests lie in target/PROFILE/deps, examples in target/PROFILE/examples.
-        let test = std::env::current_exe().unwrap();
-        let example = test.parent().unwrap().parent().unwrap().join("examples/fake-manager");
-        fs::copy(example, folder.path().join("manager")).expect("build the examples too: run without --test");
-        Self {
-            folder,
-            exec: PathBuf::from("/bin/sh"),
-            patience_ms: 90_000,
-        }
-    }
-
-    /// The script of the n-th manager.
-    fn manager(self, number: u32, script: &str) -> Self {
-        fs::write(self.folder.path().join(format!("script-{number}")), script).unwrap();
-        self
-    }
-
-    /// The script of all other managers.
-    fn others(self, script: &str) -> Self {
-        fs::write(self.folder.path().join("script"), script).unwrap();
-        self
-    }
-
-    fn run(self) -> End {
-        let start = Instant::now();
-        let output: Output = Command::new("timeout")
-            .args(["-s", "KILL", "60"])
-            .args(["unshare", "--user", "--map-root-user", "--pid", "--fork"])
-            .args(["--mount", "--mount-proc", "--kill-child"])
-            .arg(env!("CARGO_BIN_EXE_cairn-init"))
-            .arg("--no-mounts")
-            .arg("--manager")
-            .arg(self.folder.path().join("manager"))
-            .arg("--exec")
-            .arg(&self.exec)
-            .args(["--power-patience-ms", &self.patience_ms.to_string()])
-            .output()
-            .unwrap();
-        let end = End {
-            log: lines(&self.folder.path().join("log")),
-            console: String::from_utf8_lossy(&output.stderr).into_owned(),
-            code: output.status.code(),
-            took: start.elapsed(),
-        };
-        assert!(
-            end.console.contains("cairn: 0 allocations after start"),
-            "it ended cleanly and allocated nothing:\n{}\n{:#?}",
-            end.console,
-            end.log
-        );
-        end
-    }
-}
-
-fn lines(path: &Path) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
-}
-
-impl End {
-    fn count(&self, text: &str) -> usize {
-        self.log.iter().filter(|line| line.contains(text)).count()
-    }
-
-    fn has(&self, text: &str) -> bool {
-        self.count(text) > 0
-    }
-
-    /// The events of the n-th manager.
-    fn of(&self, number: usize) -> Vec<&str> {
-        let mut managers = self.log.split(|line| line.starts_with("started"));
-        let own = managers.nth(number + 1).unwrap_or_default();
-        own.iter().map(String::as_str).collect()
-    }
-}
+use common::World;
 
 #[test]
 fn a_spawned_process_is_reported_with_its_end() {
@@ -135,7 +41,7 @@ fn the_successor_of_a_killed_manager_gets_processes_descriptors_and_exits_back()
     assert_eq!(
         end.of(1),
         [
-            "Welcome { generation: 1, running: 1, stored: 1, exits: 1 }",
+            "Welcome { generation: 1, running: 1, stored: 1, exits: 1, origin: Image }",
             "running token=1",
             "stored pipe hello there",
             "Resumed",
@@ -180,6 +86,20 @@ fn an_orphan_is_reaped_and_reported_without_a_token() {
         )
         .run();
     assert!(end.has("seq=2 token=0 exit code 9"));
+}
+
+#[test]
+fn more_exits_than_fit_wait_in_the_kernel_and_the_manager_that_dies_meanwhile_is_followed_by_another() {
+    let orphans = "n=0; while [ $n -lt 4200 ]; do (: &); n=$((n+1)); done; exit 7";
+    let end = World::new()
+        .manager(0, &format!("hello\nspawn 1 {orphans}\nexpect seq=4096 \ndie"))
+        .manager(
+            1,
+            "hello\nexpect seq=4096 \nack 4096\nexpect token=1 exit code 7\nexpect seq=4201 \nshutdown 100",
+        )
+        .run();
+    assert!(end.of(1)[0].contains("exits: 4096"), "{}", end.of(1)[0]);
+    assert_eq!(end.of(1).iter().filter(|line| line.starts_with("exited")).count(), 4201);
 }
 
 #[test]
@@ -259,9 +179,8 @@ fn ctrl_alt_del_restarts() {
 
 #[test]
 fn a_manager_that_ignores_the_button_is_not_waited_for_for_ever() {
-    let mut world = World::new();
-    world.patience_ms = 500;
-    let end = world
+    let end = World::new()
+        .arguments(&["--power-patience-ms", "500"])
         .manager(0, "hello\nexpect Resumed\nkill-init SIGTERM\nexpect never")
         .run();
     assert!(end.console.contains("did not stop the units in time"));
@@ -279,4 +198,108 @@ fn what_ignores_sigterm_is_named_and_killed_at_the_deadline() {
     assert!(end.console.contains("s more for"), "{}", end.console);
     assert!(end.console.contains("killing what did not stop in 4 s"));
     assert!(end.took < Duration::from_secs(20));
+}
+
+#[test]
+fn a_service_gets_its_listening_sockets_behind_the_five_descriptors() {
+    let check = "n=0; while [ $n -lt 16 ]; do [ \"$(cat /proc/self/fd/$((n+5)))\" = \"socket $n\" ] || exit 1; n=$((n+1)); done; \
+                 [ ! -e /proc/self/fd/21 ] || exit 2; exit 5";
+    let none = "[ ! -e /proc/self/fd/5 ] || exit 2; exit 6";
+    let end = World::new()
+        .manager(
+            0,
+            &format!(
+                "hello\nlisten 16 1 {check}\nexpect token=1 exit\nlisten 0 2 {none}\nexpect token=2 exit\nshutdown 100"
+            ),
+        )
+        .run();
+    assert!(end.has("token=1 exit code 5"), "{:#?}", end.log);
+    assert!(end.has("token=2 exit code 6"), "{:#?}", end.log);
+}
+
+#[test]
+fn an_exit_tells_the_cgroup_it_happened_in() {
+    let end = World::new()
+        .manager(
+            0,
+            "hello\ncgroups\nspawn 1 (exit 9) & exit 3\nexpect cgroup of 1\nexpect cgroup of 0\nshutdown 100",
+        )
+        .run();
+    let own = end
+        .log
+        .iter()
+        .find_map(|line| line.strip_prefix("cgroup of this manager is "));
+    let own = own.unwrap();
+    assert!(end.has(&format!("cgroup of 1 is {own}")), "{:#?}", end.log);
+    assert!(end.has(&format!("cgroup of 0 is {own}")), "{:#?}", end.log);
+    // A host with cgroups shows a number.
+    let host = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert_eq!(
+        own != "0",
+        host.contains(" /sys/fs/cgroup cgroup2 ") || host.contains(" /sys/fs/cgroup/unified cgroup2 ")
+    );
+}
+
+#[test]
+fn the_last_words_of_a_manager_that_will_not_stay_up_are_shown_again_and_cannot_touch_the_terminal() {
+    let end = World::new()
+        .manager(6, "kill-init SIGTERM\nserve")
+        .others("hello\nprint the disk is ^[2J full\nexit 1")
+        .run();
+    let (before, after) = end.console.split_once("last words of the manager:").unwrap();
+    assert!(
+        before.contains("the disk is \x1b[2J full"),
+        "it was on the console at once:\n{before}"
+    );
+    assert!(before.contains("EMERGENCY"));
+    assert!(after.contains("cairn:   the disk is \\x1b[2J full"), "{after}");
+}
+
+#[test]
+fn what_a_manager_prints_before_it_dies_stands_before_its_end() {
+    let end = World::new()
+        .manager(0, "hello\nprint my last words\ndie")
+        .manager(1, "hello\nexpect Resumed\nshutdown 100")
+        .run();
+    let words = end.console.find("my last words").unwrap();
+    assert!(words < end.console.find("the manager ended").unwrap());
+}
+
+#[test]
+fn a_manager_that_floods_the_console_is_served_all_the_same() {
+    let mut script = String::from("flood\nhello\n");
+    for token in 1..100 {
+        script += &format!("spawn {token} exit 3\nexpect token={token} exit code 3\n");
+    }
+    let end = World::new().manager(0, &(script + "shutdown 100")).run();
+    assert_eq!(end.count("exit code 3"), 99);
+    let seconds = end.took.as_secs() as usize + 1;
+    assert!(
+        end.console.len() <= (seconds + 1) * 80 * 1024,
+        "{} bytes in {seconds} s",
+        end.console.len()
+    );
+    assert!(end.console.contains("flood flood"));
+}
+
+#[test]
+fn the_module_loader_is_started_again_when_it_ends() {
+    let world = World::new().manager(0, "hello\nexpect never");
+    let loader = world.folder.path().join("loader");
+    let runs = world.folder.path().join("runs");
+    // The fourth run has seen enough and presses the power button three times.
+    let script = format!(
+        "#!/bin/sh\necho \"$0 $@\" >>{runs}\n[ $(wc -l <{runs}) -lt 4 ] && kill -9 $$\nfor i in 1 2 3; do kill -TERM 1; sleep 0.1; done\n",
+        runs = runs.display()
+    );
+    fs::write(&loader, script).unwrap();
+    fs::set_permissions(&loader, fs::Permissions::from_mode(0o755)).unwrap();
+    let end = world.arguments(&["--loader", loader.to_str().unwrap()]).run();
+    assert!(
+        end.console
+            .contains("the module loader ended: signal 9; starting it again"),
+        "{}",
+        end.console
+    );
+    assert!(!end.has("exited"), "it is nobody's business: {:#?}", end.log);
 }

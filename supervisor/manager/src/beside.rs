@@ -147,7 +147,7 @@ impl Supervisor {
             until_ms,
         });
         self.post(
-            Request::Spawn { token },
+            Request::Spawn { token, listen: 0 },
             vec![plan, group.into(), null, output, error, theirs],
         );
         Ok(())

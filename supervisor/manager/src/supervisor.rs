@@ -331,7 +331,8 @@ impl Supervisor {
                     self.adopt();
                 }
             }
-            InitEvent::Spawned { .. } => {}
+            // Nothing here asks to be replaced yet.
+            InitEvent::Spawned { .. } | InitEvent::Replacing => {}
             InitEvent::SpawnFailed { token, errno } => {
                 let why = std::io::Error::from_raw_os_error(errno);
                 self.spawn_failed(token, &format!("no process could be made: {why}"));

@@ -184,7 +184,10 @@ impl Supervisor {
             }
         }
         let error = out.try_clone().map_err(wrap("copy"))?;
-        self.post(Request::Spawn { token }, vec![plan, group, stdin, out, error, theirs]);
+        self.post(
+            Request::Spawn { token, listen: 0 },
+            vec![plan, group, stdin, out, error, theirs],
+        );
         if role == Role::Main {
             self.note_times(name, false);
             self.watch_sign(name, token);

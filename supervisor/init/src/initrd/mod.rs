@@ -30,6 +30,7 @@ use verity::Verified;
 
 use crate::console::{self, debug, say};
 use crate::modules::{self, Loader};
+use crate::mounts;
 use crate::times::Times;
 use crate::uevents::Uevents;
 
@@ -55,7 +56,7 @@ pub(crate) fn run() -> ! {
 
 fn boot() -> Result<Infallible, Failure> {
     let mut times = Times::default();
-    times.step("initrd-mounts", mounts)?;
+    times.step("initrd-mounts", mount_kernel)?;
     banner();
     let line = fs::read_to_string("/proc/cmdline").doing(|| "read /proc/cmdline".to_owned())?;
     let settings = Settings::parse(&line)?;
@@ -88,27 +89,11 @@ fn boot() -> Result<Infallible, Failure> {
     }
 }
 
-fn mounts() -> Result<(), Failure> {
-    let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let table = [
-        ("proc", "/proc", plain, c""),
-        ("sysfs", "/sys", plain, c""),
-        (
-            "devtmpfs",
-            "/dev",
-            MountFlags::NOSUID | MountFlags::NOEXEC,
-            c"mode=0755",
-        ),
-        (
-            "tmpfs",
-            "/run",
-            MountFlags::NOSUID | MountFlags::NODEV,
-            c"mode=0755,size=20%",
-        ),
-    ];
-    for (kind, target, flags, options) in table {
+fn mount_kernel() -> Result<(), Failure> {
+    for mount in mounts::TABLE.iter().filter(|mount| mount.early) {
+        let target = mount.target;
         fs::create_dir_all(target).doing(|| format!("make {target}"))?;
-        mount(kind, target, kind, flags, options).doing(|| format!("mount {target}"))?;
+        mount.mount().doing(|| format!("mount {target}"))?;
     }
     crate::open_console();
     Ok(())

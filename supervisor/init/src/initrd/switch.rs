@@ -11,11 +11,12 @@ use rustix::mount::mount_move;
 
 use super::SYSROOT;
 use super::failure::{Doing as _, Failure};
-use crate::IN_ROOT;
+use crate::{IN_ROOT, mounts};
 
 /// Moves into the root and runs its cairn-init. Returns only if that fails.
 pub(crate) fn switch() -> Result<Infallible, Failure> {
-    for mount in ["/dev", "/proc", "/sys", "/run"] {
+    for mount in mounts::TABLE.iter().filter(|mount| mount.early) {
+        let mount = mount.target;
         let target = format!("{SYSROOT}{mount}");
         mount_move(mount, &target).doing(|| format!("move {mount} to {target}"))?;
     }

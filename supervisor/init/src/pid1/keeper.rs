@@ -1,6 +1,6 @@
 //! When to start the manager again, and when to say that it will not stay up. Plain arithmetic over a clock.
 
-use crate::protocol::ExitStatus;
+use crate::protocol::{ExitStatus, Origin, REPLACEMENT_FAILURES};
 
 const SECOND: u64 = 1_000_000_000;
 /// The first pause before a new manager.
@@ -8,17 +8,28 @@ pub(super) const FIRST_PAUSE: u64 = SECOND / 10;
 /// The longest pause.
 pub(super) const LONGEST_PAUSE: u64 = 10 * SECOND;
 /// A manager that lived so long was well.
-const HEALTHY: u64 = 60 * SECOND;
+pub(super) const HEALTHY: u64 = 60 * SECOND;
 /// So many failures in a row are an emergency.
 pub(super) const FAILURES: u32 = 6;
 
+/// The pause after so many failures in a row, at least one.
+pub(super) fn pause_after(failures: u32) -> u64 {
+    let doublings = failures.saturating_sub(1).min(16);
+    (FIRST_PAUSE << doublings).min(LONGEST_PAUSE)
+}
+
 /// The manager's life, as far as starting it is concerned. Times are nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum State {
+enum State {
     /// To be started at that time.
     Waiting { start_at: u64 },
-    /// Alive since then; `greeted` once it has said hello.
-    Alive { pid: i32, since: u64, greeted: bool },
+    /// Alive since then; `greeted` once it has said hello. `new` is the replacement of the image's manager.
+    Alive {
+        pid: i32,
+        since: u64,
+        greeted: bool,
+        new: bool,
+    },
 }
 
 /// What a step changed, for the console.
@@ -29,24 +40,47 @@ pub(super) enum News {
     EmergencyBegins,
     /// It has been up long enough after all.
     EmergencyEnds,
+    /// The replacement did not say hello in time and is given up. The process is to be killed.
+    NoGreeting(i32),
+    /// The replacement failed too often and is given up.
+    NewFailed,
+}
+
+/// Whether the image's manager was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replacement {
+    None,
+    /// It is used for every start; so many failures in a row.
+    Used {
+        failures: u32,
+    },
+    GivenUp,
 }
 
 #[derive(Debug)]
 pub(super) struct Keeper {
-    pub(super) state: State,
+    state: State,
     /// How many managers were started so far.
     pub(super) generation: u32,
     failures: u32,
     emergency: bool,
+    replacement: Replacement,
+    /// Whether the end of the manager that runs is expected.
+    hands_over: bool,
+    /// How long a replacement has until it says hello.
+    greeting: u64,
 }
 
 impl Keeper {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(greeting: u64) -> Self {
         Self {
             state: State::Waiting { start_at: 0 },
             generation: 0,
             failures: 0,
             emergency: false,
+            replacement: Replacement::None,
+            hands_over: false,
+            greeting,
         }
     }
 
@@ -54,8 +88,12 @@ impl Keeper {
         self.emergency
     }
 
-    pub(super) fn is_manager(&self, pid: i32) -> bool {
-        matches!(self.state, State::Alive { pid: own, .. } if own == pid)
+    /// The one that runs, or has ended and was not reaped.
+    pub(super) fn pid(&self) -> Option<i32> {
+        match self.state {
+            State::Alive { pid, .. } => Some(pid),
+            State::Waiting { .. } => None,
+        }
     }
 
     /// Whether it is time to start one.
@@ -69,7 +107,28 @@ impl Keeper {
             pid,
             since: now,
             greeted: false,
+            new: self.uses_replacement(),
         };
+    }
+
+    /// The next starts are those of another program; the manager that runs will end for it.
+    pub(super) fn replace(&mut self) {
+        self.replacement = Replacement::Used { failures: 0 };
+        self.hands_over = true;
+    }
+
+    /// Whether the next start is that of the replacement.
+    pub(super) fn uses_replacement(&self) -> bool {
+        matches!(self.replacement, Replacement::Used { .. })
+    }
+
+    /// Which program the one that runs is.
+    pub(super) fn origin(&self) -> Origin {
+        match (&self.state, self.replacement) {
+            (State::Alive { new: true, .. }, _) => Origin::Replacement,
+            (_, Replacement::GivenUp) => Origin::FellBack,
+            _ => Origin::Image,
+        }
     }
 
     pub(super) fn greeted(&mut self) {
@@ -83,22 +142,37 @@ impl Keeper {
     /// SIGKILL after a greeting is never the manager's own doing, so it does not count: a manager may be killed any
     /// number of times in a row and comes back at once each time.
     pub(super) fn ended(&mut self, status: Option<ExitStatus>, now: u64) -> News {
-        let (well, served) = match self.state {
-            State::Alive { since, greeted, .. } => (greeted && now.saturating_sub(since) >= HEALTHY, greeted),
-            State::Waiting { .. } => (false, false),
+        let (served, new, well) = match self.state {
+            State::Alive {
+                since, greeted, new, ..
+            } => (greeted, new, greeted && now.saturating_sub(since) >= HEALTHY),
+            State::Waiting { .. } => (false, self.uses_replacement(), false),
         };
         if well {
-            self.failures = 0;
+            self.recovered();
         }
-        let killed = served && status.and_then(ExitStatus::signal) == Some(9);
-        let pause = if killed {
-            FIRST_PAUSE
-        } else {
-            self.failures = self.failures.saturating_add(1);
-            let doublings = (self.failures - 1).min(16);
-            (FIRST_PAUSE << doublings).min(LONGEST_PAUSE)
+        if std::mem::take(&mut self.hands_over) {
+            self.state = State::Waiting { start_at: now };
+            return News::None;
+        }
+        if served && status.and_then(ExitStatus::signal) == Some(9) {
+            self.state = State::Waiting {
+                start_at: now + FIRST_PAUSE,
+            };
+            return News::None;
+        }
+        if let (true, Replacement::Used { failures }) = (new, &mut self.replacement) {
+            *failures += 1;
+            if *failures >= REPLACEMENT_FAILURES {
+                self.give_up();
+                self.state = State::Waiting { start_at: now };
+                return News::NewFailed;
+            }
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Waiting {
+            start_at: now + pause_after(self.failures),
         };
-        self.state = State::Waiting { start_at: now + pause };
         if self.failures >= FAILURES && !self.emergency {
             self.emergency = true;
             return News::EmergencyBegins;
@@ -106,25 +180,55 @@ impl Keeper {
         News::None
     }
 
+    /// The image's manager gets its own chances.
+    fn give_up(&mut self) {
+        self.replacement = Replacement::GivenUp;
+        self.failures = 0;
+    }
+
+    fn recovered(&mut self) {
+        self.failures = 0;
+        if let Replacement::Used { failures } = &mut self.replacement {
+            *failures = 0;
+        }
+    }
+
     /// Looks at the clock.
     pub(super) fn tick(&mut self, now: u64) -> News {
-        if let State::Alive {
-            since, greeted: true, ..
-        } = self.state
-            && now.saturating_sub(since) >= HEALTHY
-        {
-            self.failures = 0;
-            if std::mem::replace(&mut self.emergency, false) {
-                return News::EmergencyEnds;
+        match self.state {
+            State::Alive {
+                since, greeted: true, ..
+            } if now.saturating_sub(since) >= HEALTHY => {
+                self.recovered();
+                match std::mem::replace(&mut self.emergency, false) {
+                    true => News::EmergencyEnds,
+                    false => News::None,
+                }
             }
+            State::Alive {
+                pid,
+                since,
+                greeted: false,
+                new: true,
+            } if now.saturating_sub(since) >= self.greeting && self.uses_replacement() => {
+                self.give_up();
+                self.hands_over = true;
+                News::NoGreeting(pid)
+            }
+            _ => News::None,
         }
-        News::None
     }
 
     /// When the clock is to be looked at next.
     pub(super) fn next(&self) -> Option<u64> {
         match self.state {
             State::Waiting { start_at } => Some(start_at),
+            State::Alive {
+                since,
+                new: true,
+                greeted: false,
+                ..
+            } if self.uses_replacement() => Some(since + self.greeting),
             State::Alive { since, .. } if self.emergency => Some(since + HEALTHY),
             State::Alive { .. } => None,
         }
@@ -132,79 +236,5 @@ impl Keeper {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CRASH: Option<ExitStatus> = Some(ExitStatus(11));
-    const KILL: Option<ExitStatus> = Some(ExitStatus(9));
-
-    fn pause(keeper: &Keeper, now: u64) -> u64 {
-        match keeper.state {
-            State::Waiting { start_at } => start_at - now,
-            State::Alive { .. } => 0,
-        }
-    }
-
-    #[test]
-    fn pauses_double_up_to_ten_seconds() {
-        let mut keeper = Keeper::new();
-        let mut pauses = Vec::new();
-        for _ in 0..9 {
-            keeper.started(2, 0);
-            keeper.ended(CRASH, 0);
-            pauses.push(pause(&keeper, 0) / FIRST_PAUSE);
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 100, 100]);
-    }
-
-    #[test]
-    fn a_minute_of_health_forgets_earlier_failures() {
-        let mut keeper = Keeper::new();
-        for _ in 0..4 {
-            keeper.started(2, 0);
-            keeper.ended(CRASH, 0);
-        }
-        keeper.started(2, 0);
-        keeper.greeted();
-        keeper.ended(CRASH, HEALTHY);
-        assert_eq!(pause(&keeper, HEALTHY), FIRST_PAUSE);
-    }
-
-    #[test]
-    fn a_thousand_kills_are_no_emergency() {
-        let mut keeper = Keeper::new();
-        for _ in 0..1000 {
-            keeper.started(2, 0);
-            keeper.greeted();
-            assert_eq!(keeper.ended(KILL, 1), News::None);
-            assert_eq!(pause(&keeper, 1), FIRST_PAUSE);
-        }
-    }
-
-    #[test]
-    fn crashes_in_a_row_are_an_emergency_once_and_a_healthy_minute_ends_it() {
-        let mut keeper = Keeper::new();
-        let mut news = Vec::new();
-        for _ in 0..FAILURES + 1 {
-            keeper.started(2, 0);
-            news.push(keeper.ended(CRASH, 0));
-        }
-        assert_eq!(news.iter().filter(|n| **n == News::EmergencyBegins).count(), 1);
-        assert!(keeper.is_emergency());
-        keeper.started(2, 0);
-        keeper.greeted();
-        assert_eq!(keeper.next(), Some(HEALTHY));
-        assert_eq!(keeper.tick(HEALTHY), News::EmergencyEnds);
-        assert!(!keeper.is_emergency());
-    }
-
-    #[test]
-    fn a_manager_that_never_greets_is_not_healthy() {
-        let mut keeper = Keeper::new();
-        for _ in 0..FAILURES {
-            keeper.started(2, 0);
-            keeper.ended(KILL, HEALTHY * 2);
-        }
-        assert!(keeper.is_emergency());
-    }
-}
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -28,6 +28,7 @@ pub(super) struct Exit {
     monotonic_ns: u64,
     pid: i32,
     status: ExitStatus,
+    cgroup: u64,
 }
 
 impl Exit {
@@ -38,11 +39,13 @@ impl Exit {
             monotonic_ns: self.monotonic_ns,
             pid: self.pid,
             status: self.status,
+            cgroup: self.cgroup,
         }
     }
 }
 
-/// The tables. Their slots keep their places, so that an index can walk them while they change.
+/// The tables. Their slots keep their places, so that an index can walk them while they change. A slot takes memory only
+/// once it has been used.
 pub(super) struct Ledger {
     running: Vec<Option<Running>>,
     store: Vec<Option<(StoreId, OwnedFd)>>,
@@ -53,8 +56,8 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new() -> Self {
         Self {
-            running: std::iter::repeat_with(|| None).take(RUNNING_CAPACITY).collect(),
-            store: std::iter::repeat_with(|| None).take(STORE_CAPACITY).collect(),
+            running: Vec::with_capacity(RUNNING_CAPACITY),
+            store: Vec::with_capacity(STORE_CAPACITY),
             exits: VecDeque::with_capacity(EXIT_CAPACITY),
             next_seq: 1,
         }
@@ -65,7 +68,7 @@ impl Ledger {
         if self.running.iter().flatten().any(|r| r.token == token) {
             return Err(Errno::EEXIST);
         }
-        if self.running.iter().all(Option::is_some) {
+        if self.running.iter().flatten().count() >= RUNNING_CAPACITY {
             return Err(Errno::ENOSPC);
         }
         Ok(())
@@ -73,13 +76,11 @@ impl Ledger {
 
     /// Notes a process that was started after [`Ledger::may_start`] said yes.
     pub(super) fn started(&mut self, token: u64, pid: i32, pidfd: OwnedFd) {
-        if let Some(slot) = self.running.iter_mut().find(|slot| slot.is_none()) {
-            *slot = Some(Running { token, pid, pidfd });
-        }
+        put(&mut self.running, RUNNING_CAPACITY, Running { token, pid, pidfd });
     }
 
     /// Notes a process that was reaped. If there is no room the oldest exit is given up; see [`Ledger::is_full`].
-    pub(super) fn exited(&mut self, pid: i32, status: ExitStatus, monotonic_ns: u64) {
+    pub(super) fn exited(&mut self, pid: i32, status: ExitStatus, cgroup: u64, monotonic_ns: u64) {
         let slot = self
             .running
             .iter_mut()
@@ -94,6 +95,7 @@ impl Ledger {
             monotonic_ns,
             pid,
             status,
+            cgroup,
         });
         self.next_seq += 1;
     }
@@ -108,6 +110,10 @@ impl Ledger {
         while self.exits.front().is_some_and(|exit| exit.seq <= seq) {
             self.exits.pop_front();
         }
+        if self.exits.is_empty() {
+            // Begins at the first slot again: a ring that wanders would use all of its memory.
+            self.exits.clear();
+        }
     }
 
     /// The first exit after `seq`.
@@ -120,14 +126,15 @@ impl Ledger {
 
     /// Keeps a descriptor under a name, in place of one that has it already.
     pub(super) fn store(&mut self, id: StoreId, fd: OwnedFd) -> Result<(), Errno> {
-        let at = self
-            .store
-            .iter()
-            .position(|slot| slot.as_ref().is_some_and(|(own, _)| *own == id))
-            .or_else(|| self.store.iter().position(Option::is_none))
-            .ok_or(Errno::ENOSPC)?;
-        self.store[at] = Some((id, fd));
-        Ok(())
+        let same = |slot: &&mut Option<(StoreId, OwnedFd)>| slot.as_ref().is_some_and(|(own, _)| *own == id);
+        if let Some(slot) = self.store.iter_mut().find(same) {
+            *slot = Some((id, fd));
+            return Ok(());
+        }
+        match put(&mut self.store, STORE_CAPACITY, (id, fd)) {
+            true => Ok(()),
+            false => Err(Errno::ENOSPC),
+        }
     }
 
     /// Closes a stored descriptor.
@@ -165,6 +172,19 @@ impl Ledger {
             count(self.exits.len()),
         )
     }
+}
+
+/// Takes the first free slot, or a new one while there are fewer than `most`. Returns whether there was one.
+fn put<T>(slots: &mut Vec<Option<T>>, most: usize, value: T) -> bool {
+    if let Some(slot) = slots.iter_mut().find(|slot| slot.is_none()) {
+        *slot = Some(value);
+        return true;
+    }
+    let room = slots.len() < most;
+    if room {
+        slots.push(Some(value));
+    }
+    room
 }
 
 #[cfg(test)]

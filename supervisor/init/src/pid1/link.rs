@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::ledger::Ledger;
 use crate::channel::{self, Packet};
-use crate::protocol::{Event, PowerKind};
+use crate::protocol::{Event, Origin, PowerKind};
 
 /// How far the answer to `Hello` has got: the place in the table that is next.
 #[derive(Clone, Copy)]
@@ -29,6 +29,7 @@ pub(super) struct Link {
     sent: u64,
     power: Option<PowerKind>,
     generation: u32,
+    origin: Origin,
     /// Whether the socket had no room the last time.
     blocked: bool,
     /// Whether the manager can hear nothing any more. What it sent before is still read.
@@ -36,7 +37,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(socket: OwnedFd, generation: u32, power: Option<PowerKind>) -> Self {
+    pub(super) fn new(socket: OwnedFd, generation: u32, origin: Origin, power: Option<PowerKind>) -> Self {
         Self {
             socket,
             greeted: false,
@@ -45,6 +46,7 @@ impl Link {
             sent: 0,
             power,
             generation,
+            origin,
             blocked: false,
             deaf: false,
         }
@@ -80,9 +82,14 @@ impl Link {
         self.power = Some(kind);
     }
 
+    /// Whether the next request may be read: it waits while an answer does, but not for exits that wait.
+    pub(super) fn may_receive(&self) -> bool {
+        self.reply.is_none() && self.resume.is_none()
+    }
+
     /// The next request, if one may be read now.
     pub(super) fn receive(&mut self) -> Result<Option<Packet>, Errno> {
-        if self.reply.is_some() || self.resume.is_some() {
+        if !self.may_receive() {
             return Err(Errno::AGAIN);
         }
         channel::receive(&self.socket)
@@ -148,6 +155,7 @@ impl Link {
                     running,
                     stored,
                     exits,
+                    origin: self.origin,
                 };
                 self.send(&event, &[])?;
                 Ok(Some(Resume::Running(0)))

@@ -1,38 +1,46 @@
 //! PID 1 in the root: starts and keeps the manager, spawns for it, reaps everything, keeps its descriptors, and ends
 //! the boot.
 //!
-//! One thread, one loop. After [`Init::start`] it allocates nothing, and it parses nothing but fixed-size messages. It
-//! must not die: every error is a reply, a line on the console, or ignored with a reason.
+//! One thread, one loop. After [`Init::start`] it allocates nothing, and it parses nothing but fixed-size messages and its own
+//! lines of /proc. It must not die: every error is a reply, a line on the console, or ignored with a reason.
 
 mod buttons;
+mod cgroups;
 mod keeper;
 mod ledger;
 mod link;
+mod loader;
+mod manager;
+mod options;
+mod reap;
+mod requests;
 mod setup;
 mod shutdown;
+mod start;
 mod watchdog;
+mod words;
 
-use std::ffi::CString;
-use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
 
-use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use rustix::event::{Timespec, epoll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::WaitOptions;
+use rustix::fs::{Mode, OFlags};
 
 use buttons::Buttons;
-use keeper::{Keeper, News, State};
+use cgroups::Cgroups;
+use keeper::Keeper;
 use ledger::Ledger;
 use link::Link;
+use loader::Loader;
+pub(crate) use options::Options;
+use reap::Reaped;
 use watchdog::Watchdog;
+use words::Words;
 
-use crate::channel::Packet;
 use crate::console::{debug, say};
-use crate::protocol::{Event, ExitStatus, PowerKind, Request};
+use crate::protocol::PowerKind;
 use crate::sys::{self, Program, Spawn};
 use crate::times::{self, Times};
 
@@ -43,45 +51,6 @@ const POWER_PATIENCE: u64 = 90 * SECOND;
 const ALONE_DEADLINE_MS: u32 = 10_000;
 /// So many presses of the power button mean "now".
 const IMPATIENT: u32 = 3;
-/// So many bad requests of one manager are told on the console.
-const TELL_REFUSALS: u32 = 20;
-/// So many requests are handled before other work gets its turn.
-const REQUESTS_A_TURN: usize = 64;
-/// Descriptors below this stay taken, so that those for children never collide with where they are to go.
-const LOW_FDS: i32 = 10;
-
-/// How PID 1 runs; other than the defaults only in tests and user instances.
-#[derive(Debug)]
-pub(crate) struct Options {
-    /// The manager's path.
-    pub(crate) manager: CString,
-    /// cairn-exec's path.
-    pub(crate) exec: CString,
-    /// Whether the machine is ours: mounts, cgroups, kernel settings, devices, reboot(2).
-    pub(crate) mounts: bool,
-    /// Nanoseconds that the manager has after a power request.
-    pub(crate) power_patience: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            manager: c"/usr/lib/cairn/cairn-manager".to_owned(),
-            exec: c"/usr/lib/cairn/cairn-exec".to_owned(),
-            mounts: true,
-            power_patience: POWER_PATIENCE,
-        }
-    }
-}
-
-/// What reaping came to.
-#[derive(Debug, PartialEq, Eq)]
-enum Reaped {
-    /// Nothing has ended that was not reaped, as far as there is room to note it.
-    AllDone,
-    /// There is no child at all.
-    NoChildren,
-}
 
 /// A power request that the manager works on.
 struct Asked {
@@ -94,16 +63,21 @@ struct Init {
     options: Options,
     epoll: OwnedFd,
     signals: SignalFd,
-    /// Where the manager's output goes: the console.
     console: OwnedFd,
     null: OwnedFd,
     exec: OwnedFd,
     manager_cgroup: Option<OwnedFd>,
+    cgroups: Cgroups,
     ledger: Ledger,
     keeper: Keeper,
+    /// The program that is started in place of the image's manager.
+    replacement: Option<OwnedFd>,
     link: Option<Link>,
     refusals: u32,
-    hotplug: Option<i32>,
+    words: Words,
+    /// Whether [`Words::source`] is watched.
+    hears: bool,
+    loader: Loader,
     buttons: Buttons,
     watchdog: Watchdog,
     asked: Option<Asked>,
@@ -123,6 +97,7 @@ pub(crate) fn run(options: Options) -> ! {
                 times.save();
             }
             drop(times);
+            init.stay_in_memory();
             sys::seal();
             init.serve()
         }
@@ -133,101 +108,7 @@ pub(crate) fn run(options: Options) -> ! {
     }
 }
 
-type StartError = (&'static str, std::io::Error);
-
 impl Init {
-    /// Prepares everything. The only part that allocates.
-    fn start(options: Options) -> Result<Self, StartError> {
-        fn at<T, E: Into<std::io::Error>>(what: &'static str, result: Result<T, E>) -> Result<T, StartError> {
-            result.map_err(|error| (what, error.into()))
-        }
-        let mut mask = SigSet::empty();
-        for signal in [
-            Signal::SIGCHLD,
-            Signal::SIGINT,
-            Signal::SIGTERM,
-            Signal::SIGPWR,
-            Signal::SIGUSR1,
-            Signal::SIGHUP,
-        ] {
-            mask.add(signal);
-        }
-        at("block signals", mask.thread_block())?;
-        let begin = times::now();
-        let done = |what: &str| debug!("{what}: {} ms after the start", (times::now() - begin) / 1_000_000);
-        if options.mounts {
-            setup::mounts();
-            crate::open_console();
-            crate::console::set_debug_from_cmdline();
-            setup::settings();
-        }
-        sys::supervise_defaults();
-        done("mounts");
-        let manager_cgroup = if options.mounts { setup::cgroups() } else { None };
-        done("cgroups");
-
-        let null = || {
-            File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/null")
-                .map(OwnedFd::from)
-        };
-        let mut low = Vec::new();
-        loop {
-            let fd = at("open /dev/null", null())?;
-            if fd.as_raw_fd() >= LOW_FDS {
-                break;
-            }
-            low.push(fd);
-        }
-        let console = at("keep the console", rustix::stdio::stderr().try_clone_to_owned())?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = at("read signals", SignalFd::with_flags(&mask, flags))?;
-        let epoll = at("make an epoll", epoll::create(epoll::CreateFlags::CLOEXEC))?;
-        let exec = at(
-            "open cairn-exec",
-            rustix::fs::open(
-                options.exec.as_c_str(),
-                rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            ),
-        )?;
-        let mut init = Self {
-            options,
-            epoll,
-            signals,
-            console,
-            null: at("open /dev/null", null())?,
-            exec,
-            manager_cgroup,
-            ledger: Ledger::new(),
-            keeper: Keeper::new(),
-            link: None,
-            refusals: 0,
-            hotplug: None,
-            buttons: Buttons::new(),
-            watchdog: Watchdog::new(),
-            asked: None,
-            ending: None,
-            mounts_room: vec![0; shutdown::MOUNTS_ROOM],
-            _low: low,
-        };
-        init.watch(init.signals.as_fd(), epoll::EventFlags::IN);
-        if init.options.mounts {
-            init.watchdog.open();
-            // It works while we wait for the controllers.
-            init.start_hotplug();
-            setup::controllers();
-            done("controllers");
-            if let Err(error) = sys::lock_memory() {
-                say!("cannot keep PID 1 in memory: {error}");
-            }
-            done("memory");
-        }
-        Ok(init)
-    }
-
     /// The loop. Every turn looks at everything: the calls are cheap, and no event can be forgotten.
     fn serve(&mut self) -> ! {
         loop {
@@ -239,7 +120,9 @@ impl Init {
             self.handle_requests();
             self.reap_all();
             self.keep_manager(now);
+            self.keep_loader(now);
             self.pump();
+            self.hear(now);
             self.watchdog.tick(now);
             if let Some(asked) = &self.asked
                 && now >= asked.until
@@ -261,6 +144,8 @@ impl Init {
             self.keeper.next(),
             self.asked.as_ref().map(|asked| asked.until),
             self.watchdog.next(),
+            self.loader.next(),
+            self.words.next(),
         ];
         let now = times::now();
         let left = dues.into_iter().flatten().min().map(|due| due.saturating_sub(now));
@@ -338,263 +223,86 @@ impl Init {
         }
     }
 
-    /// Reaps all that has ended, as long as there is room to note it (in an emergency, nobody will read it anyway).
-    fn reap_all(&mut self) -> Reaped {
-        while !self.ledger.is_full() || self.keeper.is_emergency() || self.ending.is_some() {
-            match rustix::process::wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => {
-                    self.reaped(pid.as_raw_nonzero().get(), ExitStatus(status.as_raw()));
-                }
-                Ok(None) => return Reaped::AllDone,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return Reaped::NoChildren,
-            }
+    /// Starts the module loader when it is time.
+    fn keep_loader(&mut self, now: u64) {
+        let Some(program) = &self.options.loader else { return };
+        if !self.loader.is_due(now) || self.ending.is_some() {
+            return;
         }
-        Reaped::AllDone
-    }
-
-    fn reaped(&mut self, pid: i32, status: ExitStatus) {
-        if self.keeper.is_manager(pid) {
-            self.manager_ended(Some(status));
-        } else if self.hotplug == Some(pid) {
-            self.hotplug = None;
-        } else {
-            self.ledger.exited(pid, status, times::now());
-        }
-    }
-
-    fn manager_ended(&mut self, status: Option<ExitStatus>) {
-        if let Some(status) = status {
-            say!("the manager ended: {status}");
-        }
-        // What it had asked for is still done; its successor hears of it.
-        while let Some(packet) = self.link.as_mut().and_then(Link::receive_last) {
-            self.handle(packet);
-        }
-        self.link = None;
-        if self.keeper.ended(status, times::now()) == News::EmergencyBegins {
-            say!(
-                "EMERGENCY: the manager will not stay up. Services that run go on running; the power button still stops \
-                 this machine cleanly. Trying again every 10 seconds"
-            );
-        }
-    }
-
-    /// Starts the manager when it is time, and looks whether it is well.
-    fn keep_manager(&mut self, now: u64) {
-        if self.keeper.tick(now) == News::EmergencyEnds {
-            say!("the manager is up again");
-        }
-        if self.keeper.is_due(now)
-            && self.ending.is_none()
-            && let Err(error) = self.start_manager()
-        {
-            say!("cannot start the manager: {error}");
-            self.manager_ended(None);
-        }
-    }
-
-    fn start_manager(&mut self) -> Result<(), Errno> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(|error| Errno::from_raw(error.raw_os_error()))?;
-        let (pid, _pidfd) = sys::spawn(&Spawn {
-            program: Program::Path(&self.options.manager),
-            args: &[c"cairn-manager"],
-            cgroup: self.manager_cgroup.as_ref().map(AsFd::as_fd),
-            fds: &[
-                self.null.as_fd(),
-                self.console.as_fd(),
-                self.console.as_fd(),
-                theirs.as_fd(),
-            ],
-            oom_score: b"-1000",
-        })?;
-        let generation = self.keeper.generation;
-        self.keeper.started(pid, times::now());
-        let power = self.asked.as_ref().map(|asked| asked.kind);
-        self.watch(&ours, epoll::EventFlags::IN);
-        self.link = Some(Link::new(ours, generation, power));
-        self.refusals = 0;
-        Ok(())
-    }
-
-    /// Closes everything that is kept for managers: at the end of the boot.
-    fn forget_manager(&mut self) {
-        self.link = None;
-        self.ledger.close_store();
-    }
-
-    fn start_hotplug(&mut self) {
         let result = sys::spawn(&Spawn {
-            program: Program::Path(c"/proc/self/exe"),
+            program: Program::Path(program),
             args: &[c"cairn-init", c"hotplug"],
             cgroup: None,
             fds: &[self.null.as_fd(), self.console.as_fd(), self.console.as_fd()],
             oom_score: b"0",
         });
         match result {
-            Ok((pid, _)) => self.hotplug = Some(pid),
-            Err(error) => say!("cannot load modules for devices: {error}"),
-        }
-    }
-
-    /// Sends what can be sent, and sets what is waited for.
-    fn pump(&mut self) {
-        let Some(link) = &mut self.link else { return };
-        link.pump(&self.ledger);
-        let mut flags = epoll::EventFlags::IN;
-        if link.is_blocked() {
-            // Requests wait too: without room for replies there is nothing to do but wait for it.
-            flags = epoll::EventFlags::OUT;
-        }
-        let data = epoll::EventData::new_u64(0);
-        let _ = epoll::modify(&self.epoll, link.socket(), data, flags);
-    }
-
-    fn handle_requests(&mut self) {
-        for _ in 0..REQUESTS_A_TURN {
-            let Some(link) = &mut self.link else { return };
-            match link.receive() {
-                Ok(Some(packet)) => {
-                    self.handle(packet);
-                    self.pump();
-                }
-                Ok(None) => {
-                    // It closed its socket but may be alive: without the socket it is of no use.
-                    self.manager_hung_up();
-                    return;
-                }
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(_) => {
-                    self.manager_hung_up();
-                    return;
+            Ok((pid, _)) => self.loader.started(pid, now),
+            Err(error) => {
+                if self.loader.ended(now) {
+                    say!("cannot load modules for devices: {error}");
                 }
             }
         }
     }
 
-    /// The socket is at its end: makes sure that the process is too, so that it is reaped and followed by another.
-    fn manager_hung_up(&mut self) {
-        self.link = None;
-        if let State::Alive { pid, .. } = self.keeper.state {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+    /// Copies what the manager writes to the console, as far as it is its turn.
+    fn hear(&mut self, now: u64) {
+        self.words.turn(now);
+        let hears = self.words.next().is_none();
+        if hears != self.hears {
+            let flags = match hears {
+                true => epoll::EventFlags::IN,
+                false => epoll::EventFlags::empty(),
+            };
+            let data = epoll::EventData::new_u64(0);
+            if epoll::modify(&self.epoll, self.words.source(), data, flags).is_ok() {
+                self.hears = hears;
+            }
         }
     }
 
-    fn handle(&mut self, mut packet: Packet) {
-        let kind = packet.bytes().get(1).copied().unwrap_or(0);
-        let request = match Request::decode(packet.bytes(), packet.fd_count) {
-            Ok(request) => request,
-            Err(why) => {
-                self.refusals = self.refusals.saturating_add(1);
-                if self.refusals <= TELL_REFUSALS {
-                    say!("refused a request of the manager: {why}");
-                }
-                return self.reply(refused(kind, Errno::EINVAL), None);
+    /// Gives back what only the start needed, locks the rest, and brings in what has to work without a disk: the code of this
+    /// loop and of the shutdown.
+    fn stay_in_memory(&mut self) {
+        let constant = sys::Constant::find();
+        sys::give_back_start(&constant);
+        if let Err(error) = sys::lock_memory() {
+            // A user instance may lock little.
+            if self.options.mounts {
+                say!("cannot keep PID 1 in memory: {error}");
             }
-        };
-        let greeted = self.link.as_ref().is_some_and(Link::is_greeted);
-        if !greeted && request != Request::Hello {
-            return self.reply(refused(kind, Errno::EPROTO), None);
         }
-        match request {
-            Request::Hello => {
-                self.keeper.greeted();
-                if let Some(link) = &mut self.link {
-                    link.greet();
-                }
-            }
-            Request::Spawn { token } => match self.spawn(token, &packet) {
-                Ok((pid, pidfd)) => self.reply(Event::Spawned { token, pid }, pidfd),
-                Err(error) => {
-                    let errno = error as i32;
-                    self.reply(Event::SpawnFailed { token, errno }, None);
-                }
-            },
-            Request::Ack { seq } => self.ledger.acknowledge(seq),
-            Request::Store { id } => {
-                if let Some(fd) = packet.fds[0].take()
-                    && let Err(error) = self.ledger.store(id, fd)
-                {
-                    self.reply(refused(kind, error), None);
-                }
-            }
-            Request::Remove { id } => self.ledger.remove(id),
-            Request::Shutdown { kind, deadline_ms } => self.ending = Some((kind, deadline_ms)),
+        let ours = [
+            Self::serve as *const _,
+            Self::handle as *const _,
+            Self::manager_ended as *const _,
+            sys::spawn as *const _,
+            shutdown::run as *const _,
+            Link::pump as *const _,
+            Link::receive as *const _,
+            std::fmt::write as *const _,
+            std::fmt::Formatter::pad_integral as *const _,
+        ];
+        let kept = sys::keep_code(&constant, &ours).and_then(|()| sys::keep_code(&constant, &sys::c_library()));
+        if let Err(error) = kept {
+            say!("cannot bring all of PID 1 into memory: {error}");
         }
-    }
-
-    fn spawn(&mut self, token: u64, packet: &Packet) -> Result<(i32, Option<OwnedFd>), Errno> {
-        if self.ending.is_some() {
-            return Err(Errno::ESHUTDOWN);
-        }
-        self.ledger.may_start(token)?;
-        let [
-            Some(plan),
-            Some(cgroup),
-            Some(stdin),
-            Some(stdout),
-            Some(stderr),
-            Some(status),
-        ] = &packet.fds
-        else {
-            return Err(Errno::EBADF);
-        };
-        let (pid, pidfd) = sys::spawn(&Spawn {
-            program: Program::Open(self.exec.as_fd()),
-            args: &[c"cairn-exec"],
-            cgroup: self.options.mounts.then_some(cgroup.as_fd()),
-            fds: &[
-                stdin.as_fd(),
-                stdout.as_fd(),
-                stderr.as_fd(),
-                plan.as_fd(),
-                status.as_fd(),
-            ],
-            oom_score: b"0",
-        })?;
-        // Without a copy to send the manager still learns of the process, and finds the pidfd after its next hello.
-        let copy = pidfd.try_clone().ok();
-        self.ledger.started(token, pid, pidfd);
-        Ok((pid, copy))
-    }
-
-    fn reply(&mut self, event: Event, fd: Option<OwnedFd>) {
-        if let Some(link) = &mut self.link {
-            link.reply(event, fd);
-        }
+        shutdown::rehearse(&mut self.mounts_room);
     }
 }
 
-fn refused(request: u8, error: Errno) -> Event {
-    Event::Refused {
-        request,
-        errno: error as i32,
-    }
-}
-
-/// Reads the arguments of a test or a user instance.
-pub(crate) fn options(args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options::default();
-    let mut args = args;
-    while let Some(arg) = args.next() {
-        let mut path = || {
-            let value = args.next().ok_or_else(|| format!("{arg} needs a value"))?;
-            CString::new(value).map_err(|_| format!("{arg}: a value with a zero byte"))
-        };
-        match arg.as_str() {
-            "--manager" => options.manager = path()?,
-            "--exec" => options.exec = path()?,
-            "--no-mounts" => options.mounts = false,
-            "--power-patience-ms" => {
-                let value = path()?;
-                let ms: Option<u64> = value.to_str().ok().and_then(|v| v.parse().ok());
-                let ms = ms.ok_or_else(|| format!("{arg} needs a number"))?;
-                options.power_patience = Duration::from_millis(ms).as_nanos() as u64;
-            }
-            other => return Err(format!("unknown argument {other}")),
+/// Reads a small file of the kernel's: as much as there is room for. Returns the length.
+fn read_file(path: &CStr, buffer: &mut [u8]) -> usize {
+    let Ok(file) = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+        return 0;
+    };
+    let mut length = 0;
+    while let Some(room) = buffer.get_mut(length..).filter(|room| !room.is_empty()) {
+        match rustix::io::read(&file, room) {
+            Ok(n) if n > 0 => length += n,
+            _ => break,
         }
     }
-    Ok(options)
+    length
 }

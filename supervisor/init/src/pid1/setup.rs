@@ -6,49 +6,23 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::mount::{MountFlags, mount};
-
 use crate::console::say;
-
-const CGROUPS: &str = "/sys/fs/cgroup";
+use crate::mounts::{CGROUPS, TABLE};
 
 /// Mounts what is not there yet.
 pub(super) fn mounts() {
-    let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let files = MountFlags::NOSUID | MountFlags::NODEV;
-    let table = [
-        ("proc", "/proc", plain, c""),
-        ("sysfs", "/sys", plain, c""),
-        (
-            "devtmpfs",
-            "/dev",
-            MountFlags::NOSUID | MountFlags::NOEXEC,
-            c"mode=0755",
-        ),
-        ("tmpfs", "/run", files, c"mode=0755,size=20%"),
-        ("tmpfs", "/dev/shm", files, c"mode=1777,size=50%"),
-        (
-            "devpts",
-            "/dev/pts",
-            MountFlags::NOSUID | MountFlags::NOEXEC,
-            c"mode=0620,gid=5,ptmxmode=0666",
-        ),
-        ("tmpfs", "/tmp", files, c"mode=1777,size=50%"),
-        ("cgroup2", CGROUPS, plain, c"nsdelegate,memory_recursiveprot"),
-        ("securityfs", "/sys/kernel/security", plain, c""),
-    ];
     let mounted = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let is_mounted = |target: &str| mounted.lines().any(|l| l.split(' ').nth(4) == Some(target));
-    for (kind, target, flags, options) in table {
-        if is_mounted(target) {
+    for mount in &TABLE {
+        if is_mounted(mount.target) {
             continue;
         }
         // Folders in /dev must be made; elsewhere this fails where the folder is there already or cannot be.
-        let _ = fs::create_dir(target);
-        if let Err(error) = mount(kind, target, kind, flags, options)
-            && kind != "securityfs"
+        let _ = fs::create_dir(mount.target);
+        if let Err(error) = mount.mount()
+            && !mount.optional
         {
-            say!("cannot mount {kind} at {target}: {error}");
+            say!("cannot mount {} at {}: {error}", mount.kind, mount.target);
         }
     }
 }

@@ -3,17 +3,16 @@
 use std::ffi::CStr;
 use std::fmt::Write as _;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use rustix::fs::{Mode, OFlags, open};
+use nix::sys::signal::Signal;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 
-use super::{Init, Reaped};
+use super::{Init, Reaped, SECOND, read_file};
 use crate::console::{Text, say};
 use crate::protocol::PowerKind;
 use crate::{initrd, sys, times};
 
-const SECOND: u64 = 1_000_000_000;
+/// Every process but us, for kill(2).
+const ALL: i32 = -1;
 /// How long to wait for processes after SIGKILL; one that survives it hangs in the kernel.
 const AFTER_KILL: u64 = 10 * SECOND;
 /// How often to say what is being waited for.
@@ -28,10 +27,15 @@ pub(super) fn run(init: &mut Init, kind: PowerKind, deadline_ms: u32) -> ! {
     say!("stopping: {}", name(kind));
     init.forget_manager();
     stop_processes(init, u64::from(deadline_ms) * 1_000_000);
+    // Nothing feeds the watchdog while a slow disk is written to. It is left armed, so that a shutdown that hangs ends too.
+    init.watchdog.be_patient();
+    rustix::fs::sync();
     if init.options.mounts {
+        init.watchdog.feed();
         unmount_all(&mut init.mounts_room);
         initrd::verity::remove_unused();
     }
+    init.watchdog.feed();
     rustix::fs::sync();
     if !init.options.mounts {
         // A test or a user instance: ending PID 1 ends its namespace.
@@ -55,6 +59,16 @@ pub(super) fn run(init: &mut Init, kind: PowerKind, deadline_ms: u32) -> ! {
     }
 }
 
+/// Goes through what a shutdown reads and prints, without doing it: its code and its buffers are then in memory.
+pub(super) fn rehearse(mounts_room: &mut [u8]) {
+    let mut mounts = 0;
+    for_mounts(mounts_room, |_| mounts += 1);
+    let mut line = Text::<256>::new();
+    let _ = write!(line, "{mounts} mounts, {} s", times::now() / SECOND);
+    write_waiting(&mut line);
+    std::hint::black_box(&line);
+}
+
 fn name(kind: PowerKind) -> &'static str {
     match kind {
         PowerKind::PowerOff => "switching off",
@@ -64,10 +78,9 @@ fn name(kind: PowerKind) -> &'static str {
 }
 
 fn stop_processes(init: &mut Init, patience: u64) {
-    let all = Pid::from_raw(-1);
-    let _ = kill(all, Signal::SIGTERM);
+    sys::send_signal(ALL, Signal::SIGTERM);
     // A stopped process cannot act on SIGTERM.
-    let _ = kill(all, Signal::SIGCONT);
+    sys::send_signal(ALL, Signal::SIGCONT);
     if wait_for_children(init, patience, None) {
         return;
     }
@@ -84,7 +97,7 @@ fn wait_for_children(init: &mut Init, patience: u64, again: Option<Signal>) -> b
     loop {
         if let Some(signal) = again {
             // A process may have forked while it was being killed.
-            let _ = kill(Pid::from_raw(-1), signal);
+            sys::send_signal(ALL, signal);
         }
         if init.reap_all() == Reaped::NoChildren {
             return true;
@@ -98,15 +111,23 @@ fn wait_for_children(init: &mut Init, patience: u64, again: Option<Signal>) -> b
             say_waiting((start + patience - now) / SECOND);
         }
         init.watchdog.tick(now);
+        // What they say on their way out, as far as that comes from the manager.
+        init.hear(now);
         init.pause((start + patience - now).min(SECOND / 5));
     }
 }
 
 /// One line: who is still there.
 fn say_waiting(seconds: u64) {
+    let mut line = Text::<256>::new();
+    write_waiting(&mut line);
+    let names = str::from_utf8(line.as_bytes()).unwrap_or("");
+    say!("waiting {seconds} s more for{names}");
+}
+
+fn write_waiting(line: &mut Text<256>) {
     let mut pids = [0u8; 256];
     let read = read_file(c"/proc/1/task/1/children", &mut pids);
-    let mut line = Text::<256>::new();
     for pid in pids[..read].split(|b| *b == b' ').filter(|p| !p.is_empty()).take(6) {
         let Ok(pid) = str::from_utf8(pid) else { continue };
         let path = Text::<40>::format(format_args!("/proc/{pid}/comm\0"));
@@ -115,22 +136,6 @@ fn say_waiting(seconds: u64) {
         let comm = str::from_utf8(comm[..length].trim_ascii_end()).unwrap_or("?");
         let _ = write!(line, " {comm} ({pid})");
     }
-    let names = str::from_utf8(line.as_bytes()).unwrap_or("");
-    say!("waiting {seconds} s more for{names}");
-}
-
-fn read_file(path: &CStr, buffer: &mut [u8]) -> usize {
-    let Ok(file) = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
-        return 0;
-    };
-    let mut length = 0;
-    while let Some(room) = buffer.get_mut(length..).filter(|room| !room.is_empty()) {
-        match rustix::io::read(&file, room) {
-            Ok(n) if n > 0 => length += n,
-            _ => break,
-        }
-    }
-    length
 }
 
 /// Unmounts from the last mount to the first, again and again until nothing changes; what is left is made read-only.

@@ -19,6 +19,15 @@ unsafe impl GlobalAlloc for CountingAllocator {
         unsafe { System.alloc(layout) }
     }
 
+    // The default writes zeros, and so takes all of the memory at once.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if SEALED.load(Relaxed) {
+            AFTER.fetch_add(1, Relaxed);
+        }
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(ptr, layout) }

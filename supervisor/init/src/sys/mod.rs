@@ -6,6 +6,7 @@
 
 mod alloc;
 mod ioctl;
+mod memory;
 mod process;
 
 pub use alloc::CountingAllocator;
@@ -14,7 +15,8 @@ pub(crate) use ioctl::{
     dm_ioctl, ext4_resize, has_power_key, kernel_add_partition, kernel_resize_partition, watchdog_ping,
     watchdog_set_timeout,
 };
-pub(crate) use process::{Program, Spawn, lock_memory, run_in_root, spawn, supervise_defaults};
+pub(crate) use memory::{Constant, c_library, give_back_start, keep_code, lock_memory};
+pub(crate) use process::{Program, Spawn, ended_child, run_in_root, send_signal, spawn, supervise_defaults};
 
 use nix::errno::Errno;
 use nix::libc;

@@ -9,6 +9,7 @@ use std::process::{Command, ExitStatus};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::Signal;
 
 use super::check;
 
@@ -160,11 +161,25 @@ pub(crate) fn run_in_root(root: &Path, args: &[&str]) -> io::Result<ExitStatus> 
     command.status()
 }
 
-/// Keeps all of PID 1 in memory, so that neither a failing disk nor memory pressure can stop it.
-pub(crate) fn lock_memory() -> Result<(), Errno> {
-    // SAFETY: changes no memory that Rust knows of.
-    check(unsafe { libc::mlockall(libc::MCL_CURRENT) }.into())?;
-    Ok(())
+/// Sends a signal to a process, or to all but us (-1). One that is gone needs none.
+pub(crate) fn send_signal(pid: i32, signal: Signal) {
+    // SAFETY: plain values.
+    unsafe { libc::syscall(libc::SYS_kill, pid, signal as libc::c_int) };
+}
+
+/// A child that has ended and was not reaped yet: it stays so. `None` if all that have ended were reaped.
+///
+/// # Errors
+/// `ECHILD` if there is no child at all.
+pub(crate) fn ended_child() -> Result<Option<i32>, Errno> {
+    // SAFETY: all-zero is a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the kernel writes one siginfo_t.
+    check(unsafe { libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, &raw mut info, options, 0) })?;
+    // SAFETY: waitid fills in the fields of a child's end, or leaves zeros.
+    let pid = unsafe { info.si_pid() };
+    Ok((pid > 0).then_some(pid))
 }
 
 /// Process settings of PID 1 that its children inherit: umask, file limit.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cairn_init::channel;
-use cairn_init::protocol::{Event, ExitStatus, PowerKind, Request, StoreId};
+use cairn_init::protocol::{Event, ExitStatus, Origin, PowerKind, Request, StoreId};
 use cairn_log::{Query, Reader, Record, Stream};
 use cairn_sandbox::{Job, Mount, Plan, Report};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
@@ -294,6 +294,7 @@ fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
                         running: 0,
                         stored,
                         exits,
+                        origin: Origin::Image,
                     },
                     &[],
                 );
@@ -310,6 +311,7 @@ fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
                             monotonic_ns: 0,
                             pid: *pid,
                             status,
+                            cgroup: 0,
                         },
                         &[],
                     );
@@ -320,6 +322,7 @@ fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
             Request::Ack { seq } => all.exits.retain(|(s, ..)| *s > seq),
             Request::Shutdown { .. } => all.shut_down = true,
             Request::Spawn { .. } => spawn(shared, all, fds),
+            Request::ReplaceManager => {}
         }
     }
 }
@@ -387,6 +390,7 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
             monotonic_ns: 0,
             pid,
             status: ExitStatus(status),
+            cgroup: 0,
         };
         if let Some(socket) = &all.socket {
             let _ = channel::send(socket, &event.encode(), &[]);

@@ -4,7 +4,12 @@ fn requests() -> Vec<Request> {
     let id = StoreId::new("notify@caddy").unwrap();
     vec![
         Request::Hello,
-        Request::Spawn { token: u64::MAX },
+        Request::Spawn {
+            token: u64::MAX,
+            listen: 0,
+        },
+        Request::Spawn { token: 1, listen: 16 },
+        Request::ReplaceManager,
         Request::Ack { seq: 7 },
         Request::Store { id },
         Request::Remove {
@@ -24,6 +29,7 @@ fn events() -> Vec<Event> {
             running: 2,
             stored: 3,
             exits: 4,
+            origin: Origin::FellBack,
         },
         Event::Running { token: 9, pid: 10 },
         Event::Stored {
@@ -38,6 +44,7 @@ fn events() -> Vec<Event> {
             monotonic_ns: u64::MAX,
             pid: 8,
             status: ExitStatus(0x8b),
+            cgroup: u64::MAX,
         },
         Event::PowerRequest {
             kind: PowerKind::Reboot,
@@ -46,6 +53,7 @@ fn events() -> Vec<Event> {
             request: 200,
             errno: 22,
         },
+        Event::Replacing,
     ]
 }
 
@@ -83,9 +91,9 @@ fn random_bytes_never_panic_and_never_pass_unless_canonical() {
         let mut bytes: Vec<u8> = (0..len).map(|_| random.next() as u8).collect();
         if len > 2 && round % 2 == 0 {
             bytes[0] = VERSION;
-            bytes[1] = (random.next() % 8) as u8 | if round % 3 == 0 { 128 } else { 0 };
+            bytes[1] = (random.next() % 10) as u8 | if round % 3 == 0 { 128 } else { 0 };
         }
-        let fds = (random.next() % 8) as usize;
+        let fds = (random.next() % 24) as usize;
         if let Ok(request) = Request::decode(&bytes, fds) {
             assert_eq!(request.encode()[..], bytes[..]);
         }
@@ -111,7 +119,7 @@ fn any_one_changed_byte_is_another_message_or_refused() {
 
 #[test]
 fn the_wrong_number_of_descriptors_is_refused() {
-    let spawn = Request::Spawn { token: 1 };
+    let spawn = Request::Spawn { token: 1, listen: 0 };
     assert_eq!(
         Request::decode(&spawn.encode(), 5),
         Err(Malformed::Descriptors { wanted: 6, got: 5 })
@@ -123,10 +131,21 @@ fn the_wrong_number_of_descriptors_is_refused() {
 }
 
 #[test]
+fn a_spawn_carries_as_many_sockets_as_it_says_and_sixteen_at_most() {
+    let spawn = |listen| Request::Spawn { token: 1, listen };
+    assert_eq!(spawn(16).fds(), MAX_FDS);
+    assert_eq!(
+        Request::decode(&spawn(3).encode(), 8),
+        Err(Malformed::Descriptors { wanted: 9, got: 8 })
+    );
+    assert_eq!(Request::decode(&spawn(17).encode(), MAX_FDS + 1), Err(Malformed::Field));
+}
+
+#[test]
 fn another_version_is_refused() {
     let mut frame = Request::Hello.encode();
-    frame[0] = 2;
-    assert_eq!(Request::decode(&frame, 0), Err(Malformed::Version(2)));
+    frame[0] = VERSION - 1;
+    assert_eq!(Request::decode(&frame, 0), Err(Malformed::Version(VERSION - 1)));
 }
 
 #[test]
@@ -142,7 +161,7 @@ fn a_request_is_never_read_as_an_event() {
 #[test]
 fn a_token_of_zero_is_refused() {
     assert_eq!(
-        Request::decode(&Request::Spawn { token: 0 }.encode(), 6),
+        Request::decode(&Request::Spawn { token: 0, listen: 0 }.encode(), 6),
         Err(Malformed::Field)
     );
 }
