@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -161,11 +162,7 @@ fn attempt(words: &[&str]) -> io::Result<()> {
             }
         }
         ["larger", folder, mib] => {
-            let mut all = 0;
-            for file in fs::read_dir(folder)? {
-                all += file?.metadata()?.len();
-            }
-            if all > number::<u64>(mib)? << 20 {
+            if size(Path::new(folder))? > number::<u64>(mib)? << 20 {
                 Ok(())
             } else {
                 Err(io::ErrorKind::InvalidData.into())
@@ -180,6 +177,20 @@ fn attempt(words: &[&str]) -> io::Result<()> {
         }
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
+}
+
+/// All bytes below a folder.
+fn size(folder: &Path) -> io::Result<u64> {
+    fs::read_dir(folder)?.try_fold(0, |all, entry| {
+        let entry = entry?;
+        let kind = entry.metadata()?;
+        Ok(all
+            + if kind.is_dir() {
+                size(&entry.path())?
+            } else {
+                kind.len()
+            })
+    })
 }
 
 fn connect(to: SocketAddr) -> io::Result<()> {

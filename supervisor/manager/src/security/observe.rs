@@ -6,6 +6,18 @@ use std::path::{Path, PathBuf};
 
 use super::{NAMESPACES, Process, Seen, mounts, sockets};
 
+/// The cgroup's files that hold limits.
+const LIMITS: [&str; 8] = [
+    "memory.max",
+    "memory.high",
+    "memory.swap.max",
+    "memory.oom.group",
+    "cpu.weight",
+    "cpu.max",
+    "pids.max",
+    "io.weight",
+];
+
 /// A thread's identity and privileges, from `/proc/PID/task/TID/status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Thread {
@@ -44,14 +56,7 @@ pub fn unit(proc: &Path, cgroup: &Path, stub: Option<i32>, others: &[i32], prote
         existing: protected.iter().filter(|path| path.exists()).cloned().collect(),
         ..Seen::default()
     };
-    for file in [
-        "memory.max",
-        "memory.high",
-        "memory.oom.group",
-        "cpu.weight",
-        "pids.max",
-        "io.weight",
-    ] {
+    for file in LIMITS {
         if let Ok(value) = fs::read_to_string(cgroup.join(file)) {
             // io.weight has a line a disk; the first is the default.
             let first = value.lines().next().unwrap_or_default();
@@ -184,6 +189,14 @@ mod tests {
         // As a stub it is not one of the processes.
         let seen = unit(Path::new("/proc"), folder.path(), Some(pid.cast_signed()), &[], &[]);
         assert!(seen.processes.is_empty() && seen.stub.is_some());
+    }
+
+    #[test]
+    fn every_limit_that_is_set_is_read_back() {
+        let unit = &crate::testing::manifest(&[("web", "{}")]).units["web"];
+        for (file, _) in crate::cgroup::limits(&unit.unit.limits, None) {
+            assert!(LIMITS.contains(&file), "{file}");
+        }
     }
 
     #[test]

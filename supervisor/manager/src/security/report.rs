@@ -240,6 +240,10 @@ fn limits(unit: &ManifestUnit, plan: &Plan, seen: &Seen, rows: &mut Vec<Row>) {
             row.in_force = "this machine's disk scheduler has no weights".into();
             row.state = State::NotShown;
         }
+        if file == "memory.swap.max" && found.is_none() {
+            row.in_force = "the kernel has no swap".into();
+            row.state = State::NotShown;
+        }
         rows.push(row);
     }
     for limit in &plan.rlimits {
