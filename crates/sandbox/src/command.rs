@@ -78,6 +78,9 @@ fn enter_folder(plan: &Plan) -> Result<(), Failure> {
 }
 
 fn restrict(setup: &Setup, rules: Rules) -> Result<(), Failure> {
+    if !setup.plan.writable_code {
+        sys::refuse_writable_code().map_err(|error| Failure::new("writable-code", "PR_SET_MDWE", error))?;
+    }
     if let Some(rules) = rules {
         confine::restrict(rules, setup.plan.no_new_privs)?;
     }

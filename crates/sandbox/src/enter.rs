@@ -56,6 +56,9 @@ pub struct Enter {
     /// Refuse privileges by exec. Default true.
     #[serde(default = "yes")]
     pub no_new_privs: bool,
+    /// Let memory be writable and executable, as in the plan. Default false.
+    #[serde(default)]
+    pub writable_code: bool,
     /// The system call allowlist; none lets every call through.
     #[serde(default)]
     pub seccomp: Option<Seccomp>,
@@ -116,6 +119,7 @@ impl Enter {
             rlimits: plan.rlimits.clone(),
             capabilities: Capabilities::default(),
             no_new_privs: plan.no_new_privs,
+            writable_code: plan.writable_code,
             seccomp: plan.seccomp.clone(),
             landlock: plan.grants(),
             oom_score_adj: plan.oom_score_adj,
@@ -168,6 +172,7 @@ impl Enter {
             sysctls: BTreeMap::new(),
             capabilities: self.capabilities.clone(),
             no_new_privs: self.no_new_privs,
+            writable_code: self.writable_code,
             seccomp: self.seccomp.clone(),
             landlock: self.landlock.is_some(),
             oom_score_adj: self.oom_score_adj,

@@ -70,6 +70,10 @@ pub struct Plan {
     /// Refuse privileges by exec (set-user-ID, file capabilities). Default true.
     #[serde(default = "yes")]
     pub no_new_privs: bool,
+    /// Let memory be writable and executable, or become executable after it was writable (just-in-time compilers). Default
+    /// false: refused by `PR_SET_MDWE`, Linux 6.3.
+    #[serde(default)]
+    pub writable_code: bool,
     /// The system call allowlist; none lets every call through.
     #[serde(default)]
     pub seccomp: Option<Seccomp>,
@@ -141,6 +145,7 @@ impl Plan {
             sysctls: BTreeMap::from([("net.ipv4.ip_unprivileged_port_start".to_owned(), "1".to_owned())]),
             capabilities: Capabilities::default(),
             no_new_privs: true,
+            writable_code: false,
             seccomp: Some(Seccomp::default()),
             landlock: true,
             oom_score_adj: None,

@@ -102,6 +102,16 @@ pub(crate) fn mount_setattr(mount: impl AsFd, recursive: bool, set: u64, ids: Op
 }
 
 /// Installs a system call filter on this thread.
+/// From now on, also beyond exec, no memory of this process is writable and executable, and none that was writable becomes
+/// executable (Documentation/userspace-api/mdwe, linux/prctl.h).
+pub(crate) fn refuse_writable_code() -> io::Result<()> {
+    const PR_SET_MDWE: libc::c_int = 65;
+    const PR_MDWE_REFUSE_EXEC_GAIN: libc::c_ulong = 1;
+    // SAFETY: plain numbers; it changes what later mappings may be, none that is there.
+    check(unsafe { libc::prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) }.into())?;
+    Ok(())
+}
+
 pub(crate) fn seccomp(program: &BpfProgram) -> io::Result<()> {
     let filter = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,

@@ -2,7 +2,7 @@
 //!
 //! A directive is written only where the sandbox does what it says, or more; next to each stands which part does. What the
 //! sandbox does and systemd has no word for (Landlock, own clocks, an id range of its own) is not written, and neither is
-//! what only looks alike: `RestrictSUIDSGID`, `RestrictRealtime`, `ProcSubset` and `MemoryDenyWriteExecute` are absent
+//! what only looks alike: `RestrictSUIDSGID`, `RestrictRealtime` and `ProcSubset` are absent
 //! because no filter of ours does that. The text is for judging, not for running.
 
 use std::fmt::Write as _;
@@ -45,6 +45,10 @@ impl Plan {
         say("AmbientCapabilities", &self.capabilities.ambient.join(" "));
         if self.no_new_privs {
             say("NoNewPrivileges", "yes");
+        }
+        // By PR_SET_MDWE, which is also what systemd uses where the kernel has it.
+        if !self.writable_code {
+            say("MemoryDenyWriteExecute", "yes");
         }
         say("UMask", &format!("{:04o}", self.umask));
     }
@@ -205,6 +209,7 @@ mod tests {
         };
         without(|plan| plan.ids = Ids::Host, "PrivateUsers=");
         without(|plan| plan.no_new_privs = false, "NoNewPrivileges=");
+        without(|plan| plan.writable_code = true, "MemoryDenyWriteExecute=");
         without(|plan| plan.namespaces.pid = false, "ProtectProc=");
         without(|plan| plan.namespaces.ipc = false, "PrivateIPC=");
         without(|plan| plan.namespaces.uts = false, "ProtectHostname=");

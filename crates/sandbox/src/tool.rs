@@ -196,6 +196,8 @@ impl ToolSpec {
             sysctls: BTreeMap::new(),
             capabilities: Capabilities::default(),
             no_new_privs: true,
+            // QEMU is a compiler.
+            writable_code: true,
             seccomp: None,
             landlock: false,
             oom_score_adj: None,

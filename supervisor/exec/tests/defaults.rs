@@ -178,3 +178,14 @@ fn what_this_process_has_open_stays_here() {
     drop(open);
     assert!(["012", "0123"].contains(&ran.ok()), "{ran:?}");
 }
+
+/// mmap(2) of one page that can be written and executed.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn memory_is_not_writable_and_executable_at_once() {
+    let code = "print syscall(9, 0, 4096, 7, 0x22, -1, 0) < 0 ? qq(refused $!) : q(granted)";
+    let mut plan = perl(code);
+    assert_eq!(run(&plan).ok(), "refused Permission denied");
+    plan.writable_code = true;
+    assert_eq!(run(&plan).ok(), "granted");
+}

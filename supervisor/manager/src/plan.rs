@@ -233,6 +233,7 @@ pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
     plan.network = network(unit, role);
     plan.oom_score_adj = Some(0);
     plan.no_new_privs = !unit.unit.sandbox.new_privileges;
+    plan.writable_code = unit.unit.sandbox.writable_code;
     plan.reaper = unit.unit.sandbox.reaper;
     let files = unit.unit.limits.open_files;
     plan.rlimits = vec![
@@ -457,6 +458,7 @@ pub fn test_agent(root: &Path, program: &str) -> Plan {
     let mut plan = host_program("test-agent", root, vec![program.to_owned()], &all);
     plan.seccomp = None;
     plan.landlock = false;
+    plan.writable_code = true;
     for path in ["/proc", "/sys", "/dev", "/run", "/data"] {
         plan.mounts.push(Mount::Bind {
             source: path.into(),
