@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use cairn_api::{Boot, UnitPhases};
 
 const LEFT: f64 = 170.0;
 const WIDTH: f64 = 800.0;
@@ -12,7 +12,7 @@ fn colour(phase: &str) -> &'static str {
     match phase {
         "waiting" => "#c8c5bd",
         "preparing" => "#a3b18a",
-        "setting up" => "#d9a441",
+        "setting-up" => "#d9a441",
         "starting" => "#588157",
         "ready" => "#344e41",
         "failed" | "restarting" => "#bc4749",
@@ -30,62 +30,51 @@ fn escape(text: &str) -> String {
 /// A row: its name and its bars as (kind, start, end) in milliseconds since the kernel's start.
 type Row = (String, Vec<(String, f64, f64)>);
 
-fn rows(boot: &Value) -> (Vec<Row>, f64) {
+fn rows(boot: &Boot) -> (Vec<Row>, f64) {
     let mut rows: Vec<Row> = Vec::new();
-    let mut last: f64 = 1.0;
-    let first = boot["steps"]
-        .as_array()
-        .and_then(|s| s.first())
-        .and_then(|s| s["start_ms"].as_f64());
-    let kernel = first.or_else(|| boot["manager_ms"].as_f64()).unwrap_or(0.0);
+    let kernel = boot.steps.first().map_or(boot.manager_ms as f64, |step| step.start_ms);
     rows.push(("kernel".into(), vec![("step".into(), 0.0, kernel)]));
-    for step in boot["steps"].as_array().into_iter().flatten() {
-        let (Some(start), Some(end)) = (step["start_ms"].as_f64(), step["end_ms"].as_f64()) else {
-            continue;
-        };
-        last = last.max(end);
+    for step in &boot.steps {
+        rows.push((step.name.clone(), vec![("step".into(), step.start_ms, step.end_ms)]));
+    }
+    let begun = boot.units.iter().filter_map(|unit| Some(unit.phases.first()?.1)).min();
+    if let Some(begun) = begun.filter(|begun| *begun > boot.manager_ms) {
         rows.push((
-            step["name"].as_str().unwrap_or("?").into(),
-            vec![("step".into(), start, end)],
+            "manager".into(),
+            vec![("step".into(), boot.manager_ms as f64, begun as f64)],
         ));
     }
-    let mut ends = Vec::new();
-    for unit in boot["units"].as_array().into_iter().flatten() {
-        let phases: Vec<(String, f64)> = unit["phases"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|p| Some((p["phase"].as_str()?.to_owned(), p["at_ms"].as_f64()?)))
-            .collect();
-        // The boot of a unit ends when it is first ready.
-        let ready = phases
+    // The boot of a unit ends when it is first ready.
+    let ready = |unit: &UnitPhases| {
+        let found = unit.phases.iter().position(|(phase, _)| phase == "ready");
+        found.unwrap_or(unit.phases.len().saturating_sub(1))
+    };
+    let steps = rows.iter().flat_map(|(_, bars)| bars).map(|(_, _, end)| *end);
+    let units = boot
+        .units
+        .iter()
+        .filter_map(|unit| Some(unit.phases.get(ready(unit))?.1 as f64));
+    let last = steps.chain(units).fold(1.0, f64::max) * 1.05;
+    for unit in &boot.units {
+        let shown = &unit.phases[..unit.phases.len().min(ready(unit) + 1)];
+        let ends = unit.phases.iter().skip(1).map(|(_, at)| *at as f64);
+        let bars = shown
             .iter()
-            .position(|(p, _)| p == "ready")
-            .unwrap_or(phases.len().saturating_sub(1));
-        last = phases.get(ready).map_or(last, |(_, at)| last.max(*at));
-        ends.push((unit["name"].as_str().unwrap_or("?").to_owned(), phases, ready));
-    }
-    last *= 1.05;
-    for (name, phases, ready) in ends {
-        let bars = (0..phases.len().min(ready + 1))
-            .map(|i| {
-                let end = if i == ready {
-                    last
-                } else {
-                    phases.get(i + 1).map_or(last, |p| p.1)
-                };
-                (phases[i].0.clone(), phases[i].1, end)
-            })
-            .collect();
-        rows.push((name, bars));
+            .zip(ends.chain([last]))
+            .enumerate()
+            .map(|(i, ((phase, start), end))| {
+                let end = if i == ready(unit) { last } else { end };
+                (phase.clone(), *start as f64, end)
+            });
+        rows.push((unit.name.clone(), bars.collect()));
     }
     (rows, last)
 }
 
 /// The chart. The same answer gives the same bytes.
-pub(crate) fn svg(boot: &Value) -> String {
+pub(crate) fn svg(boot: &Boot) -> String {
     let (rows, last) = rows(boot);
-    let height = ROW * (rows.len() as f64 + 2.0);
+    let height = ROW * (rows.len() as f64 + 3.0);
     let x = |ms: f64| LEFT + ms / last * WIDTH;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{height}\" font-family=\"sans-serif\" \
@@ -131,8 +120,33 @@ pub(crate) fn svg(boot: &Value) -> String {
             );
         }
     }
+    legend(&mut out, height);
     out.push_str("</svg>\n");
     out
+}
+
+/// What the colours mean.
+fn legend(out: &mut String, height: f64) {
+    let mut x = LEFT;
+    for phase in [
+        "step",
+        "waiting",
+        "preparing",
+        "setting-up",
+        "starting",
+        "ready",
+        "failed",
+    ] {
+        let _ = writeln!(
+            out,
+            "<rect x=\"{x}\" y=\"{}\" width=\"12\" height=\"12\" fill=\"{}\"/><text x=\"{}\" y=\"{}\" fill=\"#6b6a65\">{phase}</text>",
+            height - 20.0,
+            colour(phase),
+            x + 18.0,
+            height - 10.0
+        );
+        x += 34.0 + 8.0 * phase.len() as f64;
+    }
 }
 
 #[cfg(test)]
@@ -141,21 +155,29 @@ mod tests {
 
     #[test]
     fn every_step_and_unit_has_a_bar_and_names_cannot_break_the_picture() {
-        let boot = serde_json::json!({
+        let boot: cairn_api::Boot = serde_json::from_value(serde_json::json!({
             "manager_ms": 900, "now_ms": 5000,
             "steps": [{"name": "<verity>", "start_ms": 400.5, "end_ms": 700.0}],
-            "units": [{"name": "db", "phases": [{"phase": "waiting", "at_ms": 910}, {"phase": "starting", "at_ms": 950},
-                {"phase": "ready", "at_ms": 2000}, {"phase": "stopping", "at_ms": 90000}]}],
-        });
+            "units": [{"name": "db", "waits_for": [], "phases": [["waiting", 910], ["starting", 950], ["ready", 2000],
+                ["stopping", 90000]]}],
+        }))
+        .unwrap();
         let picture = svg(&boot);
         assert!(picture.contains("&lt;verity&gt;") && !picture.contains("<verity>"));
-        assert_eq!(picture.matches("<title>").count(), 5);
+        assert_eq!(picture.matches("<title>").count(), 6);
+        assert!(picture.contains(">manager</text>"));
         assert!(picture.contains("starting: 950 to 2000 ms") && !picture.contains("stopping"));
         assert_eq!(picture, svg(&boot));
     }
 
     #[test]
-    fn an_empty_answer_is_still_a_picture() {
-        assert!(svg(&serde_json::json!({})).ends_with("</svg>\n"));
+    fn a_boot_without_units_is_still_a_picture() {
+        let boot = cairn_api::Boot {
+            manager_ms: 0,
+            now_ms: 0,
+            steps: Vec::new(),
+            units: Vec::new(),
+        };
+        assert!(svg(&boot).ends_with("</svg>\n"));
     }
 }

@@ -133,9 +133,9 @@ fn line(out: &mut String, edge: &Edge, from: (usize, usize), to: (usize, usize))
     let _ = writeln!(
         out,
         "<path d=\"M{x1} {y1} C{middle} {y1} {middle} {y2} {x2} {y2}\" fill=\"none\" stroke=\"#6b7a8f\"{dashes}/>\
-         <text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#6b6a65\" font-size=\"10\">{}</text>",
-        x2 - 6,
-        y2.saturating_sub(5),
+         <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#6b6a65\" font-size=\"10\">{}</text>",
+        middle,
+        (y1 + y2) / 2 - 4,
         escape(&edge.label)
     );
 }

@@ -213,7 +213,7 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
             let draw = if *svg { graph::svg } else { graph::text };
             shown::<Graph>(cli, get("/v1/graph")?, draw)?;
         }
-        Command::Chart => drop(shown::<Value>(cli, get("/v1/boot")?, chart::svg)?),
+        Command::Chart => drop(shown::<Boot>(cli, get("/v1/boot")?, chart::svg)?),
         Command::Blame => drop(shown::<Boot>(cli, get("/v1/boot")?, |boot| table::blame(&boot.units))?),
         Command::CriticalChain => {
             shown::<Boot>(cli, get("/v1/boot")?, |boot| table::critical_chain(&boot.units))?;
