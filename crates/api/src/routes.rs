@@ -46,6 +46,7 @@ pub enum Endpoint {
     Enable,
     Disable,
     Reload,
+    Upgrade,
     PowerOff,
     Reboot,
 }
@@ -294,6 +295,18 @@ pub const ROUTES: &[Route] = &[
         "Put the owner's choices in force; only what differs is touched.",
         of::<Reloaded>,
     ),
+    Route {
+        query: &[Parameter {
+            name: "file",
+            meaning: "The new manager's program, by its absolute path on the appliance.",
+        }],
+        ..post(
+            Endpoint::Upgrade,
+            "/v1/manager/upgrade",
+            "Put another manager in this one's place; no unit notices, and one that does not come up is given up.",
+            of::<Accepted>,
+        )
+    },
     post(
         Endpoint::PowerOff,
         "/v1/power/poweroff",

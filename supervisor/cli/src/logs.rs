@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use crate::client;
+
 /// How many last lines are shown where nothing says which.
 const LINES: &str = "1000";
 /// And before those that are followed.
@@ -99,7 +101,7 @@ impl Logs {
         pairs.extend(flags.iter().filter(|(_, on)| *on).map(|(name, _)| (*name, "1")));
         let pairs: Vec<String> = pairs
             .iter()
-            .map(|(name, value)| format!("{name}={}", encode(value)))
+            .map(|(name, value)| format!("{name}={}", client::encode(value)))
             .collect();
         format!("/v1/logs?{}", pairs.join("&"))
     }
@@ -160,16 +162,6 @@ fn copy(answer: &mut impl Read, out: &mut impl Write) -> io::Result<()> {
             return Ok(());
         }
     }
-}
-
-fn encode(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
-    text.bytes()
-        .map(|byte| match plain(byte) {
-            true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
-        })
-        .collect()
 }
 
 /// How an answer's end is known.

@@ -130,6 +130,9 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// The manager itself.
+    #[command(subcommand)]
+    Manager(Manager),
     /// Stop all units and switch the machine off.
     Poweroff,
     /// Stop all units and start the machine again.
@@ -144,6 +147,16 @@ enum Command {
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+}
+
+/// What can be done with the manager.
+#[derive(Subcommand)]
+enum Manager {
+    /// Put another manager's program in its place. No unit notices; one that does not come up is given up.
+    Upgrade {
+        /// The program, by its absolute path.
+        file: PathBuf,
     },
 }
 
@@ -219,6 +232,13 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
             shown::<Boot>(cli, get("/v1/boot")?, |boot| table::critical_chain(&boot.units))?;
         }
         Command::Check { file } => return Ok(check::run(file, cli.json)),
+        Command::Manager(Manager::Upgrade { file }) => {
+            let file = std::path::absolute(file).map_err(|e| Refused(e.to_string(), 1))?;
+            post(format!(
+                "/v1/manager/upgrade?file={}",
+                client::encode(&file.to_string_lossy())
+            ))?;
+        }
         Command::Poweroff => {
             post("/v1/power/poweroff".into())?;
             put("Stopping all units.\n");

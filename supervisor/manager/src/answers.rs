@@ -3,6 +3,7 @@
 use cairn_api::{
     Accepted, Boot, Edge, EdgeKind, Endpoint, Explained, Graph, Health, Node, Status, Step, Top, UnitPhases, UnitStatus,
 };
+use cairn_init::protocol::Request;
 use cairn_sandbox::{Enter, Job};
 use cairn_unit::Protocol;
 
@@ -58,6 +59,7 @@ impl Supervisor {
             Endpoint::Enable => self.enable(name, true),
             Endpoint::Disable => self.enable(name, false),
             Endpoint::Reload => self.reload_site(),
+            Endpoint::Upgrade => self.upgrade(asked.query("file").unwrap_or_default()),
             Endpoint::PowerOff => {
                 self.go_down("poweroff");
                 Answered::of(202, &Accepted::default())
@@ -125,6 +127,20 @@ impl Supervisor {
             Answered::of(202, &Accepted { units })
         } else {
             Answered::error(409, &format!("{name} has no process"))
+        }
+    }
+
+    /// Hands another manager's program to cairn-init, which starts it when this one has ended.
+    fn upgrade(&mut self, file: &str) -> Answered {
+        if !file.starts_with('/') {
+            return Answered::error(400, "name the new manager's program by its absolute path, in `file`");
+        }
+        match std::fs::File::open(file) {
+            Ok(program) => {
+                self.post(Request::ReplaceManager, vec![program.into()]);
+                Answered::of(202, &Accepted::default())
+            }
+            Err(e) => Answered::error(400, &format!("{file}: {e}")),
         }
     }
 

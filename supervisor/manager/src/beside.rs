@@ -183,8 +183,8 @@ impl Supervisor {
             && status.success()
         {
             // The helper did its work; the program itself may have ended before.
-            if let Some(at) = self.strays.iter().position(|(stray, _)| *stray == main)
-                && let Some((_, status)) = self.strays.remove(at)
+            if let Some(at) = self.saved.strays.iter().position(|(stray, _)| *stray == main)
+                && let Some((_, status)) = self.saved.strays.remove(at)
             {
                 return self.beside_exited(0, main, ExitStatus(status));
             }

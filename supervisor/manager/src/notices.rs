@@ -17,6 +17,8 @@ fn ms(us: u64) -> u64 {
 impl Supervisor {
     /// Everything that a unit has said until now.
     pub(crate) fn read_notify(&mut self, name: &str) {
+        // Its helper told its number before it could say anything; what follows from its words needs that.
+        self.read_status(name);
         let Some(unit) = self.manifest.units.get(name) else {
             return;
         };

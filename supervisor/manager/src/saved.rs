@@ -1,6 +1,6 @@
 //! What a successor must know, in `/run/cairn/manager/state.json`: written whole before anything that it describes is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::Path;
 
@@ -79,6 +79,8 @@ pub struct Saved {
     pub power: Option<String>,
     /// When it began to.
     pub power_since: u64,
+    /// Exits, process and status, that belong to nothing known yet: whose helper has not told the process's number so far.
+    pub strays: VecDeque<(i32, i32)>,
     /// Processes beside the units' own.
     pub beside: Vec<Beside>,
     /// When the appliance began to start its units, in milliseconds.

@@ -89,8 +89,6 @@ pub(crate) struct Supervisor {
     outbox: VecDeque<(Frame, Vec<OwnedFd>)>,
     blocked: bool,
     written: String,
-    /// Exits that belong to nothing known yet.
-    pub(crate) strays: VecDeque<(i32, i32)>,
     /// The status sockets of processes beside the units' own, by request.
     pub(crate) beside_status: Vec<(u64, OwnedFd)>,
     /// While exits of before are still coming: how many.
@@ -158,7 +156,6 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         outbox: VecDeque::new(),
         blocked: false,
         written: String::new(),
-        strays: VecDeque::new(),
         beside_status: Vec::new(),
         pending: None,
         running: Vec::new(),
@@ -332,7 +329,11 @@ impl Supervisor {
                 }
             }
             // Nothing here asks to be replaced yet.
-            InitEvent::Spawned { .. } | InitEvent::Replacing => {}
+            InitEvent::Spawned { .. } => {}
+            InitEvent::Replacing => {
+                self.console.say("The manager makes room for another one.");
+                self.done = true;
+            }
             InitEvent::SpawnFailed { token, errno } => {
                 let why = std::io::Error::from_raw_os_error(errno);
                 self.spawn_failed(token, &format!("no process could be made: {why}"));

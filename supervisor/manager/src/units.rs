@@ -130,10 +130,17 @@ impl Supervisor {
     fn spawn(&mut self, name: &str, role: Role) -> Result<(), Error> {
         let wrap = |what: &'static str| move |e: std::io::Error| Error::io(what, "a descriptor")(e);
         let folder = self.config.cgroup(name);
-        let (plan, stdin) = self.plan(name, role)?;
+        let (mut plan, stdin) = self.plan(name, role)?;
         let Some(unit) = self.manifest.units.get(name) else {
             return Ok(());
         };
+        let mut kept_for_it = Vec::new();
+        if role == Role::Main {
+            for (own, fd) in self.live.get(name).into_iter().flat_map(|live| &live.stored) {
+                plan.listen_fds.push(own.clone());
+                kept_for_it.push(fd.try_clone().map_err(wrap("copy"))?);
+            }
+        }
         let group: OwnedFd = cgroup::make(&folder, &unit.unit.limits)?.into();
         let base = address::id_base(unit.index);
         let watchdog = self.live.get(name).and_then(|l| l.rules.watchdog_ms);
@@ -184,10 +191,10 @@ impl Supervisor {
             }
         }
         let error = out.try_clone().map_err(wrap("copy"))?;
-        self.post(
-            Request::Spawn { token, listen: 0 },
-            vec![plan, group, stdin, out, error, theirs],
-        );
+        let listen = u8::try_from(kept_for_it.len()).unwrap_or(u8::MAX);
+        let mut fds = vec![plan, group, stdin, out, error, theirs];
+        fds.extend(kept_for_it);
+        self.post(Request::Spawn { token, listen }, fds);
         if role == Role::Main {
             self.note_times(name, false);
             self.watch_sign(name, token);
@@ -244,8 +251,8 @@ impl Supervisor {
                 if let Some(kept) = self.saved.units.get_mut(name) {
                     kept.pid = pid;
                 }
-                if let Some(at) = self.strays.iter().position(|(stray, _)| *stray == pid)
-                    && let Some((_, status)) = self.strays.remove(at)
+                if let Some(at) = self.saved.strays.iter().position(|(stray, _)| *stray == pid)
+                    && let Some((_, status)) = self.saved.strays.remove(at)
                 {
                     self.main_ended(name, ExitStatus(status));
                 }
@@ -295,10 +302,10 @@ impl Supervisor {
         if self.beside_exited(token, pid, status) {
             return;
         }
-        if self.strays.len() == 256 {
-            self.strays.pop_front();
+        if self.saved.strays.len() == 256 {
+            self.saved.strays.pop_front();
         }
-        self.strays.push_back((pid, status.0));
+        self.saved.strays.push_back((pid, status.0));
     }
 
     pub(crate) fn spawn_failed(&mut self, token: u64, why: &str) {

@@ -241,3 +241,32 @@ fn the_owners_choices_are_put_in_force_without_touching_the_others() {
     choose(&world, "");
     world.until("one is up", |w| w.state("one") == "ready");
 }
+
+#[test]
+fn descriptors_that_a_service_gives_away_come_back_at_its_next_start_also_after_another_manager() {
+    let mut world = world(&[("web", unit("stored store=one store=two ready", BY_NOTIFY))]);
+    world.until("ready", |w| w.state("web") == "ready");
+    assert_eq!(world.log("web"), "stored 0 ");
+    world.kill_manager();
+    world.until("answering", |w| w.state("web") == "ready");
+    world.kill_unit("web");
+    world.until("given back", |w| w.log("web").contains("stored 2 one:two"));
+}
+
+#[test]
+fn another_manager_takes_the_place_of_this_one_and_no_unit_notices() {
+    let mut world = world(&[("web", unit("ready", BY_NOTIFY))]);
+    world.until("ready", |w| w.state("web") == "ready");
+    let before = world.pids();
+    let copy = world.at("new-manager");
+    std::fs::copy(env!("CARGO_BIN_EXE_cairn-manager"), &copy).unwrap();
+    let refused = world.post("/v1/manager/upgrade?file=nowhere");
+    assert!(
+        refused["error"].as_str().unwrap().contains("absolute path"),
+        "{refused}"
+    );
+    world.post(&format!("/v1/manager/upgrade?file={}", copy.display()));
+    world.until("replaced", |w| w.console().contains("makes room for another one"));
+    world.until("answering", |w| w.state("web") == "ready");
+    assert_eq!(world.pids(), before);
+}

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -32,6 +32,8 @@ struct Shared {
     pids: BTreeMap<String, i32>,
     shut_down: bool,
     stop: bool,
+    /// The program of the next managers.
+    replacement: Option<OwnedFd>,
 }
 
 pub(crate) struct World {
@@ -258,10 +260,14 @@ fn serve(shared: &Arc<Mutex<Shared>>, place: &std::path::Path) {
             obey(shared, &mut all);
             let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
             let (ours, theirs) = pair.unwrap();
+            let program = match &all.replacement {
+                Some(file) => format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()),
+                None => env!("CARGO_BIN_EXE_cairn-manager").to_owned(),
+            };
             // A shell puts the socket at descriptor 3, where a manager looks for it.
             let manager = Command::new("/bin/sh")
                 .args(["-c", "exec 3<&0 </dev/null; exec \"$0\" --prefix \"$1\""])
-                .arg(env!("CARGO_BIN_EXE_cairn-manager"))
+                .arg(program)
                 .arg(place)
                 .stdin(Stdio::from(theirs))
                 .spawn()
@@ -322,12 +328,17 @@ fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
             Request::Ack { seq } => all.exits.retain(|(s, ..)| *s > seq),
             Request::Shutdown { .. } => all.shut_down = true,
             Request::Spawn { .. } => spawn(shared, all, fds),
-            Request::ReplaceManager => {}
+            Request::ReplaceManager => {
+                all.replacement = Some(fds.remove(0));
+                let _ = channel::send(socket, &Event::Replacing.encode(), &[]);
+            }
         }
     }
 }
 
 fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
+    let mut fds = fds;
+    let given = fds.split_off(6);
     let Ok([plan, _, stdin, out, err, status]) = <[OwnedFd; 6]>::try_from(fds) else {
         panic!()
     };
@@ -355,7 +366,9 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
     });
     // The service of tests stands beside the tests themselves.
     let program = plan.argv[0].replace("/fake-service", fake_service().to_str().unwrap());
-    let mut command = Command::new(program);
+    // As with cairn-exec, the manager is told of the process before its program can do anything.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""]).arg(program);
     if let Some(notify) = notify {
         command.env("NOTIFY_SOCKET", notify);
     }
@@ -363,6 +376,8 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
         .args(&plan.argv[1..])
         .envs(&plan.env)
         .env("STATE", state.unwrap_or_default())
+        .env("LISTEN_FDS", given.len().to_string())
+        .env("LISTEN_FDNAMES", plan.listen_fds.join(":"))
         .stdin(Stdio::from(stdin))
         .stdout(Stdio::from(out))
         .stderr(Stdio::from(err))
@@ -370,9 +385,12 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
         .spawn()
         .unwrap();
     let pid = child.id() as i32;
+    let process = rustix::process::Pid::from_raw(pid);
+    rustix::process::waitpid(process, rustix::process::WaitOptions::UNTRACED).unwrap();
     for report in [Report::Pid { pid }, Report::Execed { execed: true }] {
         let _ = rustix::net::send(&status, &report.to_line(), SendFlags::NOSIGNAL);
     }
+    rustix::process::kill_process(process.unwrap(), rustix::process::Signal::CONT).unwrap();
     all.spawned.push(plan.name.clone());
     all.pids.insert(plan.name.clone(), pid);
     let shared = shared.clone();
