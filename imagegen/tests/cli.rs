@@ -162,6 +162,7 @@ fn every_command_has_help_with_an_example() {
         "diff",
         "sbom",
         "flash",
+        "import-unit",
         "schema",
         "completions",
         "tool",

@@ -79,6 +79,16 @@ pub enum Command {
                       refused without --force; one that is too small always is."
     )]
     Flash(Flash),
+    /// Make a unit of a systemd service file, and say what it could not carry over
+    #[command(
+        after_help = "Examples:\n  imagegen import-unit /usr/lib/systemd/system/ssh.service --package openssh-server\n  \
+                      imagegen import-unit backup.service --package restic -o units/backup.toml\n\nThe timer, socket and \
+                      path of the same name and the drop-ins in FILE.d are read too. The unit goes to standard output or \
+                      to -o, notes to standard error: a `hint` is good to know; where a note says `decide` the unit \
+                      behaves differently until you did.\n\nExit status: 0 done, 3 done with notes that say `decide`, 1 failed, \
+                      2 wrong arguments."
+    )]
+    ImportUnit(ImportUnit),
     /// Print the JSON Schema of a format, so that an editor completes it
     #[command(after_help = "Examples:\n  imagegen schema unit > unit.schema.json\n  \
                             imagegen schema recipe --markdown")]
@@ -243,6 +253,23 @@ pub struct Flash {
     /// Print what would be done and stop
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `imagegen import-unit`.
+#[derive(Debug, Clone, Args)]
+pub struct ImportUnit {
+    /// The service file; a template's name ends with @.service
+    #[arg(value_name = "FILE.service")]
+    pub service: PathBuf,
+    /// A Debian package that the unit is made of (repeat for more)
+    #[arg(long = "package", value_name = "NAME")]
+    pub packages: Vec<String>,
+    /// The file to write, units/NAME.toml [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite the file
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `imagegen schema`.

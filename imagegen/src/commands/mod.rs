@@ -10,6 +10,7 @@ mod cache;
 mod check;
 mod complete;
 mod flash;
+mod import_unit;
 mod inspect;
 mod interrupt;
 mod lock;
@@ -59,6 +60,7 @@ fn answer(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
         Command::Diff(options) => inspect::diff(&options, json),
         Command::Sbom(options) => sbom::run(&options),
         Command::Flash(options) => flash::run(&options, &interrupt, json),
+        Command::ImportUnit(options) => return import_unit::run(&options, json),
         Command::Schema(options) => schema::run(&options),
         Command::Completions(options) => complete::run(&options),
         Command::Tool(options) => return tool::run(&options, json),
