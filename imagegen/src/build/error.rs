@@ -86,6 +86,15 @@ pub enum BuildError {
         /// What it said.
         why: String,
     },
+    /// The recipe is in no checkout of Cairn.
+    #[error(
+        "{} has no `supervisor`, so Cairn's own programs cannot be built from it: name a folder with the programs with --binaries, or \
+         put the recipe into a checkout of Cairn", folder.display()
+    )]
+    NoSources {
+        /// The project's folder.
+        folder: PathBuf,
+    },
     /// A file that a boot needs is in none of the locked packages.
     #[error("no locked package holds {what}: check `host.kernel` in the recipe, then run `imagegen lock`")]
     NoBootFile {

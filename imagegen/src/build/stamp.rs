@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::manifest::hex;
-use super::{BuildError, BuildPlan};
+use super::{Binaries, BuildError, BuildPlan};
 use crate::tree::OverlaySet;
 
 /// What is written beside an image.
@@ -46,6 +46,11 @@ pub(super) fn key(plan: &BuildPlan, tools: &str) -> Result<String, BuildError> {
                 add(&file.node.mode.to_le_bytes());
             }
         }
+    }
+    if let Binaries::Workspace(root) = &plan.binaries
+        && !root.join("supervisor").is_dir()
+    {
+        return Err(BuildError::NoSources { folder: root.clone() });
     }
     let inputs = plan
         .binaries
