@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::Limits;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, ManifestUnit};
 use crate::problem::{Problems, Source, nearest};
 use crate::values::{Bytes, Name};
 
@@ -94,6 +94,15 @@ impl Site {
                     .push(source.problem_at(&["units", name.as_str()], message, Some(help)));
                 continue;
             };
+            if choice.enabled == Some(false)
+                && let Some(consumer) = site.consumer(manifest, unit)
+            {
+                let message = format!("`{name}` cannot be disabled: `{consumer}` needs it");
+                let help = format!("disable `{consumer}` too");
+                found
+                    .0
+                    .push(source.problem_at(&["units", name.as_str(), "enabled"], message, Some(help)));
+            }
             let limits = choice.limits.apply(&unit.unit.limits);
             crate::behaviour::limits(&limits, &mut |path, message, help| {
                 let path = [&["units", name.as_str()], path].concat();
@@ -101,6 +110,22 @@ impl Site {
             });
         }
         found.or(site)
+    }
+
+    /// An enabled unit that needs what `unit` provides.
+    fn consumer<'a>(&self, manifest: &'a Manifest, unit: &ManifestUnit) -> Option<&'a Name> {
+        let needs = |consumer: &ManifestUnit| {
+            consumer
+                .unit
+                .needs
+                .values()
+                .any(|need| unit.unit.provides.contains_key(need))
+        };
+        let mut consumers = manifest
+            .units
+            .iter()
+            .filter(|(name, other)| needs(other) && self.enabled(name.as_str()));
+        consumers.next().map(|(name, _)| name)
     }
 
     /// Whether a unit is started with the appliance.

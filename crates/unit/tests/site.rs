@@ -51,3 +51,19 @@ fn a_unit_that_is_not_there_and_limits_that_cannot_be_are_refused_where_they_sta
     let (line, message, _) = refused("[units.web]\nenabeld = false\n");
     assert_eq!((line, message.as_str()), (2, "unknown key `enabeld`"));
 }
+
+#[test]
+fn what_an_enabled_unit_needs_cannot_be_disabled() {
+    let mut manifest = manifest();
+    let mut db = manifest.units["web"].clone();
+    db.unit.provides = serde_json::from_value(serde_json::json!({"sql": {"kind": "database", "port": 3306}})).unwrap();
+    manifest.units.insert("db".parse().unwrap(), db);
+    let needs = serde_json::from_value(serde_json::json!({"db": "sql"})).unwrap();
+    manifest.units.get_mut("web").unwrap().unit.needs = needs;
+    let parse = |text: &str| Site::parse(&source("site.toml", text), &manifest);
+    let problem = parse("[units.db]\nenabled = false\n").unwrap_err().0.remove(0);
+    assert_eq!(problem.at.unwrap().0, 2);
+    assert_eq!(problem.message, "`db` cannot be disabled: `web` needs it");
+    parse("[units.db]\nenabled = false\n[units.web]\nenabled = false\n").unwrap();
+    parse("[units.web]\nenabled = false\n").unwrap();
+}

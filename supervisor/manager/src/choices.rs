@@ -112,11 +112,29 @@ impl Supervisor {
         )
     }
 
-    /// Writes the owner's choice whether a unit runs, and puts it in force.
+    /// Writes the owner's choice whether a unit runs, and puts it in force. A choice that cannot be is not written.
     pub(crate) fn enable(&mut self, name: &str, on: bool) -> Answered {
         let path = self.config.site();
-        let written = write_choice(&path, name, on);
-        match written {
+        let text = match choose(&path, name, on) {
+            Ok(text) => text,
+            Err(e) => return Answered::error(500, &e.to_string()),
+        };
+        let source = Source {
+            file: path.clone(),
+            text,
+        };
+        if let Err(problems) = Site::parse(&source, &self.built) {
+            let why: Vec<String> = problems
+                .0
+                .into_iter()
+                .map(|problem| match problem.help {
+                    Some(help) => format!("{}; {help}", problem.message),
+                    None => problem.message,
+                })
+                .collect();
+            return Answered::error(409, &why.join("; "));
+        }
+        match store(&path, &source.text) {
             Ok(()) => self.reload_site(),
             Err(e) => Answered::error(500, &e.to_string()),
         }
@@ -131,8 +149,8 @@ fn told(unit: String, change: &str, error: Option<String>) -> Told {
     }
 }
 
-/// Changes one line of the site; comments and everything else stay. The file is whole at every moment.
-fn write_choice(path: &Path, name: &str, on: bool) -> Result<(), Error> {
+/// The site's text with one line changed; comments and everything else stay.
+fn choose(path: &Path, name: &str, on: bool) -> Result<String, Error> {
     let refuse = |why: String| Error::Site {
         path: path.to_owned(),
         why,
@@ -150,10 +168,15 @@ fn write_choice(path: &Path, name: &str, on: bool) -> Result<(), Error> {
         return Err(refuse(format!("[units.{name}] is not a table")));
     };
     unit.insert("enabled", toml_edit::value(on));
+    Ok(site.to_string())
+}
+
+/// Writes the site; the file is whole at every moment.
+fn store(path: &Path, text: &str) -> Result<(), Error> {
     if let Some(folder) = path.parent() {
         crate::data::private_folder(folder)?;
     }
-    crate::data::write_atomically(path, site.to_string().as_bytes(), 0o600)
+    crate::data::write_atomically(path, text.as_bytes(), 0o600)
 }
 
 fn table() -> toml_edit::Item {
@@ -178,15 +201,16 @@ mod tests {
     fn a_choice_is_written_between_the_owners_own_lines() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("site/site.toml");
-        write_choice(&path, "web", false).unwrap();
+        let write = |name: &str, on| store(&path, &choose(&path, name, on).unwrap()).unwrap();
+        write("web", false);
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
             "[units.web]\nenabled = false\n"
         );
         let own = "# mine\n[units.web]\nenabled = false # for now\n[units.web.limits]\nmemory_max = \"1G\"\n";
         std::fs::write(&path, own).unwrap();
-        write_choice(&path, "web", true).unwrap();
-        write_choice(&path, "db", false).unwrap();
+        write("web", true);
+        write("db", false);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("# mine\n[units.web]\nenabled = true"), "{text}");
         assert!(
@@ -194,7 +218,7 @@ mod tests {
             "{text}"
         );
         std::fs::write(&path, "units = 3\n").unwrap();
-        assert!(write_choice(&path, "web", true).is_err());
+        assert!(choose(&path, "web", true).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "units = 3\n");
     }
 

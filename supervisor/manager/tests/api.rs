@@ -117,6 +117,11 @@ fn a_disabled_unit_stays_down_over_managers_and_an_enabled_one_comes_back() {
     );
     world.post("/v1/units/web/enable");
     world.until("up", |w| w.state("web") == "ready");
+    let refused = world.post("/v1/units/db/disable");
+    assert_eq!(
+        refused["error"],
+        "`db` cannot be disabled: `web` needs it; disable `web` too"
+    );
     let site = std::fs::read_to_string(world.at("data/site/site.toml")).unwrap();
     assert_eq!(site, "[units.web]\nenabled = true\n");
 }
