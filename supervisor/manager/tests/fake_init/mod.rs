@@ -18,9 +18,6 @@ use cairn_log::{Query, Reader, Record, Stream};
 use cairn_sandbox::{Job, Mount, Plan, Report};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
-/// How long anything may take. A busy disk holds up a sync, and with it the logs, for half a minute.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 #[derive(Default)]
 struct Shared {
     stored: BTreeMap<StoreId, OwnedFd>,
@@ -136,7 +133,7 @@ impl World {
     /// Begins to read an answer, which the server does not cut in chunks for HTTP/1.0.
     pub(crate) fn open(&self, path: &str) -> std::io::BufReader<UnixStream> {
         let mut stream = UnixStream::connect(self.at("run/cairn/control.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
         std::io::BufReader::new(stream)
     }
@@ -167,7 +164,7 @@ impl World {
         while !good(self) {
             let console = std::fs::read_to_string(self.at("dev/console")).unwrap_or_default();
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < Duration::from_secs(20),
                 "never: {what}\n{}\n{console}",
                 self.status()
             );
