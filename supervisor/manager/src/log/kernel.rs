@@ -53,8 +53,10 @@ pub(super) struct Kernel {
 impl Kernel {
     /// Opens it; `None` where there is none.
     pub(super) fn open(path: &Path, note: &Path, limits: &UnitLog) -> Result<Option<Kernel>, Error> {
-        let Ok(file) = std::fs::OpenOptions::new().read(true).open(path) else {
-            return Ok(None);
+        let file = match std::fs::OpenOptions::new().read(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", path)(error)),
         };
         rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::NONBLOCK).map_err(Error::io("read", path))?;
         let (note, before) = NoteFile::open(note)?;
