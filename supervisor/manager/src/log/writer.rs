@@ -189,10 +189,7 @@ impl Writer {
     /// One look at one source.
     fn turn(&mut self, token: Token) {
         let progress = match token {
-            Token::Wake => {
-                let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
-                Progress::Idle
-            }
+            Token::Wake => Progress::Idle,
             Token::Kernel => {
                 let news = &self.news;
                 let say = |what| drop(news.send(Msg::Logs(what)));
@@ -241,6 +238,10 @@ impl Writer {
 
     /// Does what the loop has told; false when the loop is gone.
     fn obey(&mut self) -> bool {
+        // The sign is taken before its commands: taken after them, it would take with it that of a command that came between.
+        if self.ready.remove(&Token::Wake) {
+            let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+        }
         loop {
             match self.commands.try_recv() {
                 Ok(command) => self.handle(command),
@@ -394,6 +395,37 @@ mod tests {
     use cairn_log::{BootId, Query, Reader};
 
     use super::*;
+
+    #[test]
+    fn a_command_that_comes_while_others_are_obeyed_does_not_lie_until_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::below(dir.path());
+        let manifest = crate::testing::manifest(&[("web", "{}")]);
+        let (news, mut told) = mpsc::unbounded_channel();
+        for folder in ["run/cairn", "data"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        crate::data::private_folder(&config.at("/run/cairn/manager")).unwrap();
+        let (logs, _store) = Logs::start(&config, &manifest, news).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            for round in 0..20_000 {
+                logs.tail("web");
+                // The second comes a little later each time, so that it meets the thread at every point of its way.
+                for turn in 0..round % 2000 {
+                    std::hint::black_box(turn);
+                }
+                logs.tail("web");
+                for _ in 0..2 {
+                    let answer = tokio::time::timeout(std::time::Duration::from_secs(20), told.recv()).await;
+                    assert!(answer.is_ok(), "no answer in round {round}");
+                }
+            }
+        });
+    }
 
     #[test]
     fn a_unit_whose_pipe_is_made_anew_is_read_from_the_new_one() {
