@@ -5,16 +5,20 @@ use std::collections::BTreeSet;
 use crate::bounds::{Limits, LogLimits, NetworkMode};
 use crate::checks::Refuse;
 use crate::service::{Check, Kind, ReadyWhen, Reload, Restart};
+use crate::trigger::Listen;
 use crate::unit::Unit;
-use crate::values::{Seconds, Signal};
+use crate::values::{Path, Seconds, Signal};
 
 const PORTS: &str = "ports are 1 to 65535";
+/// So many descriptors are handed to a unit at most.
+const SOCKETS: usize = 16;
 
 /// What is wrong with a unit's behaviour.
 pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {
     service(unit, refuse);
     readiness(unit, refuse);
     triggers(unit, refuse);
+    sockets(unit, refuse);
     network(unit, refuse);
     limits(&unit.limits, refuse);
     log(&unit.log, refuse);
@@ -156,14 +160,92 @@ fn triggers(unit: &Unit, refuse: &mut Refuse<'_>) {
     }
 }
 
+fn sockets(unit: &Unit, refuse: &mut Refuse<'_>) {
+    if unit.sockets.len() > SOCKETS {
+        let message = format!("a unit has at most {SOCKETS} sockets");
+        refuse(&["sockets"], message, "one socket takes any number of connections");
+    }
+    let offline = unit.network.mode == NetworkMode::None;
+    let mut seen: Vec<&Listen> = Vec::new();
+    for (name, socket) in &unit.sockets {
+        let at = |key| ["sockets", name.as_str(), "listen", key];
+        match &socket.listen {
+            Listen::Tcp(0) => refuse(&at("tcp"), "port 0 is no port".into(), PORTS),
+            Listen::Udp(0) => refuse(&at("udp"), "port 0 is no port".into(), PORTS),
+            Listen::Tcp(_) | Listen::Udp(_) if offline => refuse(
+                &["sockets", name.as_str(), "listen"],
+                "nobody can reach a port of a unit without a network".into(),
+                "listen on a Unix socket, or leave out `mode = \"none\"`",
+            ),
+            Listen::Unix(path) if !in_a_folder_of(path, unit.runtime.keys()) => refuse(
+                &at("unix"),
+                format!("`{path}` is in no folder of [runtime]"),
+                "name its folder in [runtime]: it is shown to the unit and to those that need the socket",
+            ),
+            _ => {}
+        }
+        if seen.contains(&&socket.listen) {
+            let message = "another socket listens there".to_owned();
+            refuse(
+                &["sockets", name.as_str(), "listen"],
+                message,
+                "listen on each place once",
+            );
+        }
+        seen.push(&socket.listen);
+        if socket.backlog == 0 {
+            let help = "1024 is the default";
+            refuse(&["sockets", name.as_str(), "backlog"], "nobody could wait".into(), help);
+        }
+    }
+    let listens = |place: &Listen| seen.contains(&place);
+    let (key, listened) = match unit.ready.as_ref().map(|ready| &ready.when) {
+        Some(ReadyWhen::Port(port)) => ("port", listens(&Listen::Tcp(*port))),
+        Some(ReadyWhen::File(path)) => ("file", listens(&Listen::Unix(path.clone()))),
+        _ => ("", false),
+    };
+    if listened {
+        let help = "wait for `notify`, or leave out [ready]: connections wait in the socket anyway";
+        let message = "that is there before the unit is: Cairn itself listens on it".to_owned();
+        refuse(&["ready", "when", key], message, help);
+    }
+    // The network of such a unit stands before its sandbox and belongs to the host.
+    let has_ports = seen.iter().any(|listen| !matches!(listen, Listen::Unix(_)));
+    for capability in unit.sandbox.capabilities.iter().filter(|_| has_ports) {
+        if matches!(capability.as_str(), "net-admin" | "net-raw") {
+            let message = format!("`{capability}` has no hold on a network that is made before the unit");
+            let help = "open the port in the service itself, or do without the capability";
+            refuse(&["sandbox", "capabilities"], message, help);
+        }
+    }
+}
+
+/// Whether the path lies directly in one of the folders.
+fn in_a_folder_of<'a>(path: &Path, mut folders: impl Iterator<Item = &'a Path>) -> bool {
+    folders.any(|folder| std::path::Path::new(path.as_str()).parent() == Some(folder.as_ref()))
+}
+
 fn network(unit: &Unit, refuse: &mut Refuse<'_>) {
     for (name, provide) in &unit.provides {
-        if provide.port.is_none() && provide.socket.is_none() {
+        if provide.port.is_none() && provide.socket.is_none() && provide.folder.is_none() {
             refuse(
                 &["provides", name.as_str()],
-                format!("`{name}` names neither a port nor a socket"),
-                "add `port = ...` or `socket = \"/run/...\"`",
+                format!("`{name}` names no port, socket or folder"),
+                "add `port = ...`, `socket = \"/run/...\"` or `folder = \"/var/lib/...\"`",
             );
+        }
+        match &provide.folder {
+            Some(folder) if !unit.state.contains_key(folder) => refuse(
+                &["provides", name.as_str(), "folder"],
+                format!("`{folder}` is no folder of [state]"),
+                "only a folder of [state] can be shown to other units",
+            ),
+            None if provide.writable => refuse(
+                &["provides", name.as_str(), "writable"],
+                "there is no folder to write to".into(),
+                "add `folder`, or leave out `writable`",
+            ),
+            _ => {}
         }
         if provide.port == Some(0) {
             refuse(&["provides", name.as_str(), "port"], "port 0 is no port".into(), PORTS);

@@ -213,10 +213,11 @@ fn secrets(unit: &Unit, refuse: &mut Refuse<'_>) {
 
 /// Only a unit can be an instance of a template.
 fn names(unit: &Unit, refuse: &mut Refuse<'_>) {
-    let tables: [(&str, Vec<&Name>); 3] = [
+    let tables: [(&str, Vec<&Name>); 4] = [
         ("secrets", unit.secrets.keys().collect()),
         ("provides", unit.provides.keys().collect()),
         ("needs", unit.needs.keys().collect()),
+        ("sockets", unit.sockets.keys().collect()),
     ];
     for (table, names) in tables {
         for name in names.into_iter().filter(|name| name.instance().is_some()) {

@@ -92,6 +92,18 @@ impl Graph {
             waits.sort();
             waits.dedup();
         }
+        for (name, (unit, source)) in units {
+            let Some(trigger) = &unit.path else { continue };
+            let bound = bindings.iter().filter(|b| b.consumer == *name);
+            let mut seen = unit.state.keys().chain(bound.filter_map(|b| b.target.folder.as_ref()));
+            if !seen.any(|folder| trigger.path().is_within(folder)) {
+                let message = format!("unit `{name}` watches `{}`, which it cannot see", trigger.path());
+                let help = "name a path in its own [state], or in a folder that it needs of another unit".to_owned();
+                found
+                    .0
+                    .push(source.problem_at(&["path", trigger.key()], message, Some(help)));
+            }
+        }
         let mut hosts: BTreeMap<String, &Name> = BTreeMap::new();
         for (name, (_, source)) in units {
             if RESERVED.contains(&name.as_str()) {

@@ -29,6 +29,6 @@ pub use service::{
     Service,
 };
 pub use site::{LimitsChange, Site, SiteUnit};
-pub use trigger::Timer;
+pub use trigger::{Listen, ListenSocket, PathTrigger, Timer};
 pub use unit::{Directory, Need, Provide, Secret, SecretKind, Setup, Unit, UserSpec};
 pub use values::{Bytes, Mode, Name, Path, Seconds, Signal, ValueError};

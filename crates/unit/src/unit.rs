@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::{Limits, LogLimits, Network, SandboxGrants};
 use crate::problem::{Problems, Source};
 use crate::service::{Check, Command, Failure, Health, Ready, ReadyWhen, Reload, Service};
-use crate::trigger::Timer;
+use crate::trigger::{ListenSocket, PathTrigger, Timer};
 use crate::values::{Mode, Name, Path};
 
 /// One service: its packages, command, sandbox, needs, provides, limits and state.
@@ -38,6 +38,12 @@ pub struct Unit {
     /// Starts it by time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer: Option<Timer>,
+    /// Sockets whose first connection starts it, by the name under which it gets them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sockets: BTreeMap<Name, ListenSocket>,
+    /// Starts it when something is at a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathTrigger>,
     /// Steps that make the unit's state at its first start, in this order. They run in the unit's sandbox on an
     /// empty state; all of them succeed and the state is kept, or it is discarded and made anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -172,6 +178,12 @@ pub struct Provide {
     /// The Unix socket on which it answers, by its path in the unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<Path>,
+    /// A folder of its `[state]` that the units which need this see at the same path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<Path>,
+    /// Whether those units may write to that folder.
+    #[serde(default)]
+    pub writable: bool,
 }
 
 /// A binding as the consumer writes it: the name of a provide of another unit.
@@ -221,8 +233,8 @@ impl Unit {
         all
     }
 
-    /// Whether it is started with the appliance, and not only by time.
+    /// Whether it is started with the appliance, and not only by time, a connection or a path.
     pub fn starts_with_appliance(&self) -> bool {
-        self.timer.is_none()
+        self.timer.is_none() && self.sockets.is_empty() && self.path.is_none()
     }
 }

@@ -276,6 +276,11 @@ impl Path {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether this is `folder` or something below it.
+    pub fn is_within(&self, folder: &Path) -> bool {
+        std::path::Path::new(&self.0).starts_with(&folder.0)
+    }
 }
 
 impl AsRef<std::path::Path> for Path {

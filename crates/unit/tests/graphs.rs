@@ -188,3 +188,18 @@ fn names_that_the_appliance_itself_uses_and_host_names_that_collide_are_refused(
     );
     graph(&[("worker@1", ""), ("worker@2", "")]);
 }
+
+#[test]
+fn a_unit_watches_only_what_it_can_see() {
+    let maker = "[state]\n\"/var/spool/in\" = {}\n[provides.spool]\nkind = \"spool\"\nfolder = \"/var/spool/in\"\n";
+    let watcher = "[path]\nnot_empty = \"/var/spool/in/new\"\n";
+    let found = problems(&[("maker", maker), ("watcher", watcher)]);
+    assert_eq!(
+        found[0].message,
+        "unit `watcher` watches `/var/spool/in/new`, which it cannot see"
+    );
+    let bound = format!("{watcher}[needs]\nin = \"spool\"\n");
+    assert_eq!(graph(&[("maker", maker), ("watcher", &bound)]).bindings.len(), 1);
+    let beside = "[path]\nchanged = \"/var/lib/ab\"\n[state]\n\"/var/lib/a\" = {}\n";
+    assert_eq!(problems(&[("watcher", beside)]).len(), 1);
+}

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cairn_unit::{Problem, Unit};
+use cairn_unit::{Name, Problem, Unit};
 use common::source;
 
 /// A unit that is right, to which tests add what is wrong.
@@ -276,7 +276,7 @@ fn a_provide_that_answers_nowhere_is_refused() {
     let (at, message, help) = added("[provides.db]\nkind = \"database\"\n");
     assert_eq!(
         (at, message.as_str()),
-        (Some((1, 11)), "`db` names neither a port nor a socket")
+        (Some((1, 11)), "`db` names no port, socket or folder")
     );
     assert!(help.contains("port ="));
 }
@@ -426,4 +426,70 @@ fn columns_count_characters_not_bytes() {
     assert_eq!(problem.at, Some((4, 8)));
     let problem = only("description = \"A\"\n[service]\ncommand = [\"/é\"]\nenvironment = { A = \"é\", B = 1 }\n");
     assert_eq!(problem.at, Some((4, 30)));
+}
+
+#[test]
+fn sockets_that_could_not_be_listened_on_or_never_tell_anything_are_refused() {
+    let listen = |text: &str| format!("[sockets.a]\nlisten = {text}\n");
+    let bad = [
+        (listen("{ tcp = 0 }"), "port 0 is no port"),
+        (listen("{ udp = 0 }"), "port 0 is no port"),
+        (
+            listen("{ unix = \"/run/a/s\" }"),
+            "`/run/a/s` is in no folder of [runtime]",
+        ),
+        (
+            listen("{ tcp = 80 }") + "[network]\nmode = \"none\"\n",
+            "nobody can reach a port of a unit without a network",
+        ),
+        (
+            listen("{ tcp = 80 }") + "[sockets.b]\nlisten = { tcp = 80 }\n",
+            "another socket listens there",
+        ),
+        (listen("{ tcp = 80 }") + "backlog = 0\n", "nobody could wait"),
+        (
+            listen("{ tcp = 80 }") + "[ready]\nwhen = { port = 80 }\n",
+            "that is there before the unit is: Cairn itself listens on it",
+        ),
+        (
+            listen("{ tcp = 80 }") + "[sandbox]\ncapabilities = [\"net-raw\"]\nreason = \"x\"\n",
+            "`net-raw` has no hold on a network that is made before the unit",
+        ),
+    ];
+    for (text, expected) in bad {
+        let (_, message, help) = added(&text);
+        assert_eq!(message, expected, "{text}");
+        assert!(!help.is_empty());
+    }
+    let many: String = (0..17)
+        .map(|n| format!("[sockets.s{n}]\nlisten = {{ tcp = {} }}\n", n + 1))
+        .collect();
+    assert_eq!(added(&many).1, "a unit has at most 16 sockets");
+}
+
+#[test]
+fn a_unit_with_a_socket_or_a_path_waits_for_it() {
+    let parse = |more: &str| Unit::parse(&source("units/a.toml", &format!("{GOOD}{more}"))).unwrap();
+    assert!(parse("").starts_with_appliance());
+    let unit = parse(
+        "[sockets.web]\nlisten = { tcp = 80 }\n[sockets.own]\nlisten = { unix = \"/run/a/s\" }\nmode = \"0600\"\n\
+         [runtime]\n\"/run/a\" = {}\n",
+    );
+    assert!(!unit.starts_with_appliance());
+    let names: Vec<&str> = unit.sockets.keys().map(Name::as_str).collect();
+    assert_eq!(
+        names,
+        ["own", "web"],
+        "they are handed over in the order of their names"
+    );
+    let unit = parse("[path]\nnot_empty = \"/var/lib/a\"\n[state]\n\"/var/lib/a\" = {}\n");
+    assert!(!unit.starts_with_appliance());
+}
+
+#[test]
+fn only_a_folder_of_the_state_is_shown_to_others() {
+    let (_, message, _) = added("[provides.a]\nkind = \"spool\"\nfolder = \"/var/spool/a\"\n");
+    assert_eq!(message, "`/var/spool/a` is no folder of [state]");
+    let (_, message, _) = added("[provides.a]\nkind = \"spool\"\nport = 1\nwritable = true\n");
+    assert_eq!(message, "there is no folder to write to");
 }
