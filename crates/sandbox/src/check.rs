@@ -17,12 +17,16 @@ impl Plan {
         self.check_command()?;
         self.check_ids()?;
         self.check_tree()?;
-        if self.network != Network::Host {
-            if let Network::Veth(veth) = &self.network {
-                check_veth(veth)?;
+        match &self.network {
+            Network::Veth(veth) => check_veth(veth)?,
+            Network::Joined(_) if self.ids == Ids::Single => {
+                return refuse("network", "one that stands already needs real root");
             }
-        } else if !self.sysctls.is_empty() {
-            return refuse("sysctls", "need an own network; remove them or the host network");
+            Network::Joined(veth) => check_veth(veth)?,
+            Network::Host if !self.sysctls.is_empty() => {
+                return refuse("sysctls", "need an own network; remove them or the host network");
+            }
+            Network::Host | Network::Loopback => {}
         }
         for name in self.sysctls.keys() {
             let fine = name.starts_with("net.") && name.split('.').all(|part| !part.is_empty() && !part.contains('/'));

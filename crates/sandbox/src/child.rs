@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, socketpai
 use crate::handover::{self, FAILED};
 use crate::helper::{Mode, Setup, report};
 use crate::netlink::Netlink;
-use crate::network::Network;
+use crate::network::{Network, Veth};
 use crate::plan::{FIRST_LISTEN_FD, Ids, Plan};
 use crate::report::{FAILED_EXIT, Failure, Report};
 use crate::{command, confine, sys, tree};
@@ -86,14 +86,20 @@ fn enter(setup: &Setup, socket: &OwnedFd) -> Result<Option<confine::Rules>, Fail
 }
 
 fn set_up_network(network: &Network) -> Result<(), Failure> {
-    if *network == Network::Host {
-        return Ok(());
+    match network {
+        Network::Host | Network::Joined(_) => Ok(()),
+        Network::Loopback => set_up_links(None),
+        Network::Veth(veth) => set_up_links(Some(veth)),
     }
+}
+
+/// Switches on loopback and, with its addresses and routes, the pair's inner end, in the network namespace of this thread.
+pub(crate) fn set_up_links(veth: Option<&Veth>) -> Result<(), Failure> {
     let netlink = Netlink::open().map_err(|error| Failure::new("network", "netlink", error))?;
     netlink
         .link_up(LOOPBACK)
         .map_err(|error| Failure::new("network", "lo", error))?;
-    let Network::Veth(veth) = network else { return Ok(()) };
+    let Some(veth) = veth else { return Ok(()) };
     let failed = |error| Failure::new("network", &veth.name, error);
     let index = link_index(&veth.name).map_err(failed)?;
     netlink.link_up(index).map_err(failed)?;

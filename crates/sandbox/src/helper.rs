@@ -17,11 +17,11 @@ use seccompiler::BpfProgram;
 use crate::enter::Enter;
 use crate::handover::{self, FAILED};
 use crate::job::Job;
-use crate::netlink::Netlink;
+use crate::netlink::{Inside, Netlink};
 use crate::network::Network;
 use crate::plan::{FIRST_LISTEN_FD, Ids, Plan};
 use crate::report::{FAILED_EXIT, Failure, Report};
-use crate::{child, join, seccomp, sys, tree};
+use crate::{child, join, seccomp, standing, sys, tree};
 
 const PLAN_FD: i32 = 3;
 const STATUS_FD: i32 = 4;
@@ -113,10 +113,18 @@ fn prepare(mode: Mode) -> Result<Setup, Failure> {
 
     // Nothing inherited stays open but the standard streams and what the plan lists.
     let listening = FIRST_LISTEN_FD..FIRST_LISTEN_FD + plan.listen_fds.len() as i32;
-    sys::close_from(listening.end, false).map_err(|error| Failure::new("descriptors", "close_range", error))?;
+    let joined = i32::from(matches!(plan.network, Network::Joined(_)));
+    sys::close_from(listening.end + joined, false)
+        .map_err(|error| Failure::new("descriptors", "close_range", error))?;
     for (number, name) in listening.zip(&plan.listen_fds) {
         let open = sys::adopt(number).map_err(|error| Failure::new("listen-fds", name, error))?;
         let _ = open.into_raw_fd();
+    }
+    if joined == 1 {
+        let network = sys::adopt(FIRST_LISTEN_FD + plan.listen_fds.len() as i32);
+        network
+            .and_then(|network| Ok(nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET)?))
+            .map_err(|error| Failure::new("network", "the namespace that was handed over", error))?;
     }
     let status = sys::dup_above(STATUS_FD, OWN_FDS).map_err(|error| Failure::new("descriptors", "status", error))?;
     // Descriptors 3 and up become the command's sockets: until then nothing of ours may have these numbers.
@@ -205,7 +213,10 @@ pub(crate) fn namespace_flags(plan: &Plan) -> u64 {
         (wanted.uts, libc::CLONE_NEWUTS),
         (wanted.cgroup, libc::CLONE_NEWCGROUP),
         (wanted.time, libc::CLONE_NEWTIME),
-        (plan.network != Network::Host, libc::CLONE_NEWNET),
+        (
+            matches!(plan.network, Network::Loopback | Network::Veth(_)),
+            libc::CLONE_NEWNET,
+        ),
     ];
     flags
         .iter()
@@ -272,11 +283,8 @@ fn provide(plan: &Plan, pid: i32, socket: &OwnedFd) -> Result<(), Failure> {
     if let Network::Veth(veth) = &plan.network {
         let failed = |error| Failure::new("veth", &veth.host_name, error);
         let netlink = Netlink::open().map_err(failed)?;
-        let bridge = veth.bridge.as_ref().map(|name| {
-            child::link_index(name)
-                .map_err(|error| Failure::new("veth", name, format!("{error}; make the bridge first")))
-        });
-        netlink.make_veth(veth, bridge.transpose()?, pid).map_err(failed)?;
+        let bridge = standing::bridge(veth)?;
+        netlink.make_veth(veth, bridge, Inside::Process(pid)).map_err(failed)?;
     }
     handover::go(socket).map_err(|error| Failure::new("clone", "handover", error))
 }

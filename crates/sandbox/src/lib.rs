@@ -20,6 +20,7 @@ mod network;
 mod plan;
 mod report;
 mod seccomp;
+mod standing;
 mod sys;
 mod syscalls;
 mod systemd;
@@ -37,4 +38,5 @@ pub use plan::{
     masked_by_default, read_only_by_default,
 };
 pub use report::{FAILED_EXIT, Failure, Report};
+pub use standing::{in_network, make_network};
 pub use tool::{Child, HELPER_ARG, Outcome, Stream, ToolBind, ToolSpec, helper_if_asked, run_plan, run_tool};

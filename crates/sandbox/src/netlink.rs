@@ -67,6 +67,15 @@ impl Message {
     }
 }
 
+/// The network namespace of a pair's inner end.
+#[derive(Clone, Copy)]
+pub(crate) enum Inside<'a> {
+    /// That of the process.
+    Process(i32),
+    /// This one.
+    Namespace(&'a OwnedFd),
+}
+
 /// A connection to the kernel's routing tables of the network namespace it was opened in.
 pub(crate) struct Netlink(OwnedFd);
 
@@ -94,9 +103,9 @@ impl Netlink {
         }
     }
 
-    /// Makes a veth pair: the host end here, up and on its bridge, the inner end in the network namespace of `pid`. A link
+    /// Makes a veth pair: the host end here, up and on its bridge, the inner end in the network namespace of `inner`. A link
     /// of the same name is what an earlier run left, since the kernel removes a dead namespace's links late; it goes first.
-    pub(crate) fn make_veth(&self, veth: &Veth, bridge: Option<u32>, pid: i32) -> io::Result<()> {
+    pub(crate) fn make_veth(&self, veth: &Veth, bridge: Option<u32>, inner: Inside) -> io::Result<()> {
         let make = || {
             let mut message = Message::new(libc::RTM_NEWLINK, MAKE)
                 .link(0, UP, UP)
@@ -110,7 +119,12 @@ impl Netlink {
                     .nested(IFLA_INFO_DATA, |message| {
                         message.nested(VETH_INFO_PEER, |message| {
                             let message = message.link(0, 0, 0).name(&veth.name);
-                            let message = message.attribute(libc::IFLA_NET_NS_PID, &pid.to_ne_bytes());
+                            let message = match inner {
+                                Inside::Process(pid) => message.attribute(libc::IFLA_NET_NS_PID, &pid.to_ne_bytes()),
+                                Inside::Namespace(fd) => {
+                                    message.attribute(libc::IFLA_NET_NS_FD, &fd.as_raw_fd().to_ne_bytes())
+                                }
+                            };
                             match veth.mac.as_deref().and_then(parse_mac) {
                                 Some(mac) => message.attribute(libc::IFLA_ADDRESS, &mac),
                                 None => message,

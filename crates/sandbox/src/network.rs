@@ -13,6 +13,10 @@ pub enum Network {
     Loopback,
     /// An own network namespace with one end of a veth pair. Needs real root.
     Veth(Veth),
+    /// A network namespace that stands already, made by [`make_network`](crate::make_network) from this description: the
+    /// descriptor after the last of the plan's sockets. Needs real root. It belongs to the host, so no capability inside has a
+    /// hold on it.
+    Joined(Veth),
     /// The host's network: an exception that a unit has to state.
     Host,
 }

@@ -18,6 +18,7 @@ use rustix::mount::{
 };
 
 use crate::mounts::{Mount, Root};
+use crate::network::Network;
 use crate::plan::Plan;
 use crate::report::Failure;
 use crate::sys::{self, ATTR_NO_DEV, ATTR_NO_EXEC, ATTR_NO_SUID, ATTR_READ_ONLY};
@@ -124,8 +125,11 @@ pub(crate) fn build(plan: &Plan, mut sources: impl Iterator<Item = OwnedFd>) -> 
     for mount in &plan.mounts {
         tree.add(mount, &mut sources)?;
     }
-    for (name, value) in &plan.sysctls {
-        tree.sysctl(name, value)?;
+    // A network that stood before has them already, and is not ours to change.
+    if !matches!(plan.network, Network::Joined(_)) {
+        for (name, value) in &plan.sysctls {
+            tree.sysctl(name, value)?;
+        }
     }
     for path in &plan.masked {
         tree.mask(path)?;

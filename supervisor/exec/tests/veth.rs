@@ -1,13 +1,13 @@
 //! A unit's link to the bridge, in a private network namespace: the test runs itself again under `unshare --net`.
 
 mod common;
-use common::{plan, root, run, script};
+use common::{plan, root, run, script, start};
 
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use cairn_sandbox::{Ipv4, Ipv6, Network, Plan, Veth};
+use cairn_sandbox::{Failure, Ipv4, Ipv6, Network, Plan, Veth, in_network, make_network};
 
 const INNER: &str = "CAIRN_TEST_IN_NETNS";
 
@@ -127,5 +127,50 @@ fn a_missing_bridge_is_named() {
     assert_eq!(
         (ran.failure().step.as_str(), ran.failure().path.to_str()),
         ("veth", Some("br9"))
+    );
+}
+
+#[test]
+fn who_connects_before_the_unit_runs_is_served_when_it_does_and_again_after_its_restart() {
+    if !in_private_net("who_connects_before_the_unit_runs_is_served_when_it_does_and_again_after_its_restart") {
+        return;
+    }
+    // Unconnected, ports below 1024 need no privilege inside: the network has what the plan would have set.
+    let serve = r#"open(my $l, "+<&=", 3); accept(my $c, $l) or die $!; print $c "served by $ENV{LISTEN_FDNAMES}\n"; close $c;
+        open(my $n, "<", "/proc/net/dev"); print grep /eth0/, <$n>;
+        open(my $s, "<", "/proc/sys/net/ipv4/ip_unprivileged_port_start"); print <$s>"#;
+    let mut inside = linked(plan(&["/usr/bin/perl", "-e", serve]));
+    let Network::Veth(veth) = inside.network.clone() else {
+        unreachable!()
+    };
+    let network = make_network(&veth, &inside.sysctls).unwrap();
+    let socket = in_network(&network, || {
+        TcpListener::bind("[::]:80").map_err(|error| Failure::new("listen", "80", error))
+    });
+    let socket = socket.unwrap();
+    inside.network = Network::Joined(veth);
+    inside.listen_fds = vec!["web".into()];
+    for address in ["10.9.0.2:80", "[fd09::2]:80"] {
+        let mut early = TcpStream::connect(address).unwrap();
+        let sockets = [socket.try_clone().unwrap().into(), network.try_clone().unwrap()];
+        let ran = start(&serde_json::to_vec(&inside).unwrap(), &sockets).finish(Vec::new());
+        let lines: Vec<&str> = ran.ok().lines().collect();
+        assert!(lines[0].trim().starts_with("eth0:") && lines[1] == "1", "{ran:?}");
+        let mut text = String::new();
+        early.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "served by web\n");
+    }
+    // What the sandbox has is no hold on the network: it belongs to the host.
+    inside.argv = ["/bin/sh", "-c", "ip link set eth0 down; exit $?"]
+        .map(str::to_owned)
+        .to_vec();
+    inside.capabilities.bounding = vec!["CAP_NET_ADMIN".into()];
+    inside.capabilities.ambient = vec!["CAP_NET_ADMIN".into()];
+    let sockets = [socket.into(), network.try_clone().unwrap()];
+    assert!(
+        start(&serde_json::to_vec(&inside).unwrap(), &sockets)
+            .finish(Vec::new())
+            .output
+            .contains("not permitted")
     );
 }

@@ -208,7 +208,7 @@ fn filters(plan: &Plan, seen: &Seen, rows: &mut Vec<Row>) {
 fn network(unit: &ManifestUnit, plan: &Plan, seen: &Seen, rows: &mut Vec<Row>) {
     let interfaces = match &plan.network {
         Network::Loopback => vec!["lo".to_owned()],
-        Network::Veth(veth) => vec!["lo".to_owned(), veth.name.clone()],
+        Network::Veth(veth) | Network::Joined(veth) => vec!["lo".to_owned(), veth.name.clone()],
         Network::Host => return,
     };
     let ok = seen.interfaces.iter().all(|name| interfaces.contains(name));
