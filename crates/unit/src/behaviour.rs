@@ -10,8 +10,8 @@ use crate::unit::Unit;
 use crate::values::{Path, Seconds, Signal};
 
 const PORTS: &str = "ports are 1 to 65535";
-/// So many descriptors are handed to a unit at most.
-const SOCKETS: usize = 16;
+/// So many sockets are handed to a unit at most; what it stores itself comes beside them.
+const SOCKETS: usize = 8;
 
 /// What is wrong with a unit's behaviour.
 pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {

@@ -464,7 +464,7 @@ fn sockets_that_could_not_be_listened_on_or_never_tell_anything_are_refused() {
     let many: String = (0..17)
         .map(|n| format!("[sockets.s{n}]\nlisten = {{ tcp = {} }}\n", n + 1))
         .collect();
-    assert_eq!(added(&many).1, "a unit has at most 16 sockets");
+    assert_eq!(added(&many).1, "a unit has at most 8 sockets");
 }
 
 #[test]

@@ -105,13 +105,17 @@ pub(super) fn service_root(
         let (uid, gid) = owner(name, unit, folder, &built.accounts)?;
         mount_point(&mut built.tree, path.as_str(), folder.mode.0, uid, gid)?;
     }
+    // Where it sees folders of others.
+    for need in unit.needs.values() {
+        let provided = plan.units.values().find_map(|other| other.provides.get(need));
+        if let Some(folder) = provided.and_then(|provide| provide.folder.as_ref()) {
+            mount_point(&mut built.tree, folder.as_str(), 0o755, 0, 0)?;
+        }
+    }
     finish_root(plan, root, &mut built)?;
     alternatives(&mut built.tree, &unit.alternatives)?;
-    let commands = [&unit.service.command]
-        .into_iter()
-        .chain(&unit.service.before)
-        .chain(unit.setup.iter().map(|s| &s.command));
-    for program in commands.filter_map(|c| c.first()) {
+    let commands = unit.commands();
+    for program in commands.iter().filter_map(|(_, command)| command.first()) {
         if built.tree.lookup(program).and_then(|(_, n)| n.content()).is_none() {
             return Err(BuildError::NoCommand {
                 unit: name.to_string(),

@@ -107,8 +107,14 @@ impl Supervisor {
             match what {
                 Command::Start => self.feed(each, Event::Start),
                 Command::Restart => self.feed(each, Event::Restart),
-                // The rest, in its order, is done by `reconcile`.
-                Command::Stop => {}
+                Command::Stop => {
+                    // Who stops a failed unit has seen that it failed.
+                    let failed = |k: &crate::saved::Kept| matches!(k.machine.state, State::Failed { .. });
+                    if self.saved.units.get(each).is_some_and(failed) {
+                        self.feed(each, Event::Stop);
+                    }
+                    // The rest, in its order, is done by `reconcile`.
+                }
             }
         }
         Answered::of(202, &Accepted { units: affected })
@@ -163,6 +169,15 @@ impl Supervisor {
         }
     }
 
+    /// A unit's state as it is told: one that rests and is started by what comes is listening.
+    fn state_name(&self, name: &str) -> &'static str {
+        let kept = self.saved.units.get(name);
+        match kept.map_or("stopped", |k| k.machine.state.name()) {
+            "stopped" if self.waits_for_something(name) => "listening",
+            state => state,
+        }
+    }
+
     fn unit_status(&self, name: &str) -> Option<UnitStatus> {
         let now = now_ms();
         let (kept, unit) = (self.saved.units.get(name)?, self.manifest.units.get(name)?);
@@ -177,7 +192,7 @@ impl Supervisor {
         Some(UnitStatus {
             name: name.to_owned(),
             description: unit.unit.description.clone(),
-            state: kept.machine.state.name().to_owned(),
+            state: self.state_name(name).to_owned(),
             reason,
             for_ms: kept.phases.last().map_or(0, |(_, at)| now.saturating_sub(*at)),
             pid: kept.pid,
@@ -262,12 +277,7 @@ impl Supervisor {
             });
             graph.nodes.push(Node {
                 name: name.to_string(),
-                state: self
-                    .saved
-                    .units
-                    .get(name.as_str())
-                    .map_or("stopped", |k| k.machine.state.name())
-                    .to_owned(),
+                state: self.state_name(name.as_str()).to_owned(),
                 publishes: publishes.collect(),
             });
             let mut bound = Vec::new();
@@ -308,21 +318,18 @@ impl Supervisor {
         let (unit, live) = (&self.manifest.units.get(name)?.unit, self.live.get(name)?);
         let status = self.unit_status(name)?;
         let waits_for = self.waits_for(name);
-        let missing: Vec<String> = waits_for
-            .iter()
-            .filter(|other| self.saved.units.get(*other).is_some_and(|k| !k.machine.ready()))
-            .cloned()
-            .collect();
+        let missing: Vec<String> = waits_for.iter().filter(|other| !self.serves(other)).cloned().collect();
         let needed_by = self
             .manifest
             .units
             .iter()
             .filter(|(_, u)| u.waits_for.iter().any(|w| w.as_str() == name));
         let limits = crate::cgroup::limits(&unit.limits, None);
+        let started_by = explain::started_by(unit);
         Some(Explained {
-            why: explain::why(&status, &missing),
+            why: explain::why(&status, &missing, live.demand.why_not(), &started_by),
             status,
-            started_by: explain::started_by(unit),
+            started_by,
             waits_for,
             needed_by: needed_by.map(|(other, _)| other.to_string()).collect(),
             ready: explain::ready(unit),

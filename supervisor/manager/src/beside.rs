@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use cairn_init::protocol::{ExitStatus, Request};
-use cairn_sandbox::{Enter, Job, Plan, Report};
+use cairn_sandbox::{Enter, Job, Network, Plan, Report};
 use cairn_unit::Command;
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +97,10 @@ impl Supervisor {
         let folder = self.config.cgroup(name);
         let (mut plan, _) = self.plan(name, Role::Alert)?;
         plan.argv.clone_from(command);
+        // The network that stood for a unit that has failed goes with its sockets; this one takes its place.
+        if let Network::Joined(veth) = plan.network {
+            plan.network = Network::Veth(veth);
+        }
         plan.env.insert("CAIRN_UNIT".into(), name.to_owned());
         plan.env.insert("CAIRN_REASON".into(), reason.replace('\0', ""));
         let job = Job::Start(Box::new(plan.clone()));

@@ -20,7 +20,7 @@ const ASK_PATIENCE_MS: u64 = 10_000;
 /// The time between two questions for readiness.
 const ASK_PAUSE: Duration = Duration::from_millis(500);
 /// The most descriptors that are kept for one unit.
-const STORED: usize = 16;
+const STORED: usize = cairn_init::protocol::MAX_LISTEN;
 
 impl Supervisor {
     /// When something here is next due, in milliseconds.
@@ -314,9 +314,12 @@ impl Supervisor {
     /// Keeps descriptors for the unit's next start, also beyond this manager's life.
     pub(crate) fn keep_for_unit(&mut self, name: &str, kept_as: &str, fds: Vec<std::os::fd::OwnedFd>) {
         for fd in fds {
+            // Its sockets and its network go the same way.
+            let sockets = self.manifest.units.get(name).map_or(0, |u| u.unit.sockets.len());
+            let others = if sockets == 0 { 0 } else { sockets + 1 };
             let Some(live) = self.live.get_mut(name) else { return };
-            if live.stored.len() >= STORED {
-                let line = format!("unit {name}: more than {STORED} stored descriptors; the rest is closed");
+            if live.stored.len() + others >= STORED {
+                let line = format!("unit {name}: too many stored descriptors; the rest is closed");
                 self.console.say(&line);
                 return;
             }

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use cairn_unit::{Manifest, ManifestUnit, Secret, SecretKind};
+use cairn_unit::{Listen, Manifest, ManifestUnit, Secret, SecretKind};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::config::{Config, escape};
@@ -166,6 +166,34 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Makes the runtime folders of the unit that others see, and empties them but for the sockets that Cairn itself listens on. A
+/// folder that is there stays the same one: others have it mounted.
+pub fn shared_folders(config: &Config, manifest: &Manifest, name: &str, unit: &ManifestUnit) -> Result<(), Error> {
+    let all = config.shared(name);
+    for (path, directory) in shared(manifest, unit) {
+        let (uid, gid) = owner(name, unit, directory)?;
+        let place = all.join(escape(path));
+        if !place.exists() {
+            private_folder(&all)?;
+            folder(&place, uid, gid, directory.mode.0)?;
+            continue;
+        }
+        for entry in fs::read_dir(&place).map_err(Error::io("read", &place))?.flatten() {
+            let inside = Path::new(path).join(entry.file_name());
+            let ours = |socket: &cairn_unit::ListenSocket| matches!(&socket.listen, Listen::Unix(path) if inside == AsRef::<Path>::as_ref(path));
+            if unit.unit.sockets.values().any(ours) {
+                continue;
+            }
+            let gone = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path()),
+                _ => fs::remove_file(entry.path()),
+            };
+            gone.map_err(Error::io("remove", entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes everything that a start of the unit needs. Returns whether its state has to be made by its setup steps: then it
 /// stands, empty, under its `.new` name.
 pub fn prepare(
@@ -176,13 +204,7 @@ pub fn prepare(
     address: &str,
 ) -> Result<bool, Error> {
     load(config, manifest, name, unit, address)?;
-    let again = config.shared(name);
-    remove(&again)?;
-    for (path, directory) in shared(manifest, unit) {
-        private_folder(&again)?;
-        let (uid, gid) = owner(name, unit, directory)?;
-        folder(&again.join(escape(path)), uid, gid, directory.mode.0)?;
-    }
+    shared_folders(config, manifest, name, unit)?;
     if unit.unit.state.is_empty() && unit.unit.setup.is_empty() {
         return Ok(false);
     }

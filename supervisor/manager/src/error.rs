@@ -60,6 +60,14 @@ pub enum Error {
         /// Why.
         why: std::io::Error,
     },
+    /// What a sandbox needs before it stands.
+    #[error("unit {unit}: {why}")]
+    Sandbox {
+        /// The unit.
+        unit: String,
+        /// Why not.
+        why: String,
+    },
     /// cairn-init.
     #[error("cairn-init: {0}")]
     Init(String),

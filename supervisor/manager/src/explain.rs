@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use cairn_api::{RestartPlan, UnitStatus};
-use cairn_unit::{Check, Dependants, FailureAction, Kind, Ready, ReadyWhen, Reload, Restart, Unit};
+use cairn_unit::{Check, Dependants, FailureAction, Kind, PathTrigger, Ready, ReadyWhen, Reload, Restart, Unit};
 
 use crate::rules::Rules;
 
@@ -18,6 +18,13 @@ pub fn started_by(unit: &Unit) -> Vec<String> {
         all.extend(timer.interval.map(|i| format!("{i} after its last end")));
         all.extend(timer.after_boot.map(|a| format!("{a} after the appliance's start")));
     }
+    let sockets = unit.sockets.values();
+    all.extend(sockets.map(|socket| format!("a connection to {}", crate::listening::place(&socket.listen))));
+    all.extend(unit.path.as_ref().map(|trigger| match trigger {
+        PathTrigger::Exists(path) => format!("{path} being there"),
+        PathTrigger::NotEmpty(path) => format!("something in {path}"),
+        PathTrigger::Changed(path) => format!("a change of {path}"),
+    }));
     all
 }
 
@@ -127,13 +134,18 @@ pub fn exceptions(unit: &Unit) -> Vec<String> {
 }
 
 /// One sentence: why it is in its state. `missing` are the units that it waits for and that are not ready.
-pub fn why(status: &UnitStatus, missing: &[String]) -> String {
+pub fn why(status: &UnitStatus, missing: &[String], unreachable: Option<&str>, started_by: &[String]) -> String {
     let next = status
         .starts_in_ms
         .map(|ms| format!("; it is started in {} s", ms.div_ceil(1000)))
         .unwrap_or_default();
     match status.state.as_str() {
+        "waiting" if unreachable.is_some() => format!(
+            "It waits until one can connect to it: {}.",
+            unreachable.unwrap_or_default()
+        ),
         "waiting" => format!("It waits for {}.", missing.join(", ")),
+        "listening" => format!("It is started by {}.", started_by.join(", or ")),
         "ready" if status.pid == 0 => format!("It has done its work{next}."),
         "ready" => "It serves.".to_owned(),
         "failed" => format!(
@@ -176,9 +188,16 @@ mod tests {
             "health": {"check": {"http": {"port": 80, "path": "/up"}}},
             "failure": {"action": "reboot", "dependants": "stop"},
             "timer": {"calendar": ["daily"], "interval": "1h"},
+            "sockets": {"web": {"listen": {"tcp": 81}}}, "path": {"changed": "/var/lib/x"},
             "sandbox": {"capabilities": ["net-raw"], "reason": "pings"},
         }));
-        assert_eq!(started_by(&unit), ["the calendar: daily UTC", "1h after its last end"]);
+        let by = [
+            "the calendar: daily UTC",
+            "1h after its last end",
+            "a connection to TCP port 81",
+            "a change of /var/lib/x",
+        ];
+        assert_eq!(started_by(&unit), by);
         assert_eq!(ready(&unit), "when TCP port 80 accepts a connection, within 5s");
         assert!(health(&unit).starts_with("an HTTP request to port 80/up every 30s, within 5s; 3 failures"));
         assert!(health(&unit).ends_with("a sign of life every 30s (sd_notify watchdog)"));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use cairn_sandbox::{
     Capabilities, Content, Ids, Ipv4, Ipv6, Mount, Namespaces, Network, Plan, Resource, Rlimit, Root, User, Veth,
 };
-use cairn_unit::{Account, Directory, Manifest, ManifestUnit, NetworkMode};
+use cairn_unit::{Account, Directory, Listen, Manifest, ManifestUnit, NetworkMode};
 
 use crate::address::{BRIDGE, GATEWAY4, GATEWAY6, PREFIX4, PREFIX6, id_base, ipv4, ipv6, link, mac};
 use crate::config::{Config, escape};
@@ -111,13 +111,14 @@ pub fn shared<'a>(manifest: &Manifest, unit: &'a ManifestUnit) -> Vec<(&'a str, 
             .values()
             .any(|consumer| consumer.unit.needs.values().any(|need| need == name))
     };
-    let sockets: Vec<&Path> = unit
-        .unit
-        .provides
-        .iter()
-        .filter(|(name, _)| needed(name))
-        .filter_map(|(_, provide)| provide.socket.as_ref().map(|s| Path::new(s.as_str())))
-        .collect();
+    let provided = unit.unit.provides.iter().filter(|(name, _)| needed(name));
+    let provided = provided.filter_map(|(_, provide)| provide.socket.as_ref());
+    // Cairn itself listens in these before the unit is there.
+    let listened = unit.unit.sockets.values().filter_map(|socket| match &socket.listen {
+        Listen::Unix(path) => Some(path),
+        _ => None,
+    });
+    let sockets: Vec<&Path> = provided.chain(listened).map(|path| Path::new(path.as_str())).collect();
     unit.unit
         .runtime
         .iter()
@@ -186,10 +187,16 @@ fn hosts(manifest: &Manifest, name: &str, unit: &ManifestUnit) -> String {
 }
 
 fn network(unit: &ManifestUnit, role: Role) -> Network {
-    if unit.unit.network.mode == NetworkMode::None || matches!(role, Role::Setup(_)) {
-        return Network::Loopback;
+    match link_of(unit).filter(|_| !matches!(role, Role::Setup(_))) {
+        None => Network::Loopback,
+        Some(veth) if crate::listening::needs_network(unit) => Network::Joined(veth),
+        Some(veth) => Network::Veth(veth),
     }
-    Network::Veth(Veth {
+}
+
+/// The unit's link to the bridge; none for one without a network.
+pub fn link_of(unit: &ManifestUnit) -> Option<Veth> {
+    (unit.unit.network.mode == NetworkMode::Bridge).then(|| Veth {
         host_name: link(unit.index),
         bridge: Some(BRIDGE.to_owned()),
         name: "eth0".to_owned(),
@@ -346,6 +353,15 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
         {
             plan.mounts
                 .push(bind(config.shared(host).join(escape(folder)), folder, true, true));
+        }
+    }
+    // Folders of others that it may see, but never in the place of its own.
+    for need in unit.unit.needs.values() {
+        if let Some((host, _, provide)) = provider(manifest, need.as_str())
+            && let Some(folder) = provide.folder.as_ref().filter(|f| !unit.unit.state.contains_key(*f))
+        {
+            let source = config.state(host).join(escape(folder.as_str()));
+            plan.mounts.push(bind(source, folder.as_str(), !provide.writable, true));
         }
     }
     for (path, text) in input.rendered {

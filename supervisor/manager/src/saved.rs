@@ -45,6 +45,19 @@ pub struct Kept {
     pub last_end: Option<u64>,
     /// The names of the descriptors kept for its next start.
     pub stored: Vec<String>,
+    /// How often what it waits for has started it of late.
+    pub pace: Pace,
+    /// What was at its trigger's path when it was last started, as a number that tells one state from another.
+    pub seen: Option<u64>,
+}
+
+/// How often a connection or a path has started a unit of late.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Since when it is counted, in milliseconds.
+    pub since_ms: u64,
+    /// How often.
+    pub count: u32,
 }
 
 /// How a unit's life is watched by its own word.

@@ -17,9 +17,11 @@ use crate::clock::now_ms;
 use crate::config::Config;
 use crate::console::Console;
 use crate::control::Asked;
+use crate::demand::Demand;
 use crate::error::Error;
 use crate::events::Events;
 use crate::io::{Watched, watch};
+use crate::listening::Opened;
 use crate::log::{Held, Logs, News as LogNews};
 use crate::machine::Event;
 use crate::network::News;
@@ -47,6 +49,10 @@ pub(crate) enum Msg {
     AskReady(String, u64),
     /// Nothing of the unit is left, after the process with this token.
     Empty(String, u64),
+    /// What a unit waits for has come.
+    Wanted(String),
+    /// The sockets that a unit waits at are open, or cannot be.
+    Opened(String, Result<Opened, Error>),
     Net(News),
     Control(Asked),
 }
@@ -61,6 +67,8 @@ pub(crate) struct Live {
     pub(crate) report: Option<crate::machine::End>,
     /// Descriptors that it gave to be kept for its next start, by name.
     pub(crate) stored: Vec<(String, OwnedFd)>,
+    /// What it waits at while it is not there.
+    pub(crate) demand: Demand,
     /// Tasks that end with the process.
     pub(crate) tasks: Vec<JoinHandle<()>>,
     /// What the console last said of it.
@@ -99,6 +107,8 @@ pub(crate) struct Supervisor {
     /// When the console last said what a shutdown waits for.
     pub(crate) waited: u64,
     done: bool,
+    /// When units that wait are to be looked after again, in milliseconds.
+    pub(crate) look_at: Option<u64>,
     control: Option<OwnedFd>,
 }
 
@@ -138,6 +148,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
             status: None,
             report: None,
             stored: Vec::new(),
+            demand: Demand::default(),
             tasks: Vec::new(),
             shown: String::new(),
             began: now_ms(),
@@ -163,6 +174,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         begun: false,
         waited: 0,
         done: false,
+        look_at: None,
         control: None,
         saved,
         built: manifest.clone(),
@@ -202,6 +214,7 @@ impl Supervisor {
             if self.pending.is_none() && self.begun {
                 self.tick();
                 self.reconcile();
+                self.look_at = self.arm();
                 self.announce();
                 self.power();
             }
@@ -282,6 +295,8 @@ impl Supervisor {
                     self.gone(&name, end);
                 }
             }
+            Msg::Wanted(name) => self.wanted(&name),
+            Msg::Opened(name, opened) => self.opened(&name, opened),
             Msg::Net(news) => self.network_news(news),
             Msg::Control(asked) => self.answer(asked),
         }
@@ -384,6 +399,7 @@ impl Supervisor {
         let Some(live) = self.live.get_mut(name) else { return };
         match kind {
             "logr" | "logs" | "logw" | "devlog" => self.take_log(kind, name, fd),
+            kind if kind == "netns" || kind.starts_with("sock") => live.demand.take(kind, fd),
             "notify" => live.notify = watch(fd, send, move || Msg::Notify(unit.clone())).ok().map(|w| w.0),
             "status" => {
                 if let Ok((watched, task)) = watch(fd, send, move || Msg::Status(unit.clone())) {

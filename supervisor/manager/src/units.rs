@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use cairn_init::protocol::{ExitStatus, Request};
-use cairn_sandbox::{FAILED_EXIT, Plan, Report};
+use cairn_sandbox::{FAILED_EXIT, Network, Plan, Report};
 use cairn_unit::{Dependants, ReadyWhen};
 
 use crate::clock::now_ms;
@@ -135,11 +135,26 @@ impl Supervisor {
             return Ok(());
         };
         let mut kept_for_it = Vec::new();
+        if role == Role::Main && !unit.unit.sockets.is_empty() {
+            let sockets = self.sockets(name).ok_or_else(|| Error::Sandbox {
+                unit: name.to_owned(),
+                why: "its sockets are not open".into(),
+            })?;
+            for (own, fd) in unit.unit.sockets.keys().zip(sockets) {
+                plan.listen_fds.push(own.to_string());
+                kept_for_it.push(fd.try_clone().map_err(wrap("copy"))?);
+            }
+        }
         if role == Role::Main {
             for (own, fd) in self.live.get(name).into_iter().flat_map(|live| &live.stored) {
                 plan.listen_fds.push(own.clone());
                 kept_for_it.push(fd.try_clone().map_err(wrap("copy"))?);
             }
+        }
+        if let Some(network) = self.live.get(name).and_then(|live| live.demand.network.as_ref())
+            && matches!(plan.network, Network::Joined(_))
+        {
+            kept_for_it.push(network.try_clone().map_err(wrap("copy"))?);
         }
         let group: OwnedFd = cgroup::make(&folder, &unit.unit.limits)?.into();
         let base = address::id_base(unit.index);
@@ -459,8 +474,7 @@ impl Supervisor {
                 let Some(unit) = self.manifest.units.get(name.as_str()) else {
                     continue;
                 };
-                let ready =
-                    |other: &cairn_unit::Name| self.saved.units.get(other.as_str()).is_none_or(|k| k.machine.ready());
+                let serves = |other: &cairn_unit::Name| self.serves(other.as_str());
                 let consumers_rest = self.manifest.units.iter().all(|(other, u)| {
                     !u.waits_for.iter().any(|w| w.as_str() == name)
                         || self.saved.units.get(other.as_str()).is_none_or(|k| k.machine.at_rest())
@@ -471,7 +485,11 @@ impl Supervisor {
                 );
                 let bereft = unit.waits_for.iter().any(|other| self.takes_along(other.as_str()))
                     && matches!(kept.machine.state, State::Starting { .. } | State::Ready { .. });
-                if kept.up && kept.machine.state == State::Waiting && unit.waits_for.iter().all(ready) {
+                if kept.up
+                    && kept.machine.state == State::Waiting
+                    && unit.waits_for.iter().all(serves)
+                    && self.sockets(name).is_some()
+                {
                     events.push((name.clone(), Event::Go));
                 } else if !kept.up && !kept.machine.at_rest() && !stopping && consumers_rest {
                     events.push((name.clone(), Event::Stop));

@@ -83,7 +83,17 @@ impl Supervisor {
         }
         match &state {
             State::Ready { .. } if self.live.get(name).is_some_and(|l| !l.rules.oneshot) => self.watch_health(name),
-            State::Ready { .. } | State::Stopped => self.note_times(name, true),
+            State::Ready { .. } => self.note_times(name, true),
+            State::Stopped => {
+                self.note_times(name, true);
+                // What waits for its time, a connection or a path is not wanted up while it rests.
+                let on_demand = |u: &cairn_unit::ManifestUnit| !u.unit.starts_with_appliance();
+                if self.manifest.units.get(name).is_some_and(on_demand)
+                    && let Some(kept) = self.saved.units.get_mut(name)
+                {
+                    kept.up = false;
+                }
+            }
             State::Failed { reason } => {
                 self.note_times(name, true);
                 self.failed_for_good(name, reason);
@@ -169,7 +179,7 @@ impl Supervisor {
         let address = (self.saved.announced.is_empty())
             .then_some(self.started + ADDRESS_MS)
             .filter(|t| *t > now_ms());
-        [units, care, say, address].into_iter().flatten().min()
+        [units, care, say, address, self.look_at].into_iter().flatten().min()
     }
 
     pub(crate) fn firewall_ended(&mut self, status: ExitStatus) {

@@ -367,8 +367,23 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
     // The service of tests stands beside the tests themselves.
     let program = plan.argv[0].replace("/fake-service", fake_service().to_str().unwrap());
     // As with cairn-exec, the manager is told of the process before its program can do anything.
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""]).arg(program);
+    // Sockets go to descriptor 3 and up; bash knows numbers of two digits.
+    let handed: Vec<OwnedFd> = given
+        .iter()
+        .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 50).unwrap())
+        .collect();
+    let moves: String = (3..)
+        .zip(&handed)
+        .map(|(to, fd)| {
+            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).unwrap();
+            format!(" {to}<&{0} {0}<&-", fd.as_raw_fd())
+        })
+        .collect();
+    let mut command = Command::new("/bin/bash");
+    command
+        .arg("-c")
+        .arg(format!("kill -STOP $$; exec \"$0\" \"$@\"{moves}"))
+        .arg(program);
     if let Some(notify) = notify {
         command.env("NOTIFY_SOCKET", notify);
     }
@@ -384,6 +399,7 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
         .process_group(0)
         .spawn()
         .unwrap();
+    drop(handed);
     let pid = child.id() as i32;
     let process = rustix::process::Pid::from_raw(pid);
     rustix::process::waitpid(process, rustix::process::WaitOptions::UNTRACED).unwrap();
