@@ -20,6 +20,9 @@ use crate::{command, confine, sys, tree};
 /// The index of the loopback device in every network namespace.
 const LOOPBACK: u32 = 1;
 
+/// The exit code of a main process that ended unseen.
+const UNSEEN: i32 = 255;
+
 /// Runs in the new namespaces; ends by becoming the command, or with its status.
 pub(crate) fn run(setup: Setup, socket: OwnedFd) -> ! {
     let failure = match enter(&setup, &socket) {
@@ -134,7 +137,7 @@ fn supervise(setup: &Setup, rules: confine::Rules, socket: OwnedFd) -> ! {
     };
     // Blocked signals wait for sigwaitinfo; unblocked ones without a handler would be lost on a PID 1.
     sys::block_signals();
-    let main = match setup.single.fork(0, libc::SIGCHLD) {
+    let mut main = match setup.single.fork(0, libc::SIGCHLD) {
         Ok(0) => {
             let failure = match command::execute(setup, rules) {
                 Err(failure) => failure,
@@ -157,17 +160,25 @@ fn supervise(setup: &Setup, rules: confine::Rules, socket: OwnedFd) -> ! {
     drop((ours, socket));
     loop {
         match sys::next_signal() {
-            Ok(libc::SIGCHLD) => {
+            Ok(sys::Taken::Signal(libc::SIGCHLD)) => {
                 while let Ok(Some((pid, status))) = sys::wait_child(-1, false) {
                     if pid == main {
                         report(&setup.status, &ended(status));
                         sys::exit_now(exit_code(status));
                     }
                 }
+                // One that was named main has another parent, which reaped it: how it ended nobody can tell.
+                if sys::kill(main, 0).is_err() {
+                    report(&setup.status, &Report::Exited { exited: UNSEEN });
+                    sys::exit_now(UNSEEN);
+                }
             }
-            Ok(signal) => {
+            Ok(sys::Taken::Signal(signal)) => {
                 let _ = sys::kill(main, signal);
             }
+            // Another process of the sandbox is the main one from now on.
+            Ok(sys::Taken::Told(pid)) if pid > 1 && sys::kill(pid, 0).is_ok() => main = pid,
+            Ok(sys::Taken::Told(_)) => {}
             Err(_) => {}
         }
     }

@@ -76,6 +76,15 @@ pub fn helper_main(mode: Mode) -> ! {
     std::process::exit(code)
 }
 
+/// Tells the reaper of a running sandbox, its first process, that another process in it is the main one from now on: its end is
+/// the sandbox's end, and signals go to it. `main` is its number inside. What is no process inside changes nothing.
+///
+/// # Errors
+/// The sandbox has ended, or is not ours to signal.
+pub fn set_main(first: i32, main: i32) -> std::io::Result<()> {
+    sys::queue(first, main)
+}
+
 /// Sends a report; a reader that has gone away is no reason to fail.
 pub(crate) fn report(status: &impl AsFd, report: &Report) {
     let _ = send(status, &report.to_line(), SendFlags::NOSIGNAL);

@@ -29,7 +29,7 @@ mod tree;
 
 pub use content::Content;
 pub use enter::{Access, Enter, Grant};
-pub use helper::{Mode, helper_main};
+pub use helper::{Mode, helper_main, set_main};
 pub use job::Job;
 pub use mounts::{Mount, Root};
 pub use network::{Ipv4, Ipv6, Network, Veth};

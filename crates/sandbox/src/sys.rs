@@ -196,15 +196,43 @@ pub(crate) fn reset_signals() {
     }
 }
 
-/// Waits for any (blocked) signal and takes it: its number.
-pub(crate) fn next_signal() -> io::Result<i32> {
-    // SAFETY: the set is filled before use; the details of the signal are not asked for.
-    let signal = unsafe {
+/// A signal that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It came with a number, by [`queue`], from outside of this pid namespace.
+    Told(i32),
+    /// Any other.
+    Signal(i32),
+}
+
+/// The signal that [`queue`] sends: one that services hardly use.
+fn telling() -> i32 {
+    libc::SIGRTMAX() - 1
+}
+
+/// Waits for any (blocked) signal and takes it.
+pub(crate) fn next_signal() -> io::Result<Taken> {
+    // SAFETY: the set is filled before use; the kernel fills in the details, of which the sender and the value are read only
+    // where sigqueue(3) has set them.
+    unsafe {
         let mut all: libc::sigset_t = zeroed();
+        let mut details: libc::siginfo_t = zeroed();
         libc::sigfillset(&raw mut all);
-        libc::sigwaitinfo(&raw const all, null_mut())
+        let signal = check(libc::sigwaitinfo(&raw const all, &raw mut details).into())? as i32;
+        if signal == telling() && details.si_code == libc::SI_QUEUE && details.si_pid() == 0 {
+            return Ok(Taken::Told(details.si_value().sival_ptr as usize as i32));
+        }
+        Ok(Taken::Signal(signal))
+    }
+}
+
+/// Tells a number to the first process of a pid namespace below this one.
+pub(crate) fn queue(pid: i32, number: i32) -> io::Result<()> {
+    let value = libc::sigval {
+        sival_ptr: number as usize as *mut libc::c_void,
     };
-    check(signal.into()).map(|signal| signal as i32)
+    // SAFETY: the value is a number that nobody takes for an address.
+    check(unsafe { libc::sigqueue(pid, telling(), value) }.into()).map(drop)
 }
 
 /// Sends a signal, any number.

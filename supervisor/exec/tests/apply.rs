@@ -1,9 +1,10 @@
 //! What a plan grants is there, and a step that fails says which.
 
 mod common;
-use common::{bind, helper, plan, root, run, run_waiting, script, start};
+use common::{bind, helper, plan, root, run, run_waiting, script, start, start_on};
 
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -412,4 +413,37 @@ fn the_host_network_and_ids_are_granted_when_stated() {
         );
     }
     assert!(helper().exists());
+}
+
+#[test]
+fn a_process_that_is_named_main_takes_its_place() {
+    if !root("a_process_that_is_named_main_takes_its_place") {
+        return;
+    }
+    // The first main process leaves a successor behind, which gets the signals and whose end is the sandbox's.
+    let text = "sh -c 'trap \"exit 7\" TERM; echo up; while :; do sleep 0.05; done' & echo $!; read line; exit 0";
+    let (read, write) = std::io::pipe().unwrap();
+    let output = tempfile::tempfile().unwrap();
+    let streams = [
+        read.into(),
+        output.try_clone().unwrap().into(),
+        output.try_clone().unwrap().into(),
+    ];
+    let mut started = start_on(streams, &[], &serde_json::to_vec(&script(text)).unwrap(), &[]);
+    let (first, reports) = started.until_running();
+    let said = || std::fs::read_to_string(format!("/proc/self/fd/{}", output.as_raw_fd())).unwrap();
+    while !said().contains("up") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // Numbers of no process change nothing.
+    for other in [0, 1, -5, 30_000] {
+        cairn_sandbox::set_main(first, other).unwrap();
+    }
+    let successor = said().lines().find_map(|line| line.parse().ok()).unwrap();
+    cairn_sandbox::set_main(first, successor).unwrap();
+    drop(write);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    kill(Pid::from_raw(first), Signal::SIGTERM).unwrap();
+    let ran = started.finish(reports);
+    assert_eq!(ran.reports.last(), Some(&Report::Exited { exited: 7 }), "{ran:?}");
 }

@@ -72,8 +72,8 @@ impl Supervisor {
                         kept.errno = errno;
                     }
                 }
-                // The unit's stub keeps its main process; another one is told to it by nobody.
-                Word::MainPid(_) | Word::Stopping => {}
+                Word::MainPid(inside) => self.said_main(name, inside),
+                Word::Stopping => {}
                 Word::Store(kept_as) => {
                     let fds = std::mem::take(&mut message.fds);
                     self.keep_for_unit(name, &kept_as, fds);
@@ -94,6 +94,16 @@ impl Supervisor {
         let unit = self.manifest.units.get(name);
         if unit.is_some_and(|u| u.unit.ready.as_ref().is_some_and(|r| r.when == ReadyWhen::Notify)) {
             self.feed(name, Event::Ready);
+        }
+    }
+
+    /// Another process of the unit is its main one: its number there, which is all that its reaper needs.
+    fn said_main(&self, name: &str, inside: i32) {
+        let pid = self.saved.units.get(name).map_or(0, |k| k.pid);
+        let reaped = self.manifest.units.get(name).is_some_and(|u| u.unit.sandbox.reaper);
+        // The group is asked so that a number that now belongs to someone else is never hit.
+        if reaped && crate::cgroup::holds(&self.config.cgroup(name), pid) {
+            let _ = cairn_sandbox::set_main(pid, inside);
         }
     }
 

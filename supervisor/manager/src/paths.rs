@@ -74,8 +74,7 @@ impl Watch {
             // Their order is the file system's, which is no change.
             let each = entries(&found).into_iter().flatten().take(ENTRIES).map(|name| {
                 let about = statat(&found, &*name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
-                let mark = fold(fold(1, name.as_bytes()), &about.map(|s| parts(&s)).unwrap_or_default());
-                mark
+                fold(fold(1, name.as_bytes()), &about.map(|s| parts(&s)).unwrap_or_default())
             });
             mark = each.fold(mark, u64::wrapping_add);
         }
@@ -123,8 +122,8 @@ fn parts(stat: &Stat) -> [u8; 32] {
     let mut all = [0; 32];
     let numbers = [
         stat.st_ino,
-        stat.st_mtime as u64,
-        stat.st_mtime_nsec as u64,
+        stat.st_mtime.cast_unsigned(),
+        stat.st_mtime_nsec,
         stat.st_size as u64,
     ];
     for (place, number) in all.chunks_exact_mut(8).zip(numbers) {
