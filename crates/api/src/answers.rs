@@ -143,6 +143,10 @@ pub struct Use {
     pub read: u64,
     /// Bytes written to disks so far.
     pub written: u64,
+    /// Bytes that it keeps on the data partition.
+    pub kept: u64,
+    /// What it may keep there; 0 where nothing bounds it.
+    pub kept_max: u64,
     /// The share of the last ten seconds in which some of it had to wait.
     pub pressure: Pressure,
 }

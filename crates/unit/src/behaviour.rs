@@ -290,6 +290,7 @@ pub(crate) fn limits(limits: &Limits, refuse: &mut Refuse<'_>) {
         ("cpu_quota", limits.cpu_quota.map_or(1, u64::from)),
         ("io_read_max", limits.io_read_max.map_or(1, |b| b.0)),
         ("io_write_max", limits.io_write_max.map_or(1, |b| b.0)),
+        ("disk_max", limits.disk_max.map_or(1, |b| b.0)),
     ];
     for (key, value) in least {
         if value == 0 {

@@ -80,6 +80,10 @@ pub struct Limits {
     /// Bytes a second written to the data disk at most (cgroup `io.max`); left out: no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_write_max: Option<Bytes>,
+    /// What all folders of `[state]` together may hold; left out: nine tenths of the data partition, so that no unit alone can
+    /// fill it (a project quota of ext4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_max: Option<Bytes>,
     /// Processes and threads (cgroup `pids.max`).
     pub processes: u32,
     /// Open files of each process (`RLIMIT_NOFILE`).
@@ -97,6 +101,7 @@ impl Default for Limits {
             io_weight: 100,
             io_read_max: None,
             io_write_max: None,
+            disk_max: None,
             processes: 512,
             open_files: 16384,
         }

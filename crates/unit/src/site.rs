@@ -71,6 +71,8 @@ changes! {
     /// As in the unit.
     io_write_max: Bytes => |l, v| l.io_write_max = Some(v);
     /// As in the unit.
+    disk_max: Bytes => |l, v| l.disk_max = Some(v);
+    /// As in the unit.
     processes: u32 => |l, v| l.processes = v;
     /// As in the unit; holds from the next start on.
     open_files: u64 => |l, v| l.open_files = v;

@@ -33,8 +33,8 @@ const HARDWARE: [&str; 23] = [
     "megaraid_sas",
 ];
 
-/// Modules that every boot loads.
-const ALWAYS: [&str; 3] = ["dm_verity", "erofs", "ext4"];
+/// Modules that every boot loads. The data partition's quotas need theirs before it is mounted.
+const ALWAYS: [&str; 4] = ["dm_verity", "erofs", "ext4", "quota_v2"];
 
 /// Modules that make hashing and checksums fast; loaded first, so that dm-verity finds them.
 fn fast(arch: Arch) -> &'static [&'static str] {

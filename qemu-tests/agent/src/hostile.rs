@@ -156,7 +156,7 @@ fn attempt(words: &[&str]) -> io::Result<()> {
             loop {
                 match fallocate(&file, FallocateFlags::empty(), at, piece) {
                     Ok(()) => at += piece,
-                    Err(rustix::io::Errno::NOSPC) if piece > 4096 => piece /= 2,
+                    Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) if piece > 4096 => piece /= 2,
                     Err(error) => return Err(error.into()),
                 }
             }

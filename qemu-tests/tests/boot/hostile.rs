@@ -249,9 +249,12 @@ fn taking_everything_takes_it_from_itself_only(guest: &mut Guest, before: &BTree
     assert_ne!(guest.outside(&["larger", log, "20"]), "SUCCEEDED");
     guest.neighbours_are_well(before);
 
-    // To the last block that is not the superuser's.
+    // To the last block of its share, which is not the disk's.
     let file = "/var/lib/hostile/all";
-    assert_eq!(guest.inside(&["disk", file]), errno(ENOSPC));
+    let kept = "/data/state/hostile";
+    assert_eq!(guest.inside(&["disk", file]), errno(EDQUOT));
+    assert_eq!(guest.outside(&["larger", kept, "95"]), "SUCCEEDED");
+    assert_ne!(guest.outside(&["larger", kept, "96"]), "SUCCEEDED");
     guest.neighbours_are_well(before);
     assert_eq!(guest.inside(&["remove", file]), "SUCCEEDED");
     guest.neighbours_are_well(before);

@@ -116,8 +116,8 @@ pub(crate) fn top(before: &Top, now: &Top, paint: Paint) -> String {
     let width = width(now.units.iter().map(|unit| unit.name.as_str()));
     let ms = now.at_ms.saturating_sub(before.at_ms).max(1);
     let head = format!(
-        "{:width$}  {:>6}  {:>7} {:>7}  {:>9}  {:>8}  {:>8}  waiting: cpu memory   io",
-        "unit", "cpu %", "memory", "of", "processes", "read/s", "write/s"
+        "{:width$}  {:>6}  {:>7} {:>7}  {:>7} {:>7}  {:>9}  {:>8}  {:>8}  waiting: cpu memory   io",
+        "unit", "cpu %", "memory", "of", "disk", "of", "processes", "read/s", "write/s"
     );
     let mut out = paint.bold(&head) + "\n";
     for unit in &now.units {
@@ -127,10 +127,12 @@ pub(crate) fn top(before: &Top, now: &Top, paint: Paint) -> String {
         let rate = |bytes: u64| size(bytes.saturating_mul(1000) / ms);
         let _ = writeln!(
             out,
-            "{:width$}  {percent:>6.1}  {:>7} {:>7}  {:>4}/{:<4}  {:>8}  {:>8}        {:>4.0}%  {:>4.0}% {:>4.0}%",
+            "{:width$}  {percent:>6.1}  {:>7} {:>7}  {:>7} {:>7}  {:>4}/{:<4}  {:>8}  {:>8}        {:>4.0}%  {:>4.0}% {:>4.0}%",
             unit.name,
             size(unit.memory),
             size(unit.memory_max),
+            size(unit.kept),
+            size(unit.kept_max),
             unit.processes,
             unit.processes_max,
             rate(since(|u| u.read)),

@@ -258,8 +258,18 @@ impl Supervisor {
         let units = self.saved.units.keys();
         Top {
             at_ms: now_ms(),
-            units: units.map(|name| usage::read(name, &self.config.cgroup(name))).collect(),
+            units: units.map(|name| self.usage(name)).collect(),
         }
+    }
+
+    fn usage(&self, name: &str) -> cairn_api::Use {
+        let mut usage = usage::read(name, &self.config.cgroup(name));
+        let unit = self.manifest.units.get(name).filter(|_| self.quotas);
+        if let Some((used, bound)) = unit.and_then(|unit| crate::data::kept(&self.config, unit)) {
+            usage.kept = used.bytes;
+            usage.kept_max = bound.bytes;
+        }
+        usage
     }
 
     fn graph(&self) -> Graph {

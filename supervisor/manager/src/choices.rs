@@ -79,7 +79,13 @@ impl Supervisor {
         for change in changes {
             done.push(match change {
                 Change::Limits(unit, limits) => {
-                    let error = crate::cgroup::change(&self.config.cgroup(&unit), &limits).err();
+                    let kept = match self.manifest.units.get(unit.as_str()).filter(|_| self.quotas) {
+                        Some(chosen) => crate::data::bound(&self.config, &unit, chosen),
+                        None => Ok(()),
+                    };
+                    let error = crate::cgroup::change(&self.config.cgroup(&unit), &limits)
+                        .and(kept)
+                        .err();
                     told(unit, "limits", error.map(|e| e.to_string()))
                 }
                 Change::Enable(name) => {

@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use cairn_disk::quota;
 use cairn_unit::{Listen, Manifest, ManifestUnit, Secret, SecretKind};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
@@ -236,6 +237,44 @@ pub fn prepare(
         return Ok(false);
     }
     Ok(true)
+}
+
+/// Whether the data partition keeps account of what each unit holds.
+pub fn has_quotas(config: &Config) -> bool {
+    File::open(config.at("/data")).is_ok_and(|data| quota::usage(data, 0).is_ok())
+}
+
+/// Bounds what the unit's folders hold, those that are being made too.
+///
+/// # Errors
+/// A bound that cannot be set.
+pub fn bound(config: &Config, name: &str, unit: &ManifestUnit) -> Result<(), Error> {
+    let path = config.at("/data");
+    let data = File::open(&path).map_err(Error::io("open", &path))?;
+    let project = project(unit);
+    let whole = quota::size(&data).map_err(Error::io("ask the size of", &path))?;
+    let bound = quota::Bound {
+        bytes: unit.unit.limits.disk_max.map_or(whole.bytes / 10 * 9, |bytes| bytes.0),
+        files: whole.files / 10 * 9,
+    };
+    quota::limit(&data, project, bound).map_err(Error::io("bound what a unit keeps on", &path))?;
+    for folder in [config.state(name), config.new_state(name)] {
+        if folder.exists() {
+            quota::assign(&folder, project).map_err(Error::io("keep account of", &folder))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the unit keeps on the data partition, and may keep.
+pub fn kept(config: &Config, unit: &ManifestUnit) -> Option<(quota::Used, quota::Bound)> {
+    let data = File::open(config.at("/data")).ok()?;
+    quota::usage(data, project(unit)).ok()
+}
+
+/// The number under which the file system counts what the unit keeps.
+fn project(unit: &ManifestUnit) -> quota::Project {
+    unit.index + 1
 }
 
 /// Puts a finished state in place: everything of it is on the disk before it has its name.

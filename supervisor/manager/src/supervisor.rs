@@ -107,6 +107,8 @@ pub(crate) struct Supervisor {
     /// When the console last said what a shutdown waits for.
     pub(crate) waited: u64,
     done: bool,
+    /// Whether what units keep is bounded.
+    pub(crate) quotas: bool,
     /// When units that wait are to be looked after again, in milliseconds.
     pub(crate) look_at: Option<u64>,
     control: Option<OwnedFd>,
@@ -174,6 +176,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         begun: false,
         waited: 0,
         done: false,
+        quotas: crate::data::has_quotas(&config),
         look_at: None,
         control: None,
         saved,
@@ -447,6 +450,10 @@ impl Supervisor {
             ));
         }
         let fresh = self.saved.units.is_empty();
+        if fresh && self.config.network && !self.quotas {
+            let line = "The data partition was made without quotas: one unit can fill it, whatever its disk_max";
+            self.console.say(line);
+        }
         if fresh {
             self.saved.begun_ms = now_ms();
         }

@@ -71,6 +71,7 @@ impl Supervisor {
     fn work_on_files(&mut self, name: &str, action: Action) {
         let (config, manifest, send) = (self.config.clone(), self.manifest.clone(), self.send.clone());
         let (name, address) = (name.to_owned(), self.address());
+        let bounded = self.quotas;
         tokio::task::spawn_blocking(move || {
             let Some(unit) = manifest.units.get(name.as_str()) else {
                 return;
@@ -78,7 +79,12 @@ impl Supervisor {
             let result = if action == Action::Commit {
                 data::commit(&config, &name).map(|()| Event::Committed)
             } else {
-                data::prepare(&config, &manifest, &name, unit, &address).map(|setup| Event::Prepared { setup })
+                let prepared = data::prepare(&config, &manifest, &name, unit, &address);
+                let bound = |setup| match bounded {
+                    true => data::bound(&config, &name, unit).map(|()| setup),
+                    false => Ok(setup),
+                };
+                prepared.and_then(bound).map(|setup| Event::Prepared { setup })
             };
             let event = result.unwrap_or_else(|e| Event::Failed(e.to_string()));
             let _ = send.send(Msg::Done(name, event));

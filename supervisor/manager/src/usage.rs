@@ -21,6 +21,8 @@ pub fn read(name: &str, group: &Path) -> Use {
         processes_max: number("pids.max"),
         read,
         written,
+        kept: 0,
+        kept_max: 0,
         pressure: Pressure {
             cpu: pressure("cpu.pressure"),
             memory: pressure("memory.pressure"),

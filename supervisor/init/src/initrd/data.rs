@@ -27,8 +27,11 @@ pub(crate) fn format(partition: &KernelPartition) -> Result<(), Failure> {
         "1",
         "-L",
         "data",
+        // So that what each unit keeps can be bounded.
+        "-O",
+        "quota,project",
         "-E",
-        "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+        "quotatype=prjquota,lazy_itable_init=1,lazy_journal_init=1,nodiscard",
         &device,
     ];
     let status = sys::run_in_root(Path::new(SYSROOT), &args).doing(|| "run mkfs.ext4 from the root".to_owned())?;
@@ -49,9 +52,14 @@ pub(crate) fn mount_data(partition: &KernelPartition, target: &str) -> Result<()
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
     // A file that was written and closed without fsync must not be empty after a power cut: without delayed allocation its content
     // is on the disk before its length is.
-    let options = c"errors=remount-ro,nodelalloc";
+    let superblock = Superblock::read(&path).ok();
+    let options = match superblock.as_ref().is_some_and(|s| s.has_projects) {
+        true => c"errors=remount-ro,nodelalloc,prjquota",
+        // Made by a release that knew no bounds: the manager says so.
+        false => c"errors=remount-ro,nodelalloc",
+    };
     let attempt = || mount(&path, target, c"ext4", flags, options).map_err(io::Error::from);
-    let noted = Superblock::read(&path).is_ok_and(|s| s.has_errors);
+    let noted = superblock.is_some_and(|s| s.has_errors);
     let why = if noted {
         "it is marked as having errors".to_owned()
     } else {
@@ -101,6 +109,8 @@ struct Superblock {
     block_size: u64,
     blocks: u64,
     has_errors: bool,
+    /// Whether it keeps account of projects.
+    has_projects: bool,
 }
 
 impl Superblock {
@@ -121,6 +131,8 @@ impl Superblock {
             block_size: 1024 << log,
             blocks: u64::from(high) << 32 | u64::from(le32(4)),
             has_errors: state & 2 != 0,
+            // RO_COMPAT_QUOTA and RO_COMPAT_PROJECT.
+            has_projects: le32(0x64) & 0x2100 == 0x2100,
         })
     }
 }
@@ -134,7 +146,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(64 << 20).unwrap();
         let made = std::process::Command::new("/usr/sbin/mkfs.ext4")
-            .args(["-q", "-F", "-b", "4096"])
+            .args(["-q", "-F", "-b", "4096", "-O", "quota,project"])
             .arg(file.path())
             .status();
         if !made.is_ok_and(|status| status.success()) {
@@ -144,7 +156,7 @@ mod tests {
         let superblock = Superblock::read(file.path()).unwrap();
         assert_eq!(superblock.block_size, 4096);
         assert_eq!(superblock.blocks, (64 << 20) / 4096);
-        assert!(!superblock.has_errors);
+        assert!(!superblock.has_errors && superblock.has_projects);
     }
 
     #[test]
