@@ -25,6 +25,7 @@ const EACCES: i32 = 13;
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 const EADDRNOTAVAIL: i32 = 99;
+const EDQUOT: i32 = 122;
 
 /// How a probe ended, in its own words.
 fn errno(number: i32) -> String {
@@ -249,7 +250,7 @@ fn taking_everything_takes_it_from_itself_only(guest: &mut Guest, before: &BTree
     assert_ne!(guest.outside(&["larger", log, "20"]), "SUCCEEDED");
     guest.neighbours_are_well(before);
 
-    // To the last block of its share, which is not the disk's.
+    // To the last block of its share, of which the disk has more.
     let file = "/var/lib/hostile/all";
     let kept = "/data/state/hostile";
     assert_eq!(guest.inside(&["disk", file]), errno(EDQUOT));
