@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::bounds::Protocol;
+use crate::manifest::Manifest;
 use crate::problem::{Problems, Source, nearest};
 use crate::unit::{Provide, Unit};
 use crate::values::Name;
@@ -159,6 +160,15 @@ impl Graph {
             before,
             order,
         })
+    }
+}
+
+impl Manifest {
+    /// A circle of units that wait for each other, as a path that closes on its first name: none of them would ever start.
+    pub fn cycle(&self) -> Option<Vec<Name>> {
+        let waits = self.units.iter();
+        let waits = waits.map(|(name, unit)| (name.clone(), unit.waits_for.clone()));
+        order(&waits.collect()).err()
     }
 }
 

@@ -9,6 +9,8 @@ use std::process::{Command, ExitCode};
 use command_fds::{CommandFdExt as _, FdMapping};
 use serde_json::Value;
 
+use crate::pty::{self, Pty};
+
 /// The helper that applies a sandbox.
 const HELPER: &str = "/usr/lib/cairn/cairn-exec";
 
@@ -23,6 +25,13 @@ pub(crate) fn run(answer: &Value, command: &[String]) -> std::io::Result<ExitCod
     let mut job = answer["job"].clone();
     let enter = job.get_mut("enter").ok_or_else(invalid)?;
     enter["argv"] = command.into();
+    let pty = if pty::is_wanted() { Some(Pty::open()?) } else { None };
+    if pty.is_some() {
+        enter["terminal"] = true.into();
+        if let Some(terminal) = std::env::var_os("TERM").and_then(|t| t.into_string().ok()) {
+            enter["env"]["TERM"] = terminal.into();
+        }
+    }
     // What it uses counts as the unit's.
     let group = answer["cgroup"].as_str().ok_or_else(invalid)?;
     std::fs::write(Path::new(group).join("cgroup.procs"), "0")?;
@@ -37,7 +46,17 @@ pub(crate) fn run(answer: &Value, command: &[String]) -> std::io::Result<ExitCod
     helper
         .fd_mappings(mappings.into())
         .map_err(|e| std::io::Error::other(e.to_string()))?;
-    let ended = helper.status()?;
+    let ended = match pty {
+        None => helper.status()?,
+        Some(pty) => {
+            helper.stdin(pty.theirs()?).stdout(pty.theirs()?).stderr(pty.theirs()?);
+            let mut child = helper.spawn()?;
+            // The command's ends are the child's alone, or the terminal would never be closed.
+            drop(helper);
+            pty.show()?;
+            child.wait()?
+        }
+    };
     let code = ended
         .code()
         .or_else(|| ended.signal().map(|signal| 128 + signal))

@@ -6,6 +6,7 @@ mod client;
 mod enter;
 mod graph;
 mod logs;
+mod pty;
 mod security;
 mod table;
 

@@ -142,14 +142,22 @@ impl Config {
     /// Reads the manifest.
     ///
     /// # Errors
-    /// It is not there or not a manifest: the image is damaged or from another version.
+    /// It is not there or not a manifest: the image is damaged or from another version. Units wait for each other in a circle.
     pub fn read_manifest(&self) -> Result<cairn_unit::Manifest, Error> {
         let path = self.manifest();
         let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        serde_json::from_slice(&text).map_err(|e| Error::Manifest {
-            path,
-            why: e.to_string(),
-        })
+        let refuse = |why| Error::Manifest { path, why };
+        let manifest: cairn_unit::Manifest = match serde_json::from_slice(&text) {
+            Ok(manifest) => manifest,
+            Err(e) => return Err(refuse(e.to_string())),
+        };
+        match manifest.cycle() {
+            None => Ok(manifest),
+            Some(cycle) => {
+                let path: Vec<&str> = cycle.iter().map(cairn_unit::Name::as_str).collect();
+                Err(refuse(format!("the units wait for each other: {}", path.join(" -> "))))
+            }
+        }
     }
 }
 
@@ -171,6 +179,27 @@ pub fn escape(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn units_that_wait_for_each_other_are_refused_with_their_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::below(dir.path());
+        let mut manifest = crate::testing::manifest(&[("a", "{}"), ("b", "{}"), ("c", "{}")]);
+        let mut wait = |unit: &str, other: &str| {
+            let waits = &mut manifest.units.get_mut(unit).unwrap().waits_for;
+            waits.push(other.parse().unwrap());
+            std::fs::create_dir_all(config.manifest().parent().unwrap()).unwrap();
+            std::fs::write(config.manifest(), serde_json::to_vec(&manifest).unwrap()).unwrap();
+            config.read_manifest().map(drop).map_err(|e| e.to_string())
+        };
+        assert_eq!(wait("a", "b"), Ok(()));
+        assert_eq!(wait("b", "c"), Ok(()));
+        let refused = wait("c", "a").unwrap_err();
+        assert!(
+            refused.contains("the units wait for each other: a -> b -> c -> a"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn two_paths_never_share_a_folder() {
