@@ -13,6 +13,15 @@ pub(crate) enum Reload {
     Command(Vec<String>),
 }
 
+/// A socket that the unit is started by.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    /// Key and value in TOML.
+    pub(crate) listen: String,
+    pub(crate) backlog: Option<String>,
+    pub(crate) mode: Option<String>,
+}
+
 /// What the files said, in the words of a unit. What is `None` or empty is left to Cairn's defaults.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
@@ -44,6 +53,10 @@ pub(crate) struct Draft {
     pub(crate) after_boot: Option<String>,
     pub(crate) persistent: bool,
     pub(crate) jitter: Option<String>,
+    /// By name.
+    pub(crate) sockets: BTreeMap<String, Socket>,
+    /// How it is watched, and the path.
+    pub(crate) path: Option<(&'static str, String)>,
     /// Folder and mode.
     pub(crate) state: BTreeMap<String, String>,
     pub(crate) runtime: BTreeMap<String, String>,
@@ -162,6 +175,17 @@ impl Draft {
             ("jitter", text(&self.jitter)),
         ]);
         out += &table("timer", &timer);
+        for (name, socket) in &self.sockets {
+            let lines = keys([
+                ("listen", Some(format!("{{ {} }}", socket.listen))),
+                ("backlog", socket.backlog.clone()),
+                ("mode", text(&socket.mode)),
+            ]);
+            out += &table(&format!("sockets.{name}"), &lines);
+        }
+        if let Some((way, path)) = &self.path {
+            out += &table("path", &format!("{way} = {}\n", quoted(path)));
+        }
         out += &folders("state", &self.state);
         out += &folders("runtime", &self.runtime);
         for (name, groups) in &self.users {

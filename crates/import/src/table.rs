@@ -274,7 +274,7 @@ pub(crate) const NOTES: &[(&str, Level, &str)] = &[
     (
         "Sockets",
         Behaviour,
-        "no socket is handed over to a unit: have the service listen itself",
+        "a unit's sockets are its own: write the others into [sockets.NAME]",
     ),
     (
         "SocketGroup",

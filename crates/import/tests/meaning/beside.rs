@@ -90,9 +90,9 @@ fn a_timer_starts_the_unit() {
 }
 
 #[test]
-fn sockets_and_paths_do_not_start_a_unit_and_each_line_tells() {
-    let socket = "[Socket]\nListenStream=127.0.0.1:8080\nListenStream=/run/x/sock\nAccept=no\nBacklog=7\n";
-    let path = "[Path]\nDirectoryNotEmpty=/var/lib/x/in\n";
+fn sockets_and_paths_start_a_unit() {
+    let socket = "[Socket]\nListenStream=127.0.0.1:8080\nListenStream=/run/x/sock\nListenDatagram=53\nAccept=no\nBacklog=7\nSocketMode=0660\n";
+    let path = "[Path]\nDirectoryNotEmpty=/var/lib/x/in\nPathExists=/etc/x\n";
     let more = Siblings {
         socket: Some(File {
             name: "x.socket",
@@ -104,19 +104,51 @@ fn sockets_and_paths_do_not_start_a_unit_and_each_line_tells() {
         }),
         ..packages()
     };
-    let (unit, found) = of("x.service", "[Service]\nUser=x\nExecStart=/bin/x\n", &more);
-    assert!(unit.starts_with_appliance());
+    let service = "[Service]\nUser=x\nExecStart=/bin/x\nStateDirectory=x\n";
+    let (unit, found) = of("x.service", service, &more);
+    assert!(!unit.starts_with_appliance());
+    let sockets: Vec<String> = unit
+        .sockets
+        .iter()
+        .map(|(name, socket)| format!("{name} {:?} {} {}", socket.listen, socket.backlog, socket.mode))
+        .collect();
+    let expected = [
+        "x-1 Tcp(8080) 7 0666",
+        "x-2 Unix(Path(\"/run/x/sock\")) 7 0660",
+        "x-3 Udp(53) 7 0666",
+    ];
+    assert_eq!(sockets, expected);
+    assert!(unit.runtime.contains_key("/run/x"));
+    assert_eq!(
+        unit.path,
+        Some(cairn_unit::PathTrigger::NotEmpty("/var/lib/x/in".parse().unwrap()))
+    );
     let decide = |n: &&cairn_import::Note| n.level == Level::Behaviour;
     let texts: Vec<&str> = found.notes.iter().filter(decide).map(|n| n.text.as_str()).collect();
-    assert_eq!(texts.len(), 3, "{texts:?}");
     assert!(
-        texts[0].contains("port 8080") && texts[1].contains("/run/x/sock") && texts[2].contains("/var/lib/x/in"),
+        texts.len() == 1 && texts[0].contains("exists = \"/etc/x\""),
         "{texts:?}"
     );
     assert_eq!(
         (fate(&found, "Accept"), fate(&found, "Backlog")),
-        (Fate::Covered, Fate::Noted)
+        (Fate::Covered, Fate::Carried)
     );
+}
+
+#[test]
+fn sockets_that_a_unit_cannot_have_are_told_line_by_line() {
+    let socket = "[Socket]\nListenStream=/run/x.sock\nListenStream=@abstract\nListenStream=vsock::5\nListenDatagram=/run/x/log\nAccept=yes\n";
+    let more = Siblings {
+        socket: Some(File {
+            name: "x.socket",
+            text: socket,
+        }),
+        ..packages()
+    };
+    let (unit, found) = of("x.service", "[Service]\nUser=x\nExecStart=/bin/x\n", &more);
+    assert!(unit.sockets.is_empty() && unit.starts_with_appliance());
+    let decide = |n: &&cairn_import::Note| n.level == Level::Behaviour;
+    assert_eq!(found.notes.iter().filter(decide).count(), 5, "{:?}", found.notes);
 }
 
 #[test]
