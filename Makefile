@@ -6,7 +6,7 @@ CARGO   ?= cargo
 IMAGEGEN = $(CARGO) run --release --quiet -p imagegen --
 
 .DEFAULT_GOAL := help
-.PHONY: help imagegen run image check lint test unit-test qemu-test bench soak docs clean
+.PHONY: help imagegen run image check lint test unit-test fuzz fuzz-test qemu-test bench soak docs clean
 
 help: ## Show this help
 	@echo "make TARGET [RECIPE=appliances/NAME.toml]"
@@ -25,7 +25,7 @@ image: imagegen ## Build the appliance's image into build/
 check: imagegen ## Find everything wrong with the recipe and its units without building
 	$(IMAGEGEN) check $(RECIPE)
 
-test: lint unit-test qemu-test ## Run every check and test: format, lints, tests, then boots under QEMU
+test: lint unit-test fuzz-test qemu-test ## Run every check and test: format, lints, tests, some fuzzing, then boots under QEMU
 
 lint: ## Check format and lints (and the dependencies' licences, where cargo-deny is installed)
 	$(CARGO) fmt --all --check
@@ -38,6 +38,12 @@ unit-test: ## Run the tests that boot nothing (with cargo-nextest where it is in
 	@export CAIRN_JUDGES="$(CURDIR)/target/judges"; if command -v cargo-nextest >/dev/null 2>&1; then \
 	  $(CARGO) nextest run --workspace --exclude qemu-tests --no-fail-fast; \
 	else $(CARGO) test --workspace --exclude qemu-tests --no-fail-fast; fi
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS (default 60); TARGETS="unit import" takes only these
+	@CARGO="$(CARGO)" fuzz/run $(TARGETS)
+
+fuzz-test: # A short sample of it; a machine without a C++ compiler goes on without
+	@CARGO="$(CARGO)" FUZZ_SECONDS="$${FUZZ_SECONDS:-10}" FUZZ_WITHOUT_CXX=0 fuzz/run
 
 qemu-test: ## Boot real images under QEMU and test them through their ports
 	$(CARGO) build -p imagegen

@@ -10,6 +10,8 @@ mod command;
 mod confine;
 mod content;
 mod enter;
+#[doc(hidden)]
+pub mod fuzz;
 mod handover;
 mod helper;
 mod job;

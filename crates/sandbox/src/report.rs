@@ -43,9 +43,14 @@ impl Report {
     /// Reads one message, with or without its newline.
     ///
     /// # Errors
-    /// What is wrong with the JSON.
+    /// What is wrong with the JSON, or with a value in it.
     pub fn parse(message: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(message)
+        let refuse = |why: &str| Err(serde::de::Error::custom(why));
+        match serde_json::from_slice(message)? {
+            Self::Pid { pid: ..=0 } => refuse("a process's number is more than 0"),
+            Self::Execed { execed: false } => refuse("what was not executed is not told so"),
+            report => Ok(report),
+        }
     }
 
     /// The message as sent, with its newline.
@@ -89,5 +94,31 @@ impl fmt::Display for Failure {
             self.path.display(),
             self.error
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_no_helper_sends_is_refused() {
+        for good in [
+            Report::Pid { pid: 7 },
+            Report::Execed { execed: true },
+            Report::Exited { exited: 0 },
+        ] {
+            assert_eq!(Report::parse(&good.to_line()).unwrap(), good);
+        }
+        for bad in [
+            r#"{"pid":0}"#,
+            r#"{"pid":-7}"#,
+            r#"{"execed":false}"#,
+            r#"{"pid":"7"}"#,
+            "{}",
+            "",
+        ] {
+            assert!(Report::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cairn_init::protocol::{ExitStatus, Request};
 use cairn_sandbox::{Enter, Job, Network, Plan, Report};
-use cairn_unit::Command;
+use cairn_unit::{Command, Manifest, Name};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_ms;
@@ -53,6 +53,14 @@ impl Purpose {
             Purpose::Reload(unit) | Purpose::Alert(unit) | Purpose::Health(unit, _) | Purpose::Ready(unit, _) => {
                 Some(unit)
             }
+        }
+    }
+
+    /// Whether it is of a unit that the appliance has, or of a program whose name is no path.
+    pub(crate) fn known(&self, manifest: &Manifest) -> bool {
+        match self {
+            Purpose::Host(program) => program.parse::<Name>().is_ok(),
+            other => other.unit().is_some_and(|unit| manifest.units.contains_key(unit)),
         }
     }
 }

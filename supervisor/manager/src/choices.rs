@@ -157,21 +157,24 @@ fn told(unit: String, change: &str, error: Option<String>) -> Told {
 
 /// The site's text with one line changed; comments and everything else stay.
 fn choose(path: &Path, name: &str, on: bool) -> Result<String, Error> {
-    let refuse = |why: String| Error::Site {
-        path: path.to_owned(),
-        why,
-    };
     let text = match std::fs::read_to_string(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         other => other.map_err(Error::io("read", path))?,
     };
-    let mut site: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| refuse(e.to_string()))?;
+    edit(&text, name, on).map_err(|why| Error::Site {
+        path: path.to_owned(),
+        why,
+    })
+}
+
+pub(crate) fn edit(text: &str, name: &str, on: bool) -> Result<String, String> {
+    let mut site: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| e.to_string())?;
     let units = site.entry("units").or_insert_with(table);
     let unit = units
         .as_table_like_mut()
         .map(|units| units.entry(name).or_insert_with(table));
     let Some(unit) = unit.and_then(|unit| unit.as_table_like_mut()) else {
-        return Err(refuse(format!("[units.{name}] is not a table")));
+        return Err(format!("[units.{name}] is not a table"));
     };
     unit.insert("enabled", toml_edit::value(on));
     Ok(site.to_string())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use cairn_api::Endpoint;
+use cairn_api::{Endpoint, Route};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
@@ -150,6 +150,22 @@ pub(crate) async fn serve<M: Send + 'static>(
     }
 }
 
+/// The route of a request and the values in its path, or why this caller does not get further.
+pub(crate) fn admit<'a>(method: &str, path: &'a str, uid: u32) -> Result<(&'static Route, Vec<&'a str>), Answered> {
+    let Some((route, values)) = cairn_api::find(method, path) else {
+        let why = format!("there is nothing at {path}; GET /v1/openapi.json tells what there is");
+        return Err(Answered::error(404, &why));
+    };
+    if route.method.as_str() != method {
+        let why = format!("{} is asked by {}", route.path, route.method.as_str());
+        return Err(Answered::error(405, &why));
+    }
+    if route.root_only && uid != 0 {
+        return Err(Answered::error(403, "only root may ask for this"));
+    }
+    Ok((route, values))
+}
+
 async fn handle<M>(
     request: Request<Incoming>,
     uid: u32,
@@ -168,21 +184,10 @@ async fn handle<M>(
     };
     let refuse = |status: u16, why: &str| Ok(answered(Answered::error(status, why)));
     let uri = request.uri();
-    let Some((route, values)) = cairn_api::find(request.method().as_str(), uri.path()) else {
-        return refuse(
-            404,
-            &format!(
-                "there is nothing at {}; GET /v1/openapi.json tells what there is",
-                uri.path()
-            ),
-        );
+    let (route, values) = match admit(request.method().as_str(), uri.path(), uid) {
+        Ok(admitted) => admitted,
+        Err(refused) => return Ok(answered(refused)),
     };
-    if route.method.as_str() != request.method().as_str() {
-        return refuse(405, &format!("{} is asked by {}", route.path, route.method.as_str()));
-    }
-    if route.root_only && uid != 0 {
-        return refuse(403, "only root may ask for this");
-    }
     let query = uri.query().unwrap_or_default();
     match route.endpoint {
         Endpoint::Logs => {

@@ -20,6 +20,8 @@ pub mod error;
 mod events;
 pub mod explain;
 pub mod firewall;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod health;
 mod io;
 mod listening;

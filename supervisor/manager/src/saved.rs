@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::Path;
 
+use cairn_unit::Manifest;
 use serde::{Deserialize, Serialize};
 
 use crate::beside::Beside;
 use crate::dhcp::Lease;
 use crate::error::Error;
 use crate::machine::{End, Machine};
+use crate::rules::Rules;
+
+/// No machine is up for so many requests or milliseconds: what counts on from less does not overflow.
+const MOST: u64 = u64::MAX >> 1;
 
 /// One unit. What an older manager did not write has its default.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -110,18 +115,48 @@ impl Saved {
     /// Reads it; `None` if there is none.
     ///
     /// # Errors
-    /// It is there and cannot be read.
-    pub fn read(path: &Path) -> Result<Option<Saved>, Error> {
+    /// It is there and cannot be read, or no manager of this appliance can have written it.
+    pub fn read(path: &Path, manifest: &Manifest) -> Result<Option<Saved>, Error> {
+        let refuse = |why: String| Error::Init(format!("the saved state {} cannot be read: {why}", path.display()));
         match fs::read(path) {
-            Ok(text) => match serde_json::from_slice(&text) {
-                Ok(saved) => Ok(Some(saved)),
-                Err(e) => Err(Error::Init(format!(
-                    "the saved state {} cannot be read: {e}",
-                    path.display()
-                ))),
-            },
+            Ok(text) => Saved::parse(&text, manifest).map(Some).map_err(refuse),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", path)(e)),
+        }
+    }
+
+    /// Reads it from its text. Units that the appliance does not have are left out.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &[u8], manifest: &Manifest) -> Result<Saved, String> {
+        let mut saved: Saved = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        saved.units.retain(|name, _| manifest.units.contains_key(name.as_str()));
+        saved.check(manifest).map(|()| saved)
+    }
+
+    /// Whether everything that is later relied on holds.
+    fn check(&self, manifest: &Manifest) -> Result<(), String> {
+        for (name, kept) in &self.units {
+            let rules = manifest.units.get(name.as_str()).map(|u| Rules::of(name, &u.unit));
+            if !rules.is_some_and(|rules| kept.machine.legal(&rules)) {
+                let state = kept.machine.state.name();
+                return Err(format!("unit {name} cannot stand in the state `{state}` as it is told"));
+            }
+        }
+        let pids = self.units.values().map(|k| k.pid);
+        if pids.chain(self.beside.iter().map(|b| b.pid)).any(|pid| pid < 0) {
+            return Err("a process has a negative number".into());
+        }
+        if self.token.max(self.power_since) > MOST {
+            return Err("more requests, or a longer time, than there can have been".into());
+        }
+        if let Some(beside) = self.beside.iter().find(|b| !b.purpose.known(manifest)) {
+            return Err(format!("nothing here does {:?}", beside.purpose));
+        }
+        match self.leases.iter().find(|(_, lease)| lease.prefix > 32) {
+            Some((device, lease)) => Err(format!("the network of {device} has {} bits", lease.prefix)),
+            None => Ok(()),
         }
     }
 
@@ -132,5 +167,66 @@ impl Saved {
         fs::write(&new, text)
             .and_then(|()| fs::rename(&new, path))
             .map_err(Error::io("write", path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::manifest;
+
+    /// One unit's state as JSON, and the reading of it.
+    fn read(kept: &str, more: &str) -> Result<Saved, String> {
+        let manifest = manifest(&[("web", r#"{"service": {"command": ["/x"], "before": [["/y"]]}}"#)]);
+        let text = format!(r#"{{"units": {{"web": {kept}, "gone": {{"pid": -1}}}}{more}}}"#);
+        Saved::parse(text.as_bytes(), &manifest)
+    }
+
+    #[test]
+    fn a_state_that_no_manager_wrote_is_refused_and_units_that_are_gone_are_left_out() {
+        let machine = |state: &str, busy: &str, deadline: &str| {
+            format!(
+                r#"{{"machine": {{"state": {state}, "busy": "{busy}", "attempts": 0, "deadline": {deadline}, "ran": false}}}}"#
+            )
+        };
+        let starting = |before: u64| {
+            machine(
+                &format!(r#"{{"state": "starting", "before": {before}}}"#),
+                "process",
+                "5",
+            )
+        };
+        assert_eq!(read(&starting(1), "").unwrap().units.len(), 1);
+        // Such a unit would wait for ever, or for a step that it does not have.
+        let stopping = r#"{"state": "stopping", "then": "stop", "killed": false}"#;
+        for bad in [starting(2), machine(stopping, "nothing", "null")] {
+            assert!(
+                read(&bad, "").unwrap_err().starts_with("unit web cannot stand in"),
+                "{bad}"
+            );
+        }
+        for (kept, more) in [
+            (r#"{"pid": -1}"#, ""),
+            ("{}", r#", "token": 18446744073709551615"#),
+            ("{}", r#", "power": "reboot", "power_since": 18446744073709551615"#),
+            (
+                "{}",
+                r#", "beside": [{"token": 1, "pid": -1, "purpose": {"host": "nft"}, "until_ms": null}]"#,
+            ),
+            (
+                "{}",
+                r#", "beside": [{"token": 1, "pid": 7, "purpose": {"host": "../x"}, "until_ms": null}]"#,
+            ),
+            (
+                "{}",
+                r#", "beside": [{"token": 1, "pid": 7, "purpose": {"reload": "gone"}, "until_ms": null}]"#,
+            ),
+            (
+                "{}",
+                r#", "leases": [["eth0", {"address": "10.0.0.2", "prefix": 33, "router": null, "dns": [], "domain": null, "server": "10.0.0.1", "seconds": 60}]]"#,
+            ),
+        ] {
+            assert!(read("{}", "").is_ok() && read(kept, more).is_err(), "{kept}{more}");
+        }
     }
 }

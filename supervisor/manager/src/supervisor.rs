@@ -129,7 +129,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     crate::log::forward(&config, &manifest, store.clone(), &logs);
     let mut console = Console::open(&config.at("/dev/console"));
     console.log_to(logs.clone());
-    let (saved, lost) = match Saved::read(&config.saved()) {
+    let (saved, lost) = match Saved::read(&config.saved(), &manifest) {
         Ok(saved) => (saved, None),
         Err(e) => (None, Some(e.to_string())),
     };
@@ -139,8 +139,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
             crate::cgroup::kill(&config.cgroup(name.as_str()));
         }
     }
-    let mut saved = saved.unwrap_or_default();
-    saved.units.retain(|name, _| manifest.units.contains_key(name.as_str()));
+    let saved = saved.unwrap_or_default();
     let live = manifest.units.iter().map(|(name, unit)| {
         let rules = Rules::of(name.as_str(), &unit.unit);
         let live = Live {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_log::{Cursor, Damage, Follow, Priority, Query, Reader, Record, output, parse_time};
+use cairn_log::{BootId, Cursor, Damage, Follow, Priority, Query, Reader, Record, output, parse_time};
 use regex::bytes::RegexBuilder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -47,7 +47,7 @@ enum Output {
 
 /// A request, understood.
 #[derive(Debug, Default)]
-struct Wanted {
+pub(crate) struct Wanted {
     query: Query,
     output: Output,
     colour: bool,
@@ -95,41 +95,46 @@ impl Api {
     }
 
     fn read(&self, query: &str) -> Result<Wanted, String> {
-        let (mut wanted, mut units, now) = (Wanted::default(), BTreeSet::new(), real_ns());
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decode(value).ok_or_else(|| format!("{name}: {value:?} is not percent-encoded UTF-8"))?;
-            let say = |error: &dyn std::fmt::Display| format!("{name}: {error}");
-            let time = || parse_time(&value, now).map_err(|error| say(&error));
-            let query = &mut wanted.query;
-            match (name, value.as_str()) {
-                ("unit", _) => drop(units.insert(value)),
-                ("since", _) => query.since = Some(time()?),
-                ("until", _) => query.until = Some(time()?),
-                ("priority", _) => query.priority = Some(value.parse::<Priority>().map_err(|error| say(&error))?),
-                ("grep", _) => {
-                    let made = RegexBuilder::new(&value)
-                        .size_limit(EXPRESSION)
-                        .dfa_size_limit(EXPRESSION)
-                        .build();
-                    query.grep = Some(made.map_err(|error| say(&error))?);
-                }
-                ("lines", _) => {
-                    let count = value.parse().ok().filter(|count| *count <= LINES);
-                    query.tail = Some(count.ok_or_else(|| format!("lines: {value:?} is not a number up to {LINES}"))?);
-                }
-                ("output", "short") => wanted.output = Output::Short,
-                ("output", "json") => wanted.output = Output::Json,
-                ("output", "export") => wanted.output = Output::Export,
-                ("boot", "1") => query.boot = Some(self.store.boot),
-                ("colour", "1") => wanted.colour = true,
-                ("follow", "1") => wanted.follow = true,
-                _ => return Err(format!("{name}={value} is not understood")),
-            }
-        }
-        wanted.query.units = (!units.is_empty()).then_some(units);
-        Ok(wanted)
+        read(query, self.store.boot, real_ns())
     }
+}
+
+/// Reads a query at the time `now` of the boot `boot`.
+pub(crate) fn read(query: &str, boot: BootId, now: u64) -> Result<Wanted, String> {
+    let (mut wanted, mut units) = (Wanted::default(), BTreeSet::new());
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decode(value).ok_or_else(|| format!("{name}: {value:?} is not percent-encoded UTF-8"))?;
+        let say = |error: &dyn std::fmt::Display| format!("{name}: {error}");
+        let time = || parse_time(&value, now).map_err(|error| say(&error));
+        let query = &mut wanted.query;
+        match (name, value.as_str()) {
+            ("unit", _) => drop(units.insert(value)),
+            ("since", _) => query.since = Some(time()?),
+            ("until", _) => query.until = Some(time()?),
+            ("priority", _) => query.priority = Some(value.parse::<Priority>().map_err(|error| say(&error))?),
+            ("grep", _) => {
+                let made = RegexBuilder::new(&value)
+                    .size_limit(EXPRESSION)
+                    .dfa_size_limit(EXPRESSION)
+                    .build();
+                query.grep = Some(made.map_err(|error| say(&error))?);
+            }
+            ("lines", _) => {
+                let count = value.parse().ok().filter(|count| *count <= LINES);
+                query.tail = Some(count.ok_or_else(|| format!("lines: {value:?} is not a number up to {LINES}"))?);
+            }
+            ("output", "short") => wanted.output = Output::Short,
+            ("output", "json") => wanted.output = Output::Json,
+            ("output", "export") => wanted.output = Output::Export,
+            ("boot", "1") => query.boot = Some(boot),
+            ("colour", "1") => wanted.colour = true,
+            ("follow", "1") => wanted.follow = true,
+            _ => return Err(format!("{name}={value} is not understood")),
+        }
+    }
+    wanted.query.units = (!units.is_empty()).then_some(units);
+    Ok(wanted)
 }
 
 /// The pairs of a query, decoded; what cannot be decoded is left out.
