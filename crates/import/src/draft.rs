@@ -149,9 +149,11 @@ fn some<T: AsRef<[U]>, U>(list: &T, show: impl Fn(&T) -> String) -> Option<Strin
 impl Draft {
     /// The unit's file. `files` are those that it was made of. In a template a `%` is doubled, since `%i` means the instance there.
     pub(crate) fn text(&self, files: &[&str], template: bool) -> String {
-        let mut out = format!("# Imported from {}.\n{UNSAID}", files.join(", "));
+        // A comment in TOML is one line without control characters.
+        let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
+        let mut out = format!("# Imported from {}.\n{UNSAID}", plain(&files.join(", ")));
         for text in &self.documentation {
-            let _ = writeln!(out, "# Documentation: {text}");
+            let _ = writeln!(out, "# Documentation: {}", plain(text));
         }
         out += &keys([
             ("description", Some(quoted(&self.description))),
@@ -264,13 +266,14 @@ mod tests {
     fn any_text_comes_back_from_toml_as_it_was() {
         let nasty = "a \"b\" \\ \n\t\r\x07\u{7f} 'c' % \u{e9}";
         let draft = Draft {
+            documentation: vec![nasty.into(), "man:x\0\u{85}".into()],
             description: "x".into(),
             command: vec!["/bin/a".into(), nasty.into()],
             ..Draft::default()
         };
         let source = cairn_unit::Source {
             file: "x.toml".into(),
-            text: draft.text(&["x.service"], false),
+            text: draft.text(&["x\n.service"], false),
         };
         assert_eq!(cairn_unit::Unit::parse(&source).unwrap().service.command[1], nasty);
     }

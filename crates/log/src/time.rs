@@ -29,7 +29,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 /// The day after 1970-01-01 of a date; `None` if there is no such date since then.
 fn day_number(year: u64, month: u64, day: u64) -> Option<u64> {
-    if !(1970..=2500).contains(&year) || !(1..=12).contains(&month) {
+    if !(1970..=2500).contains(&year) || !(1..=12).contains(&month) || day > 31 {
         return None;
     }
     let shifted_year = if month <= 2 { year - 1 } else { year };
@@ -114,7 +114,7 @@ fn clock_time(text: &str) -> Option<u64> {
     let (hour, minute) = (number(clock.next()?)?, number(clock.next()?)?);
     let second = decimal(clock.next().unwrap_or("0"))?;
     let fits = hour <= 23 && minute <= 59 && second < 61 * SECOND;
-    fits.then_some((hour * 3600 + minute * 60) * SECOND + second)
+    fits.then(|| (hour * 3600 + minute * 60) * SECOND + second)
 }
 
 #[cfg(test)]
@@ -154,6 +154,8 @@ mod tests {
             "@",
             "@1.1234567890",
             "2026-1-1 9",
+            "12222222222222220:00",
+            "2026-01-18446744073709551615",
         ] {
             assert!(parse_time(bad, now).is_err(), "{bad}");
         }

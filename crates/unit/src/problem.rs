@@ -125,14 +125,15 @@ impl Source {
 
     /// A problem at a byte range of the text.
     pub fn problem(&self, span: std::ops::Range<usize>, message: String, help: Option<String>) -> Problem {
-        let start = span.start.min(self.text.len());
-        let before = self.text.get(..start).unwrap_or("");
+        let start = self.text.floor_char_boundary(span.start);
+        let before = &self.text[..start];
         let line_start = before.rfind('\n').map_or(0, |i| i + 1);
         let number = before.matches('\n').count() + 1;
         let rest = &self.text[line_start..];
         let line = rest.split('\n').next().unwrap_or("").trim_end_matches('\r').to_owned();
         let column = before[line_start..].chars().count() + 1;
-        let end = span.end.clamp(start, line_start + line.len());
+        // What begins at the carriage return of a line's end lies behind the line that is shown.
+        let end = span.end.min(line_start + line.len()).max(start);
         let width = self.text.get(start..end).map_or(1, |s| s.chars().count()).max(1);
         Problem {
             file: self.file.clone(),
@@ -264,4 +265,23 @@ fn similar_file(file: &Path) -> Option<String> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
     nearest(stem, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_at_the_end_of_a_line_with_a_carriage_return_is_shown() {
+        let source = Source {
+            file: "x.toml".into(),
+            text: "description = \"x\r\n[service]\r\n".into(),
+        };
+        let problem = source.parse::<crate::Unit>().unwrap_err();
+        assert_eq!(problem.at.map(|(line, _)| line), Some(1));
+        for start in 0..=source.text.len() + 1 {
+            let problem = source.problem(start..start + 3, "x".into(), None);
+            assert!(problem.width >= 1 && problem.to_string().contains(" | "), "{start}");
+        }
+    }
 }
