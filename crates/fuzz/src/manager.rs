@@ -147,3 +147,28 @@ fn stops(machine: Machine, rules: &Rules, mut now: u64) {
     }
     panic!("a stop never ends in {machine:?}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_manager_writes_is_read_and_what_none_writes_is_refused() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/saved");
+        let read = |name: &str| Saved::parse(&std::fs::read(corpus.join(name)).unwrap(), &manifest());
+        for good in [
+            "full",
+            "empty",
+            "web-ready",
+            "web-finishing",
+            "db-setting-up",
+            "db-committing",
+            "job-ready",
+        ] {
+            assert_eq!(read(good).err(), None, "{good}");
+        }
+        for bad in ["cut", "token-too-high", "web-stuck", "web-step-too-far"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -44,3 +44,23 @@ fn every_target_has_a_program_a_corpus_and_a_place_in_the_manifest() {
     assert_eq!(names(&top().join("corpus")), targets);
     assert_eq!(bins, targets);
 }
+
+/// A corpus that is refused whole at the door finds nothing behind it.
+#[test]
+fn the_corpus_holds_inputs_that_are_let_through() {
+    let read = |name: &str| std::fs::read(top().join("corpus").join(name)).unwrap();
+    for plan in ["plan", "plan-host", "plan-single", "enter"] {
+        assert!(
+            cairn_sandbox::fuzz::job(&read(&format!("exec_report/{plan}"))),
+            "{plan}"
+        );
+    }
+    assert!(!cairn_sandbox::fuzz::job(&read("exec_report/plan-wrong-path")));
+    let source = cairn_unit::Source {
+        file: "full.toml".into(),
+        text: String::from_utf8(read("unit/full")).unwrap(),
+    };
+    if let Err(problems) = cairn_unit::Unit::parse(&source) {
+        panic!("{problems}");
+    }
+}
