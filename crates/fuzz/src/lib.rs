@@ -12,8 +12,11 @@ pub use manager::{control, saved};
 pub use messages::{exec_report, init_protocol, notify};
 pub use text::{import, unit};
 
+/// A target: it panics where a promise is broken.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its corpus and of its program.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("control", control),
     ("exec_report", exec_report),
     ("import", import),
