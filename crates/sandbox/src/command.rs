@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use crate::child::die_with_helper;
 use crate::confine::{self, Rules};
 use crate::helper::Setup;
-use crate::plan::{FIRST_LISTEN_FD, Plan};
+use crate::plan::{FIRST_LISTEN_FD, OnViolation, Plan, Seccomp};
 use crate::report::Failure;
-use crate::sys;
+use crate::{handover, sys};
 
 /// The first descriptor of the sd_listen_fds protocol.
 const LISTEN_FDS_START: i32 = 3;
@@ -84,10 +84,27 @@ fn restrict(setup: &Setup, rules: Rules) -> Result<(), Failure> {
     if let Some(rules) = rules {
         confine::restrict(rules, setup.plan.no_new_privs)?;
     }
-    for filter in &setup.filters {
-        sys::seccomp(filter).map_err(|error| Failure::new("seccomp", "filter", error))?;
+    let failed = |error: std::io::Error| Failure::new("seccomp", "filter", error);
+    let learns = |seccomp: &Seccomp| seccomp.on_violation == OnViolation::UnsafeLearn;
+    let Some((told, filters)) = setup.filters.split_last() else {
+        return Ok(());
+    };
+    for filter in filters {
+        sys::seccomp(filter).map_err(failed)?;
     }
-    Ok(())
+    if !setup.plan.seccomp.as_ref().is_some_and(learns) {
+        return sys::seccomp(told).map_err(failed);
+    }
+    let listener = sys::seccomp_listener(told).map_err(|error| match error.raw_os_error() {
+        Some(nix::libc::EBUSY) => Failure::new(
+            "seccomp",
+            "listener",
+            "another listener already hears this process's calls",
+        ),
+        _ => Failure::new("seccomp", "listener", format!("{error}; learning needs Linux 5.19")),
+    })?;
+    // The last thing before the command: nothing from here on may wait for an answer before the listener has a reader.
+    handover::listener(&setup.status, &listener).map_err(|error| Failure::new("seccomp", "listener", error))
 }
 
 /// Moves the sockets to where the command looks for them; everything else closes on exec.

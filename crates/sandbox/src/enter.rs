@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mounts::Root;
 use crate::network::Network;
-use crate::plan::{Capabilities, Ids, Namespaces, Plan, Rlimit, Seccomp, User};
+use crate::plan::{Capabilities, Ids, Namespaces, OnViolation, Plan, Rlimit, Seccomp, User};
 use crate::report::Failure;
 
 /// One command that enters a running sandbox. Unknown keys are refused.
@@ -101,9 +101,14 @@ pub enum Access {
 
 impl Enter {
     /// `argv` beside process `pid` of the sandbox made from `plan`: same user, environment, folder, limits, filter and
-    /// Landlock rules, no capabilities, no terminal.
+    /// Landlock rules, no capabilities, no terminal. Where the sandbox is learned from, what enters is not: it has the ordinary
+    /// filter.
     #[must_use]
     pub fn new(plan: &Plan, pid: i32, cgroup: &Path, argv: Vec<String>) -> Self {
+        let mut seccomp = plan.seccomp.clone();
+        if let Some(learns) = seccomp.as_mut().filter(|s| s.on_violation == OnViolation::UnsafeLearn) {
+            learns.on_violation = OnViolation::default();
+        }
         Self {
             name: plan.name.clone(),
             pid,
@@ -120,7 +125,7 @@ impl Enter {
             capabilities: Capabilities::default(),
             no_new_privs: plan.no_new_privs,
             writable_code: plan.writable_code,
-            seccomp: plan.seccomp.clone(),
+            seccomp,
             landlock: plan.grants(),
             oom_score_adj: plan.oom_score_adj,
             terminal: false,

@@ -10,6 +10,8 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
+use crate::report::Report;
+
 const DESCRIPTOR: u8 = b'D';
 const GO: u8 = b'G';
 /// The first process could not do its part, and has said why on the status socket.
@@ -17,16 +19,20 @@ pub(crate) const FAILED: u8 = b'X';
 
 /// Hands a descriptor over.
 pub(crate) fn send(socket: &OwnedFd, descriptor: &OwnedFd) -> io::Result<()> {
+    send_with(socket, &[DESCRIPTOR], descriptor)
+}
+
+/// Hands the listener of a command's calls to whoever has the status socket.
+pub(crate) fn listener(status: &OwnedFd, listener: &OwnedFd) -> io::Result<()> {
+    send_with(status, &Report::Listener { listener: true }.to_line(), listener)
+}
+
+fn send_with(socket: &OwnedFd, bytes: &[u8], descriptor: &OwnedFd) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let descriptors = [descriptor.as_fd()];
     ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-    sendmsg(
-        socket,
-        &[IoSlice::new(&[DESCRIPTOR])],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )?;
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod handover;
 mod helper;
 mod job;
 mod join;
+pub mod learn;
 mod mounts;
 mod netlink;
 mod network;
@@ -39,6 +40,6 @@ pub use plan::{
     Capabilities, FIRST_LISTEN_FD, Ids, Namespaces, OnViolation, Plan, Profile, Resource, Rlimit, Seccomp, User, file,
     masked_by_default, read_only_by_default,
 };
-pub use report::{FAILED_EXIT, Failure, Report};
+pub use report::{FAILED_EXIT, Failure, Report, receive};
 pub use standing::{in_network, make_network};
 pub use tool::{Child, HELPER_ARG, Outcome, Stream, ToolBind, ToolSpec, helper_if_asked, run_plan, run_tool};

@@ -360,8 +360,19 @@ pub enum OnViolation {
     Errno,
     /// Kills the process with `SIGSYS`.
     Kill,
-    /// Is let through and logged by the kernel: for learning what a unit needs, never for a shipped unit.
+    /// Is let through and logged by the kernel; never for a shipped unit.
     UnsafeLog,
+    /// Is let through after it was told on a listener, as are calls of interest that the list has: see [`crate::learn`]. The
+    /// listener comes over the status socket with [`crate::Report::Listener`], and until it is read the command waits.
+    UnsafeLearn,
+}
+
+impl OnViolation {
+    /// Whether such a call is not done.
+    #[must_use]
+    pub fn refuses(self) -> bool {
+        matches!(self, Self::Errno | Self::Kill)
+    }
 }
 
 fn yes() -> bool {

@@ -1,12 +1,17 @@
 //! What the helper says on the status socket: one JSON value a message, ended by a newline.
 
 use std::fmt;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde::{Deserialize, Serialize};
 
-/// One message of the status socket, in the order in which they come: `Pid`, then `Execed` or `Failed`, then (with a reaper)
-/// `Exited` or `Signaled`.
+/// One message of the status socket, in the order in which they come: `Pid`, then (when learning) `Listener`, then `Execed` or
+/// `Failed`, then (with a reaper) `Exited` or `Signaled`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Report {
@@ -14,6 +19,11 @@ pub enum Report {
     Pid {
         /// The process id.
         pid: i32,
+    },
+    /// `{"listener":true}` with a descriptor: where the command's calls are told, see [`crate::learn::Listener`].
+    Listener {
+        /// Always true.
+        listener: bool,
     },
     /// `{"execed":true}`: every step was done and the command has been executed.
     Execed {
@@ -49,6 +59,7 @@ impl Report {
         match serde_json::from_slice(message)? {
             Self::Pid { pid: ..=0 } => refuse("a process's number is more than 0"),
             Self::Execed { execed: false } => refuse("what was not executed is not told so"),
+            Self::Listener { listener: false } => refuse("where there is no listener none is told of"),
             report => Ok(report),
         }
     }
@@ -60,6 +71,25 @@ impl Report {
         line.push(b'\n');
         line
     }
+}
+
+/// Takes one message from a status socket, with the descriptor that [`Report::Listener`] comes with: its length, 0 at the
+/// other side's end. Without `wait` it fails with `EAGAIN` where there is none.
+///
+/// # Errors
+/// What recvmsg(2) says.
+pub fn receive(status: impl AsFd, buffer: &mut [u8], wait: bool) -> Result<(usize, Option<OwnedFd>), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+    let length = recvmsg(status, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)?.bytes;
+    let mut descriptor = None;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            descriptor = received.into_iter().next().or(descriptor);
+        }
+    }
+    Ok((length, descriptor))
 }
 
 /// A step of the application that could not be done.
@@ -106,6 +136,7 @@ mod tests {
         for good in [
             Report::Pid { pid: 7 },
             Report::Execed { execed: true },
+            Report::Listener { listener: true },
             Report::Exited { exited: 0 },
         ] {
             assert_eq!(Report::parse(&good.to_line()).unwrap(), good);
@@ -114,6 +145,7 @@ mod tests {
             r#"{"pid":0}"#,
             r#"{"pid":-7}"#,
             r#"{"execed":false}"#,
+            r#"{"listener":false}"#,
             r#"{"pid":"7"}"#,
             "{}",
             "",

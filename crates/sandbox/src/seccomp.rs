@@ -3,6 +3,8 @@
 //! Two programs are made. The first answers `ENOSYS` to clone3, whose flags a filter cannot see; every libc then falls
 //! back to clone, whose flags the second program checks. The second is the allowlist. For the kernel the stricter answer
 //! of the two counts. Calls of another architecture (32-bit x86) kill the process.
+//!
+//! While a unit is learned from, the second program is another one, made by [`crate::learn`].
 
 use std::collections::BTreeMap;
 
@@ -11,6 +13,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
+use crate::learn::filter;
 use crate::plan::{OnViolation, Profile, Seccomp};
 use crate::report::Failure;
 use crate::syscalls::number;
@@ -69,18 +72,33 @@ pub(crate) fn compile(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
         OnViolation::Errno => SeccompAction::Errno(libc::EPERM as u32),
         OnViolation::Kill => SeccompAction::KillProcess,
         OnViolation::UnsafeLog => SeccompAction::Log,
+        OnViolation::UnsafeLearn => return learning(seccomp),
     };
-    let mut programs = Vec::new();
-    if seccomp.programs() > 1 {
-        let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-        programs.push(build(
-            rules,
-            SeccompAction::Allow,
-            SeccompAction::Errno(libc::ENOSYS as u32),
-        )?);
-    }
+    let mut programs = without_clone3(seccomp)?;
     programs.push(build(rules(seccomp)?, refused, SeccompAction::Allow)?);
     Ok(programs)
+}
+
+/// The programs of a unit that is learned from. The last one has to be installed with a listener.
+fn learning(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
+    if seccomp.profile != Profile::Service {
+        let why = "learning needs the service profile: the listener could not be handed over with less";
+        return Err(Failure::new("seccomp", "filter", why));
+    }
+    let mut programs = without_clone3(seccomp)?;
+    let silent = filter::silent(rules(seccomp)?, seccomp)?;
+    programs.push(filter::told(build(silent, SeccompAction::Log, SeccompAction::Allow)?));
+    Ok(programs)
+}
+
+/// The program that makes clone3 unknown, unless it is granted.
+fn without_clone3(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
+    if seccomp.programs() == 1 {
+        return Ok(Vec::new());
+    }
+    let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
+    Ok(vec![build(rules, SeccompAction::Allow, unknown)?])
 }
 
 fn rules(seccomp: &Seccomp) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Failure> {
@@ -149,8 +167,18 @@ pub(crate) fn known(name: &str) -> Result<Option<i64>, Failure> {
     })
 }
 
-fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, Failure> {
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value).map_err(failed)?;
+pub(crate) fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, Failure> {
+    conditional(argument, SeccompCmpArgLen::Dword, operator, value)
+}
+
+/// As [`rule`], for an argument of this length.
+pub(crate) fn conditional(
+    argument: u8,
+    length: SeccompCmpArgLen,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompRule, Failure> {
+    let condition = SeccompCondition::new(argument, length, operator, value).map_err(failed)?;
     SeccompRule::new(vec![condition]).map_err(failed)
 }
 

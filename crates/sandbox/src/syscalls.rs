@@ -20,6 +20,13 @@ pub(crate) fn number(name: &str) -> Option<Option<i64>> {
         .then_some(None)
 }
 
+/// The name of a call of this machine by its number; none for a number that is not in the tables.
+pub(crate) fn name(number: i64) -> Option<&'static str> {
+    let plain = NUMBERS.iter().find(|(_, known)| *known == number);
+    let plain = plain.and_then(|(name, _)| name.strip_prefix("SYS_"));
+    plain.or_else(|| LATER.iter().find(|(_, known)| *known == number).map(|(name, _)| *name))
+}
+
 /// Calls that libc does not name yet; from the kernel's `scripts/syscall.tbl` and `syscall_64.tbl`.
 const LATER: &[(&str, i64)] = &[
     ("io_pgetevents", if cfg!(target_arch = "x86_64") { 333 } else { 292 }),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::mounts::{Mount, Root};
 use crate::network::Network;
-use crate::plan::{Ids, OnViolation, Plan, Resource};
+use crate::plan::{Ids, Plan, Resource};
 use crate::seccomp;
 
 impl Plan {
@@ -124,11 +124,7 @@ impl Plan {
         if self.network == Network::Loopback {
             say("PrivateNetwork", "yes");
         }
-        let Some(filter) = self
-            .seccomp
-            .as_ref()
-            .filter(|filter| filter.on_violation != OnViolation::UnsafeLog)
-        else {
+        let Some(filter) = self.seccomp.as_ref().filter(|filter| filter.on_violation.refuses()) else {
             return;
         };
         let allowed = seccomp::names(filter);
@@ -187,6 +183,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::OnViolation;
     use crate::plan::Seccomp;
 
     fn plan() -> Plan {

@@ -283,6 +283,8 @@ impl Supervisor {
                 let token = self.saved.units.get(name).map_or(0, |k| k.token);
                 self.ask_ready(name, token);
             }
+            // Nobody asks for one yet.
+            Report::Listener { .. } => {}
             Report::Failed(failure) => self.note(name, End::Because(failure.to_string())),
             Report::Exited { exited } => self.note(name, End::Code(exited)),
             Report::Signaled { signaled, .. } => self.note(name, End::Signal(signaled)),

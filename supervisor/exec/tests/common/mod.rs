@@ -164,6 +164,25 @@ impl Started {
         }
     }
 
+    /// Reads reports until one comes with a descriptor: the listener of a command that is learned from.
+    pub fn until_listener(&mut self) -> (Vec<Report>, OwnedFd) {
+        let (mut reports, mut line, mut listener) = (Vec::new(), Vec::new(), None);
+        loop {
+            let mut byte = [0];
+            let (length, came) = cairn_sandbox::receive(&self.status, &mut byte, true).unwrap();
+            assert_eq!(length, 1, "no listener came: {reports:?}");
+            listener = came.or(listener);
+            line.push(byte[0]);
+            if byte[0] == b'\n' {
+                reports.push(Report::parse(&line).unwrap());
+                line.clear();
+                if let Some(listener) = listener.take() {
+                    return (reports, listener);
+                }
+            }
+        }
+    }
+
     /// Waits for the end of everything.
     pub fn finish(mut self, mut reports: Vec<Report>) -> Ran {
         let mut text = Vec::new();
