@@ -55,6 +55,8 @@ pub struct UnitStatus {
     pub health: Health,
     /// When it is next started, if something waits for that: by its timer or after a failure.
     pub starts_in_ms: Option<u64>,
+    /// How much longer it is learned from, while its system call filter refuses nothing.
+    pub learning_ms: Option<u64>,
 }
 
 /// A unit's health checks.

@@ -3,6 +3,7 @@
 //! The manager answers by this table and `cairn` asks by it, so that neither can name what the other does not know.
 
 mod answers;
+mod learned;
 mod markdown;
 mod openapi;
 mod routes;
@@ -11,6 +12,7 @@ pub use answers::{
     Accepted, Boot, Change, Edge, EdgeKind, EventLine, Explained, Graph, Health, Node, Pressure, Problem, Reloaded,
     RestartPlan, Status, Step, Top, UnitPhases, UnitStatus, Use,
 };
+pub use learned::{Advice, Direction, LearnState, Learned, Sighting, Sightings};
 pub use markdown::markdown;
 pub use openapi::openapi;
 pub use routes::{Endpoint, Method, Parameter, ROUTES, Route, find};

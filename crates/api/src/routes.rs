@@ -3,6 +3,7 @@
 use schemars::{Schema, SchemaGenerator};
 
 use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Status, Top};
+use crate::learned::Learned;
 
 /// How a route is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub enum Endpoint {
     Security,
     SecurityOfUnit,
     EnterJob,
+    Learned,
+    Learn,
     Start,
     Stop,
     Restart,
@@ -239,6 +242,27 @@ pub const ROUTES: &[Route] = &[
             "/v1/units/{unit}/enter",
             "What cairn-exec has to be told to start a command in the unit's sandbox.",
             None,
+        )
+    },
+    Route {
+        root_only: true,
+        ..get(
+            Endpoint::Learned,
+            "/v1/units/{unit}/learned",
+            "What a unit that is or was learned from did, and what its file should say.",
+            Some(of::<Learned>),
+        )
+    },
+    Route {
+        query: &[Parameter {
+            name: "for",
+            meaning: "How long, like `60s` or `10m`, at most `1d`; `60s` if left out. `0s` ends it.",
+        }],
+        ..post(
+            Endpoint::Learn,
+            "/v1/units/{unit}/learn",
+            "Start a unit again with its system calls recorded instead of refused, and again as it was when the time is over.",
+            of::<Accepted>,
         )
     },
     post(

@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod enter;
 mod graph;
+mod learn;
 mod logs;
 mod pty;
 mod security;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cairn_api::{Boot, Explained, Graph, Reloaded, Status, Top};
+use cairn_api::{Boot, Explained, Graph, LearnState, Learned, Reloaded, Status, Top};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -113,6 +114,18 @@ enum Command {
     Security {
         /// The unit; all if left out.
         unit: Option<String>,
+    },
+    /// Start a unit with its system calls recorded instead of refused, and print what its file should say, tighter or wider.
+    #[command(
+        after_help = "The unit is started again, and again as it was at the end. The advice goes to the standard output, as TOML.\n\n\
+        Example:\n  cairn learn caddy --for 10m > caddy.advice"
+    )]
+    Learn {
+        /// The unit.
+        unit: String,
+        /// How long, like 60s, 10m or 1d.
+        #[arg(long = "for", value_name = "TIME", default_value = "60s")]
+        wanted: cairn_unit::Seconds,
     },
     /// Show what is between the units.
     Graph {
@@ -223,6 +236,17 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
             let answer: Value = shown(cli, get(&path)?, |answer| security::text(answer, unit.is_some()))?;
             return Ok(ExitCode::from(u8::from(security::differs(&answer))));
         }
+        Command::Learn { unit, wanted } => {
+            let (learned, body) = learn::run(unit, *wanted, &Lesson { cli, unit })?;
+            if learned.state == LearnState::Never {
+                return Err(Refused(format!("the manager knows of no lesson of {unit} any more"), 1));
+            }
+            if cli.json {
+                put(&String::from_utf8_lossy(&body));
+            } else {
+                put(&learn::text(&learned));
+            }
+        }
         Command::Graph { svg } => {
             let draw = if *svg { graph::svg } else { graph::text };
             shown::<Graph>(cli, get("/v1/graph")?, draw)?;
@@ -255,6 +279,25 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The manager, asked about one unit's lesson.
+struct Lesson<'a> {
+    cli: &'a Cli,
+    unit: &'a str,
+}
+
+impl learn::Ask for Lesson<'_> {
+    type Error = Refused;
+
+    fn learn(&self, wanted: cairn_unit::Seconds) -> Outcome<()> {
+        ask(self.cli, "POST", &format!("/v1/units/{}/learn?for={wanted}", self.unit)).map(drop)
+    }
+
+    fn learned(&self) -> Outcome<(Learned, Vec<u8>)> {
+        let body = ask(self.cli, "GET", &format!("/v1/units/{}/learned", self.unit))?;
+        Ok((parsed(&body)?, body))
+    }
 }
 
 fn silent(cli: &Cli, error: &std::io::Error) -> Refused {

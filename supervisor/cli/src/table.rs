@@ -74,6 +74,12 @@ fn says(unit: &UnitStatus) -> String {
             unit.health.failed, unit.health.last
         ));
     }
+    if let Some(ms) = unit.learning_ms {
+        add(format!(
+            "learned from for {} more: its filter refuses no call",
+            span(ms)
+        ));
+    }
     if let Some(ms) = unit.starts_in_ms {
         add(format!("starts in {}", span(ms)));
     }

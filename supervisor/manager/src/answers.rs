@@ -51,6 +51,8 @@ impl Supervisor {
             Endpoint::Security => self.security(None),
             Endpoint::SecurityOfUnit => self.security(Some(name)),
             Endpoint::EnterJob => self.enter_job(name),
+            Endpoint::Learned => self.learned(name),
+            Endpoint::Learn => self.learn(name, asked.query("for")),
             Endpoint::Start => self.command(name, Command::Start),
             Endpoint::Stop => self.command(name, Command::Stop),
             Endpoint::Restart => self.command(name, Command::Restart),
@@ -206,6 +208,7 @@ impl Supervisor {
                 last: kept.ill.1.clone(),
             },
             starts_in_ms: restart.or_else(|| self.timer_wait(name)),
+            learning_ms: self.learning_ms(name),
         })
     }
 

@@ -30,7 +30,8 @@ impl Supervisor {
             let timer = self.timer_wait(name).map(|wait| now.saturating_add(wait));
             let watchdog = kept.watchdog.map(|w| w.at_ms);
             let reload = kept.reload.map(|r| r.until_ms);
-            [timer, watchdog, reload].into_iter().flatten().min()
+            let learning = kept.learning.map(|l| l.until_ms);
+            [timer, watchdog, reload, learning].into_iter().flatten().min()
         });
         let beside = self.saved.beside.iter().filter_map(|b| b.until_ms);
         kept.chain(beside).min()
@@ -39,6 +40,7 @@ impl Supervisor {
     /// Time has passed.
     pub(crate) fn look_after(&mut self, now: u64) {
         self.end_late_beside(now);
+        self.end_lessons(now);
         let names: Vec<String> = self.saved.units.keys().cloned().collect();
         for name in names {
             let Some(kept) = self.saved.units.get_mut(&name) else {

@@ -24,6 +24,7 @@ pub mod firewall;
 pub mod fuzz;
 pub mod health;
 mod io;
+pub mod learn;
 mod listening;
 pub mod log;
 pub mod machine;

@@ -54,6 +54,10 @@ pub struct Kept {
     pub pace: Pace,
     /// What was at its trigger's path when it was last started, as a number that tells one state from another.
     pub seen: Option<u64>,
+    /// While it is learned from.
+    pub learning: Option<Learning>,
+    /// Whether the filter of its process is one that refuses nothing.
+    pub open: bool,
 }
 
 /// How often a connection or a path has started a unit of late.
@@ -63,6 +67,17 @@ pub struct Pace {
     pub since_ms: u64,
     /// How often.
     pub count: u32,
+}
+
+/// A time in which a unit is learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learning {
+    /// How long it was asked for.
+    pub for_ms: u64,
+    /// When it ends at the latest.
+    pub until_ms: u64,
+    /// Whether the unit's first call has come.
+    pub begun: bool,
 }
 
 /// How a unit's life is watched by its own word.

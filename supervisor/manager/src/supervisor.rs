@@ -53,6 +53,8 @@ pub(crate) enum Msg {
     Wanted(String),
     /// The sockets that a unit waits at are open, or cannot be.
     Opened(String, Result<Opened, Error>),
+    /// The unit's listener of this number has ended: why, if somebody may still wait for it.
+    Unheard(String, u64, Option<String>),
     Net(News),
     Control(Asked),
 }
@@ -74,6 +76,7 @@ pub(crate) struct Live {
     /// What the console last said of it.
     pub(crate) shown: String,
     pub(crate) began: u64,
+    pub(crate) lesson: crate::learn::Lesson,
 }
 
 /// Everything.
@@ -153,6 +156,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
             tasks: Vec::new(),
             shown: String::new(),
             began: now_ms(),
+            lesson: crate::learn::Lesson::default(),
         };
         (name.as_str().to_owned(), live)
     });
@@ -299,6 +303,7 @@ impl Supervisor {
             }
             Msg::Wanted(name) => self.wanted(&name),
             Msg::Opened(name, opened) => self.opened(&name, opened),
+            Msg::Unheard(name, number, why) => self.unheard(&name, number, why),
             Msg::Net(news) => self.network_news(news),
             Msg::Control(asked) => self.answer(asked),
         }
@@ -402,6 +407,7 @@ impl Supervisor {
         match kind {
             "logr" | "logs" | "logw" | "devlog" => self.take_log(kind, name, fd),
             kind if kind == "netns" || kind.starts_with("sock") => live.demand.take(kind, fd),
+            "learn" => self.take_listener(name, fd),
             "notify" => live.notify = watch(fd, send, move || Msg::Notify(unit.clone())).ok().map(|w| w.0),
             "status" => {
                 if let Ok((watched, task)) = watch(fd, send, move || Msg::Status(unit.clone())) {
@@ -495,9 +501,8 @@ impl Supervisor {
             let Some(status) = self.live.get(name).and_then(|l| l.status.clone()) else {
                 return;
             };
-            let flags = rustix::net::RecvFlags::DONTWAIT;
-            let length = match rustix::net::recv(status.get_ref(), &mut buffer, flags) {
-                Ok((length, _)) if length > 0 => length,
+            let (length, came) = match cairn_sandbox::receive(status.get_ref(), &mut buffer, false) {
+                Ok((length, came)) if length > 0 => (length, came),
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(rustix::io::Errno::AGAIN) => return,
                 _ => {
@@ -508,6 +513,9 @@ impl Supervisor {
                     return;
                 }
             };
+            if let Some(listener) = came {
+                self.take_listener(name, listener);
+            }
             if let Ok(report) = Report::parse(&buffer[..length]) {
                 self.reported(name, report);
             }

@@ -31,6 +31,7 @@ impl Supervisor {
                 kept.token = 0;
                 kept.pid = 0;
                 kept.ended = None;
+                kept.open = false;
             }
             if !kept.machine.ready() {
                 kept.reload = None;
@@ -162,6 +163,7 @@ impl Supervisor {
         {
             kept_for_it.push(network.try_clone().map_err(wrap("copy"))?);
         }
+        let open = self.open_plan(name, role, &mut plan);
         let group: OwnedFd = cgroup::make(&folder, &unit.unit.limits)?.into();
         let base = address::id_base(unit.index);
         let watchdog = self.live.get(name).and_then(|l| l.rules.watchdog_ms);
@@ -200,6 +202,7 @@ impl Supervisor {
             kept.token = token;
             kept.pid = 0;
             kept.ended = None;
+            kept.open = open;
             kept.oom = cgroup::out_of_memory(&folder);
             kept.status.clear();
             kept.errno = 0;
@@ -283,7 +286,7 @@ impl Supervisor {
                 let token = self.saved.units.get(name).map_or(0, |k| k.token);
                 self.ask_ready(name, token);
             }
-            // Nobody asks for one yet.
+            // Its descriptor was taken before.
             Report::Listener { .. } => {}
             Report::Failed(failure) => self.note(name, End::Because(failure.to_string())),
             Report::Exited { exited } => self.note(name, End::Code(exited)),
@@ -435,6 +438,7 @@ impl Supervisor {
     /// A successor compares what was saved with what there is.
     pub(crate) fn adopt(&mut self) {
         self.adopt_beside();
+        self.adopt_lessons();
         let names: Vec<String> = self.live.keys().cloned().collect();
         for name in names {
             self.read_status(&name);

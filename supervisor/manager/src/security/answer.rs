@@ -5,8 +5,11 @@ use std::path::Path;
 
 use serde_json::json;
 
+use cairn_sandbox::{OnViolation, Plan};
+
 use super::{Report, observe, report};
 use crate::control::Answered;
+use crate::error::Error;
 use crate::plan::{Input, Role};
 use crate::supervisor::Supervisor;
 
@@ -26,9 +29,13 @@ impl Supervisor {
         }
     }
 
-    fn secured(&self, name: &str) -> Result<Report, String> {
-        let unit = self.manifest.units.get(name).ok_or("the unit is gone")?;
-        // What files hold decides nothing here, so no secret is read.
+    /// The sandbox of a unit's main process without what its files hold, which no secret has to be read for.
+    pub(crate) fn bare_plan(&self, name: &str) -> Result<Plan, Error> {
+        let missing = || Error::Missing {
+            unit: name.to_owned(),
+            what: "the unit".into(),
+        };
+        let unit = self.manifest.units.get(name).ok_or_else(missing)?;
         let none = BTreeMap::new();
         let input = Input {
             config: &self.config,
@@ -40,7 +47,16 @@ impl Supervisor {
             resolv: None,
             optional: &[],
         };
-        let plan = crate::plan::of(&input, Role::Main).map_err(|error| error.to_string())?;
+        crate::plan::of(&input, Role::Main)
+    }
+
+    fn secured(&self, name: &str) -> Result<Report, String> {
+        let unit = self.manifest.units.get(name).ok_or("the unit is gone")?;
+        let mut plan = self.bare_plan(name).map_err(|error| error.to_string())?;
+        let open = self.saved.units.get(name).is_some_and(|kept| kept.open);
+        if let Some(seccomp) = plan.seccomp.as_mut().filter(|_| open) {
+            seccomp.on_violation = OnViolation::UnsafeLearn;
+        }
         let pid = |name: &str| self.saved.units.get(name).map(|kept| kept.pid).filter(|pid| *pid > 0);
         let others: Vec<i32> = self
             .live

@@ -197,6 +197,14 @@ fn filters(plan: &Plan, seen: &Seen, rows: &mut Vec<Row>) {
         list(found.iter().map(|found| text(*found))),
         ok,
     ));
+    let refuses = plan
+        .seccomp
+        .as_ref()
+        .is_some_and(|seccomp| seccomp.on_violation.refuses());
+    if wanted > 0 && !refuses {
+        let found = "let through and recorded (cairn learn)";
+        rows.push(row("calls outside the list", "refused", found, false));
+    }
     rows.push(Row {
         item: "Landlock".into(),
         declared: if plan.landlock { "in force" } else { "off" }.into(),

@@ -118,6 +118,23 @@ fn a_unit_as_declared_has_no_difference() {
     );
 }
 
+#[test]
+fn a_unit_that_is_learned_from_differs_from_what_is_declared_and_is_more_open() {
+    let (unit, mut plan) = unit();
+    let seen = seen(&unit);
+    let tight = report("web", &unit, &plan, &seen);
+    plan.seccomp.as_mut().unwrap().on_violation = cairn_sandbox::OnViolation::UnsafeLearn;
+    let open = report("web", &unit, &plan, &seen);
+    let differs: Vec<&str> = open
+        .rows
+        .iter()
+        .filter(|row| row.state == State::Differs)
+        .map(|row| row.item.as_str())
+        .collect();
+    assert_eq!((differs, open.differs), (vec!["calls outside the list"], 1));
+    assert!(open.score > tight.score + 0.9, "{} {}", open.score, tight.score);
+}
+
 /// What a map gave back when it was changed.
 fn ignore<T>(_: T) {}
 

@@ -93,7 +93,7 @@ pub fn walls(unit: &ManifestUnit, plan: &Plan, seen: &Seen) -> Vec<(&'static str
         (
             "system call filter",
             10.0,
-            if plan.seccomp.is_none() || unfiltered > 0.0 {
+            if plan.seccomp.as_ref().is_none_or(|s| !s.on_violation.refuses()) || unfiltered > 0.0 {
                 1.0
             } else {
                 (calls as f64 * 0.05).min(0.8)

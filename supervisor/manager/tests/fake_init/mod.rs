@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use cairn_init::channel;
 use cairn_init::protocol::{Event, ExitStatus, Origin, PowerKind, Request, StoreId};
 use cairn_log::{Query, Reader, Record, Stream};
-use cairn_sandbox::{Job, Mount, Plan, Report};
+use cairn_sandbox::{Job, Mount, OnViolation, Plan, Report};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 #[derive(Default)]
@@ -30,6 +30,10 @@ struct Shared {
     spawned: Vec<String>,
     ended: Vec<String>,
     pids: BTreeMap<String, i32>,
+    /// Of each process in turn: the unit, and whether its filter was to refuse nothing.
+    opened: Vec<(String, bool)>,
+    /// The other ends of the pipes that stand for listeners.
+    listeners: BTreeMap<String, OwnedFd>,
     shut_down: bool,
     stop: bool,
     /// The program of the next managers.
@@ -180,6 +184,24 @@ impl World {
     }
     pub(crate) fn pids(&self) -> BTreeMap<String, i32> {
         self.shared.lock().unwrap().pids.clone()
+    }
+    /// Whether each process of a unit so far was one to be learned from.
+    pub(crate) fn opened(&self, unit: &str) -> Vec<bool> {
+        let all = self.shared.lock().unwrap().opened.clone();
+        all.into_iter()
+            .filter(|(own, _)| own == unit)
+            .map(|(_, open)| open)
+            .collect()
+    }
+    /// Whether cairn-init keeps something under this name.
+    pub(crate) fn keeps(&self, id: &str) -> bool {
+        let shared = self.shared.lock().unwrap();
+        shared.stored.contains_key(&StoreId::new(id).unwrap())
+    }
+    /// Lets a unit's listener hear what is no call, so that it breaks.
+    pub(crate) fn break_listener(&self, unit: &str) {
+        let shared = self.shared.lock().unwrap();
+        rustix::io::write(&shared.listeners[unit], b"x").unwrap();
     }
     pub(crate) fn shut_down(&self) -> bool {
         self.shared.lock().unwrap().shut_down
@@ -403,9 +425,19 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
     let pid = child.id() as i32;
     let process = rustix::process::Pid::from_raw(pid);
     rustix::process::waitpid(process, rustix::process::WaitOptions::UNTRACED).unwrap();
-    for report in [Report::Pid { pid }, Report::Execed { execed: true }] {
+    let say = |report: Report| {
         let _ = rustix::net::send(&status, &report.to_line(), SendFlags::NOSIGNAL);
+    };
+    say(Report::Pid { pid });
+    let open = plan
+        .seccomp
+        .as_ref()
+        .is_some_and(|s| s.on_violation == OnViolation::UnsafeLearn);
+    if open {
+        all.listeners.insert(plan.name.clone(), send_listener(&status));
     }
+    say(Report::Execed { execed: true });
+    all.opened.push((plan.name.clone(), open));
     rustix::process::kill_process(process.unwrap(), rustix::process::Signal::CONT).unwrap();
     all.spawned.push(plan.name.clone());
     all.pids.insert(plan.name.clone(), pid);
@@ -415,6 +447,9 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
         let status = child.wait().unwrap().into_raw();
         let mut all = shared.lock().unwrap();
         all.seq += 1;
+        if open && all.pids.get(&plan.name) == Some(&pid) {
+            all.listeners.remove(&plan.name);
+        }
         all.ended.push(plan.name);
         let seq = all.seq;
         all.exits.push((seq, pid, status));
@@ -430,4 +465,17 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
             let _ = channel::send(socket, &event.encode(), &[]);
         }
     });
+}
+
+/// Sends the read end of a pipe as a listener: like one it becomes readable for a call, and hangs up when nobody is left.
+fn send_listener(status: &OwnedFd) -> OwnedFd {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = rustix::net::SendAncillaryBuffer::new(&mut space);
+    let passed = [read.as_fd()];
+    ancillary.push(rustix::net::SendAncillaryMessage::ScmRights(&passed));
+    let line = Report::Listener { listener: true }.to_line();
+    let bytes = [std::io::IoSlice::new(&line)];
+    rustix::net::sendmsg(status, &bytes, &mut ancillary, SendFlags::NOSIGNAL).unwrap();
+    write
 }
