@@ -22,6 +22,7 @@ mod netlink;
 mod network;
 mod plan;
 mod report;
+mod search;
 mod seccomp;
 mod standing;
 mod sys;

@@ -9,13 +9,12 @@
 use std::collections::BTreeMap;
 
 use nix::libc;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
+use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 use crate::learn::filter;
 use crate::plan::{OnViolation, Profile, Seccomp};
 use crate::report::Failure;
+use crate::search;
 use crate::syscalls::number;
 
 /// The groups of the `service` profile.
@@ -101,7 +100,7 @@ fn without_clone3(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
     Ok(vec![build(rules, SeccompAction::Allow, unknown)?])
 }
 
-fn rules(seccomp: &Seccomp) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Failure> {
+pub(crate) fn rules(seccomp: &Seccomp) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Failure> {
     let mut rules = BTreeMap::new();
     if seccomp.profile == Profile::Service {
         for name in SERVICE.iter().flat_map(|group| group.split(' ')) {
@@ -187,10 +186,7 @@ fn build(
     mismatch: SeccompAction,
     matched: SeccompAction,
 ) -> Result<BpfProgram, Failure> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(failed)?;
-    SeccompFilter::new(rules, mismatch, matched, arch)
-        .and_then(TryInto::try_into)
-        .map_err(failed)
+    search::program(rules, mismatch, matched)
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {

@@ -5,19 +5,18 @@ use nix::libc;
 /// The number of a system call: the outer `None` for a name that no supported machine has, the inner one for a call that
 /// this machine does not have (`open` on arm64).
 pub(crate) fn number(name: &str) -> Option<Option<i64>> {
-    if let Some((_, number)) = NUMBERS
-        .iter()
-        .find(|(known, _)| known.strip_prefix("SYS_") == Some(name))
-    {
-        return Some(Some(*number));
+    if let Ok(place) = NUMBERS.binary_search_by_key(&name, |(known, _)| plain(known)) {
+        return Some(Some(NUMBERS[place].1));
     }
     if let Some((_, number)) = LATER.iter().find(|(known, _)| *known == name) {
         return Some(Some(*number));
     }
-    ELSEWHERE
-        .iter()
-        .any(|known| known.strip_prefix("SYS_") == Some(name))
-        .then_some(None)
+    ELSEWHERE.iter().any(|known| plain(known) == name).then_some(None)
+}
+
+/// A call's name as the kernel writes it.
+fn plain(constant: &str) -> &str {
+    constant.strip_prefix("SYS_").unwrap_or(constant)
 }
 
 /// The name of a call of this machine by its number; none for a number that is not in the tables.
@@ -157,3 +156,19 @@ const NUMBERS: &[(&str, i64)] = numbers! {
     SYS_unlinkat SYS_unshare SYS_userfaultfd SYS_utimensat SYS_vhangup SYS_vmsplice SYS_wait4 SYS_waitid SYS_write
     SYS_writev
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_is_found() {
+        for (name, number) in NUMBERS {
+            assert_eq!(
+                super::number(plain(name)),
+                Some(Some(*number)),
+                "{name} is out of its alphabetical place"
+            );
+        }
+    }
+}
