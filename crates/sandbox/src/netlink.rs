@@ -135,11 +135,14 @@ impl Netlink {
         };
         match self.call(make()) {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-                self.call(
-                    Message::new(libc::RTM_DELLINK, REQUEST)
-                        .link(0, 0, 0)
-                        .name(&veth.host_name),
-                )?;
+                let remove = Message::new(libc::RTM_DELLINK, REQUEST)
+                    .link(0, 0, 0)
+                    .name(&veth.host_name);
+                match self.call(remove) {
+                    // The kernel was just about to.
+                    Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+                    done => done?,
+                }
                 self.call(make())
             }
             done => done,
