@@ -81,8 +81,11 @@ fn enter(setup: &Setup, socket: &OwnedFd) -> Result<Option<confine::Rules>, Fail
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name).map_err(|error| Failure::new("hostname", name, error))?;
     }
-    set_up_network(&plan.network)?;
     tree::build(plan, sources.into_iter())?;
+    if matches!(plan.network, Network::Veth(_)) && handover::receive(socket).is_err() {
+        return Ok(None);
+    }
+    set_up_network(&plan.network)?;
     let grants = plan.grants();
     let rules = grants.map(|grants| confine::rules(&grants, confine::whole_scope()));
     rules.transpose().map(Some)

@@ -191,13 +191,18 @@ fn start(setup: Setup) -> Result<i32, Failure> {
     }
     drop(theirs);
     report(&setup.status, &Report::Pid { pid });
-    if setup.enter.is_none()
-        && let Err(failure) = provide(&setup.plan, pid, &ours)
-    {
+    let provided = match setup.enter {
+        Some(_) => Ok(()),
+        None => provide(&setup.plan, pid, &ours),
+    };
+    if provided.is_err() {
         let _ = sys::kill(pid, libc::SIGKILL);
-        return Err(failure);
     }
     let failed = handover::await_end(&ours) == Some(FAILED);
+    if !failed {
+        // If it failed itself, it has said why, and ours is only what followed.
+        provided?;
+    }
     if !failed && !setup.plan.reaper {
         report(&setup.status, &Report::Execed { execed: true });
     }
@@ -289,13 +294,17 @@ fn provide(plan: &Plan, pid: i32, socket: &OwnedFd) -> Result<(), Failure> {
             handover::send(socket, &source?).map_err(|error| Failure::new("bind", "handover", error))?;
         }
     }
+    let go = || handover::go(socket).map_err(|error| Failure::new("clone", "handover", error));
+    go()?;
     if let Network::Veth(veth) = &plan.network {
+        // While the first process makes the file tree: the kernel takes as long for either.
         let failed = |error| Failure::new("veth", &veth.host_name, error);
         let netlink = Netlink::open().map_err(failed)?;
         let bridge = standing::bridge(veth)?;
         netlink.make_veth(veth, bridge, Inside::Process(pid)).map_err(failed)?;
+        go()?;
     }
-    handover::go(socket).map_err(|error| Failure::new("clone", "handover", error))
+    Ok(())
 }
 
 /// Raises the hard limits of a process, 0 for this one, to what the plan wants.
