@@ -51,9 +51,9 @@ qemu-test: ## Boot real images under QEMU and test them through their ports
 	  $(CARGO) nextest run -p qemu-tests --no-fail-fast; \
 	else $(CARGO) test -p qemu-tests --no-fail-fast; fi
 
-bench: ## Measure build, size and boot beside their peers (BENCH_RUNS, default 3)
+bench: ## Measure build, size, boot and the supervisor beside their peers (BENCH_RUNS, default 3; PARTS=supervisor for one)
 	$(CARGO) build --release -p imagegen -p cairn-bench
-	$(CARGO) run --release --quiet -p cairn-bench
+	$(CARGO) run --release --quiet -p cairn-bench -- $(PARTS)
 
 soak: ## Every power cut of the campaign, with a report in target/qemu-tests/soak.md
 	$(CARGO) build -p imagegen

@@ -93,7 +93,7 @@ impl Bed {
     }
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -107,7 +107,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn imagegen(
+pub(crate) fn imagegen(
     recipe: &Path,
     out: &Path,
     cache: Option<&Path>,

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     Seconds,
+    /// Seconds too, shown as milliseconds.
+    Millis,
     Bytes,
 }
 
@@ -27,6 +29,7 @@ impl Samples {
         let Some(median) = self.median() else { return "-".into() };
         let one = |x: f64| match unit {
             Unit::Seconds => format!("{x:.2} s"),
+            Unit::Millis => format!("{:.1} ms", x * 1e3),
             Unit::Bytes => format!("{:.1} MB", x / 1e6),
         };
         let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
@@ -62,7 +65,17 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn cells(&self) -> [String; 5] {
+    /// Whether the goal is met; none where there is no goal, or nothing to hold it against.
+    fn met(&self) -> Option<bool> {
+        let ours = self.ours.median()?;
+        match self.goal {
+            Goal::AtMost(most) => Some(ours <= most),
+            Goal::Share(share) => Some(ours <= share * self.peer.as_ref().ok()?.1.median()?),
+            Goal::None => None,
+        }
+    }
+
+    fn cells(&self) -> [String; 6] {
         let (peer, ratio) = match &self.peer {
             Ok((name, samples)) => {
                 let ratio = match (self.ours.median(), samples.median()) {
@@ -78,15 +91,23 @@ impl Row {
             Goal::Share(x) => format!("at most 1/{:.0}", 1.0 / x),
             Goal::None => String::new(),
         };
-        [self.what.clone(), self.ours.show(self.unit), peer, ratio, goal]
+        let met = self.met().map_or("", |met| if met { "yes" } else { "no" });
+        [
+            self.what.clone(),
+            self.ours.show(self.unit),
+            peer,
+            ratio,
+            goal,
+            met.to_owned(),
+        ]
     }
 }
 
 /// The rows as a Markdown table, columns aligned.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let head = ["what", "Cairn", "peer", "ratio", "goal"].map(str::to_owned);
-    let cells: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
-    let widths: Vec<usize> = (0..5)
+    let head = ["what", "Cairn", "peer", "ratio", "goal", "met"].map(str::to_owned);
+    let cells: Vec<[String; 6]> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
+    let widths: Vec<usize> = (0..6)
         .map(|i| cells.iter().map(|row| row[i].chars().count()).max().unwrap_or(0))
         .collect();
     let mut out = String::new();
@@ -126,7 +147,24 @@ mod tests {
         };
         assert_eq!(
             row.cells(),
-            ["cold build", "2.00 s", "mkosi: needs root", "", "at most 1/8"].map(str::to_owned)
+            ["cold build", "2.00 s", "mkosi: needs root", "", "at most 1/8", ""].map(str::to_owned)
         );
+    }
+
+    #[test]
+    fn a_goal_is_met_by_the_median_and_against_the_peers_median() {
+        let row = |ours: f64, goal| Row {
+            what: "spawn".into(),
+            unit: Unit::Millis,
+            ours: Samples(vec![ours, ours, 99.0]),
+            peer: Ok(("bubblewrap".into(), Samples(vec![0.003]))),
+            goal,
+        };
+        assert_eq!(row(0.003, Goal::Share(1.0)).met(), Some(true));
+        assert_eq!(row(0.0031, Goal::Share(1.0)).met(), Some(false));
+        assert_eq!(row(0.02, Goal::AtMost(0.02)).met(), Some(true));
+        assert_eq!(row(0.021, Goal::AtMost(0.02)).cells()[5], "no");
+        assert_eq!(row(0.02, Goal::None).met(), None);
+        assert_eq!(row(0.02, Goal::None).cells()[1], "20.0 ms (20.0 ms to 99000.0 ms)");
     }
 }
