@@ -1,7 +1,7 @@
 //! The control channel into test images: JSON lines over a virtio-serial port, bytes as lists of hexadecimal digits.
 //!
 //! Requests: `{"id":1,"exec":["prog","arg"]}`, `{"id":2,"read":"/path"}`, `{"id":3,"write":"/path","data":"<hex>"}`,
-//! `{"id":4,"kill":123}`. Answers carry the request's `id`, then `status`/`stdout`/`stderr`, `data`, or `error`. The agent is in `agent/`.
+//! `{"id":4,"kill":123,"signal":9}`, `{"id":5,"link":"/path"}`. Answers carry the request's `id`, then `status`/`stdout`/`stderr`, `data`, or `error`. The agent is in `agent/`.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -79,8 +79,30 @@ impl Agent {
     /// # Errors
     /// In the guest's words, or when the agent does not answer.
     pub fn kill(&mut self, pid: i32) -> Result<(), HarnessError> {
-        self.ask(json!({ "kill": pid }), &format!("kill {pid}"), Duration::from_secs(60))
+        self.signal(pid, 9)
+    }
+
+    /// Sends a signal, by its number, to a process of the guest's.
+    ///
+    /// # Errors
+    /// In the guest's words, or when the agent does not answer.
+    pub fn signal(&mut self, pid: i32, signal: i32) -> Result<(), HarnessError> {
+        let request = json!({ "kill": pid, "signal": signal });
+        self.ask(request, &format!("kill {pid}"), Duration::from_secs(60))
             .map(drop)
+    }
+
+    /// What a symbolic link of the guest's points to.
+    ///
+    /// # Errors
+    /// In the guest's words, or when the agent does not answer.
+    pub fn read_link(&mut self, path: &str) -> Result<String, HarnessError> {
+        let answer = self.ask(
+            json!({ "link": path }),
+            &format!("read the link {path}"),
+            Duration::from_secs(60),
+        )?;
+        Ok(String::from_utf8_lossy(&unhex(&answer["data"])).into_owned())
     }
 
     fn ask(&mut self, mut request: Value, what: &str, within: Duration) -> Result<Value, HarnessError> {

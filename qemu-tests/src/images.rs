@@ -50,6 +50,14 @@ pub fn hostile() -> Result<PathBuf, HarnessError> {
     build("hostile-test")
 }
 
+/// The raw image of `appliances/daemons-test.toml`: daemons of many kinds, and units that do what a test tells them.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn daemons() -> Result<PathBuf, HarnessError> {
+    build("daemons-test")
+}
+
 /// Built in this process already: one build a test run, as nothing changes under it.
 static BUILT: Mutex<Vec<(String, PathBuf)>> = Mutex::new(Vec::new());
 

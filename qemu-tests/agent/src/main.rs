@@ -1,14 +1,17 @@
 //! The test agent: does, as root, what the control channel asks. Only test images carry it (recipe: `[test] agent = true`).
 //! The protocol is in the library.
 
+mod act;
+mod campaign;
 mod hostile;
 
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,19 +24,41 @@ use serde_json::{Value, json};
 const DRIVER: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.split_first() {
-        Some((word, [])) if word == "hostile" => return Ok(hostile::serve()?),
-        Some((word, [socket, order @ ..])) if word == "ask" && !order.is_empty() => {
-            return Ok(hostile::ask(socket, order)?);
-        }
-        Some((word, order)) if word == "probe" => {
-            hostile::probe(order);
-            return Ok(());
-        }
-        _ => {}
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        [] => control()?,
+        ["hostile"] => hostile::serve()?,
+        ["ask", socket, _, ..] => hostile::ask(socket, &arguments[2..])?,
+        ["probe", ..] => hostile::probe(&arguments[1..]),
+        ["act", ..] => return Ok(act::act(&arguments[1..])?),
+        ["kills", plan] => campaign::kills(plan)?,
+        ["follow", unit, count] => follow(unit, count.parse()?)?,
+        // With its permissions.
+        ["copy", from, to] => drop(fs::copy(from, to)?),
+        _ => return Err(format!("what is {words:?}?").into()),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the next lines of a unit's log as they come.
+fn follow(unit: &str, count: usize) -> Result<(), Box<dyn Error>> {
+    let mut child = Command::new("/usr/bin/cairn")
+        .args(["logs", unit, "--follow", "-n", "0"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let out = child.stdout.take().ok_or("no output")?;
+    for line in BufReader::new(out).lines().take(count) {
+        println!("{}", line?);
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
+/// Serves the control channel.
+fn control() -> Result<(), Box<dyn Error>> {
     if !has_console_device() {
         // Started without a control channel, for example by `imagegen run`: nobody will ask for anything.
         return Ok(());
@@ -71,6 +96,9 @@ fn serve(request: &Value) -> Result<Value, Box<dyn Error>> {
     if let Some(path) = request["read"].as_str() {
         return Ok(json!({ "data": hex(&fs::read(path)?) }));
     }
+    if let Some(path) = request["link"].as_str() {
+        return Ok(json!({ "data": hex(fs::read_link(path)?.as_os_str().as_bytes()) }));
+    }
     if let Some(path) = request["write"].as_str() {
         let mut file = File::create(path)?;
         file.write_all(&unhex(&request["data"]))?;
@@ -79,7 +107,9 @@ fn serve(request: &Value) -> Result<Value, Box<dyn Error>> {
     }
     if let Some(pid) = request["kill"].as_i64() {
         let pid = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
-        kill_process(pid.ok_or("no process id")?, Signal::KILL)?;
+        let signal = request["signal"].as_i64().and_then(|number| i32::try_from(number).ok());
+        let signal = signal.and_then(Signal::from_named_raw).ok_or("no signal")?;
+        kill_process(pid.ok_or("no process id")?, signal)?;
         return Ok(json!({}));
     }
     Err("unknown request".into())
