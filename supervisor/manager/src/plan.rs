@@ -50,8 +50,11 @@ pub struct Input<'a> {
     pub optional: &'a [&'a str],
 }
 
-/// Where sandboxes see their generated name servers and hosts, if their root has the place.
-pub const OPTIONAL: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
+/// Where sandboxes see their generated name servers and hosts, if their root has the place; and the locale, likewise.
+pub const OPTIONAL: [&str; 3] = ["/etc/hosts", "/etc/resolv.conf", LOCALE];
+/// Part of Debian's locale `C.UTF-8`. It is in libc-bin, which not every root has; and a program may refuse to start in a locale that
+/// is not there.
+const LOCALE: &str = "/usr/lib/locale/C.utf8/LC_CTYPE";
 
 /// A unit's account by name.
 pub fn account<'a>(name: &str, unit: &'a ManifestUnit, user: &str) -> Result<&'a Account, Error> {
@@ -269,9 +272,14 @@ pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
     if let Some(seccomp) = &mut plan.seccomp {
         seccomp.allow.extend(unit.unit.sandbox.system_calls.iter().cloned());
     }
+    let lang = if input.optional.contains(&LOCALE) {
+        "C.UTF-8"
+    } else {
+        "C"
+    };
     plan.env = BTreeMap::from([
         ("HOME".to_owned(), home.display().to_string()),
-        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ("LANG".to_owned(), lang.to_owned()),
         ("LOGNAME".to_owned(), other.unwrap_or(&service.user).to_owned()),
         (
             "PATH".to_owned(),
@@ -387,6 +395,7 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
     for path in input.optional {
         let text = match *path {
             "/etc/hosts" => Some(hosts(manifest, name, unit)),
+            LOCALE => None,
             _ => input.resolv.filter(|_| unit.unit.network.outbound).map(str::to_owned),
         };
         plan.mounts

@@ -2,6 +2,10 @@ use super::*;
 use crate::testing::manifest;
 
 fn build(units: &[(&str, &str)], name: &str, role: Role) -> Plan {
+    build_in(units, name, role, &OPTIONAL)
+}
+
+fn build_in(units: &[(&str, &str)], name: &str, role: Role, optional: &[&str]) -> Plan {
     let manifest = manifest(units);
     let secrets = BTreeMap::from([("admin".to_owned(), "s3cret".to_owned())]);
     let rendered = BTreeMap::from([("/etc/x.conf".to_owned(), "x".to_owned())]);
@@ -13,7 +17,7 @@ fn build(units: &[(&str, &str)], name: &str, role: Role) -> Plan {
         secrets: &secrets,
         rendered: &rendered,
         resolv: Some("nameserver 10.0.2.3\n"),
-        optional: &OPTIONAL,
+        optional,
     };
     of(&input, role).unwrap()
 }
@@ -42,6 +46,14 @@ fn every_grant_is_one_that_the_unit_states() {
     let binds: Vec<&Mount> = plan.mounts.iter().filter(|m| matches!(m, Mount::Bind { .. })).collect();
     let binds: Vec<&Path> = binds.iter().map(|bind| bind.target()).collect();
     assert_eq!(binds, [Path::new("/dev/log"), Path::new("/run/notify")]);
+}
+
+#[test]
+fn a_unit_is_told_of_a_locale_only_where_its_root_has_it() {
+    let lang = |optional: &[&str]| build_in(&[("other", OTHER)], "other", Role::Main, optional).env["LANG"].clone();
+    assert_eq!((lang(&OPTIONAL).as_str(), lang(&[]).as_str()), ("C.UTF-8", "C"));
+    let plan = build(&[("other", OTHER)], "other", Role::Main);
+    assert!(plan.mounts.iter().all(|m| !m.target().starts_with("/usr/lib/locale")));
 }
 
 #[test]
