@@ -196,7 +196,7 @@ impl Supervisor {
             description: unit.unit.description.clone(),
             state: self.state_name(name).to_owned(),
             reason,
-            for_ms: kept.phases.last().map_or(0, |(_, at)| now.saturating_sub(*at)),
+            for_ms: now.saturating_sub(kept.since_ms.max(self.saved.begun_ms)),
             pid: kept.pid,
             failures: kept.machine.attempts,
             wanted: kept.up,

@@ -28,7 +28,7 @@ impl Supervisor {
         let now = now_ms();
         let kept = self.saved.units.iter().filter_map(|(name, kept)| {
             let timer = self.timer_wait(name).map(|wait| now.saturating_add(wait));
-            let watchdog = kept.watchdog.map(|w| w.at_ms);
+            let watchdog = kept.watchdog.and_then(|w| w.at_ms);
             let reload = kept.reload.map(|r| r.until_ms);
             let learning = kept.learning.map(|l| l.until_ms);
             [timer, watchdog, reload, learning].into_iter().flatten().min()
@@ -55,7 +55,7 @@ impl Supervisor {
                 .units
                 .get(&name)
                 .and_then(|k| k.watchdog)
-                .filter(|w| w.at_ms <= now)
+                .filter(|w| w.at_ms.is_some_and(|at| at <= now))
             {
                 let reason = format!("was silent for {} ms (watchdog)", watchdog.every_ms);
                 self.hung(&name, reason);

@@ -6,7 +6,6 @@ use crate::address;
 use crate::clock::now_ms;
 use crate::machine::Event;
 use crate::notify::{Message, Word};
-use crate::saved::Watchdog;
 use crate::supervisor::Supervisor;
 
 /// Microseconds as milliseconds, rounded up.
@@ -27,10 +26,23 @@ impl Supervisor {
         let own = (!self.config.network).then(|| rustix::process::geteuid().as_raw());
         let trusted = |uid: u32| (base..base + 65_536).contains(&uid) || Some(uid) == own;
         while let Some(socket) = self.live.get(name).and_then(|l| l.notify.clone()) {
-            let Some(message) = crate::notify::receive(socket.get_ref(), trusted) else {
+            let Some(message) = crate::notify::peek(socket.get_ref(), trusted) else {
                 return;
             };
+            // What changes its state is saved before the message is gone. Descriptors are kept once only, so theirs goes first.
+            let given = |word: &Word| matches!(word, Word::Store(_) | Word::Remove(_));
+            let lasting = |word: &Word| matches!(word, Word::Ready | Word::Reloading(_));
+            let (given, lasting) = (message.words.iter().any(given), message.words.iter().any(lasting));
+            if given {
+                crate::notify::take(socket.get_ref());
+            }
             self.heed(name, message);
+            if !given {
+                if lasting {
+                    self.save();
+                }
+                crate::notify::take(socket.get_ref());
+            }
         }
     }
 
@@ -52,14 +64,10 @@ impl Supervisor {
                 }
                 Word::WatchdogEvery(us) => {
                     let every_ms = ms(us);
-                    if let Some(kept) = self.saved.units.get_mut(name)
-                        && kept.watchdog.is_some()
-                    {
-                        kept.watchdog = Some(Watchdog {
-                            every_ms,
-                            at_ms: now_ms().saturating_add(every_ms),
-                        });
+                    if let Some(watchdog) = self.saved.units.get_mut(name).and_then(|k| k.watchdog.as_mut()) {
+                        watchdog.every_ms = every_ms;
                     }
+                    self.said_alive(name);
                 }
                 Word::Extend(us) => self.feed(name, Event::Extend(ms(us))),
                 Word::Status(text) => {
@@ -109,7 +117,8 @@ impl Supervisor {
 
     fn said_alive(&mut self, name: &str) {
         if let Some(watchdog) = self.saved.units.get_mut(name).and_then(|k| k.watchdog.as_mut()) {
-            watchdog.at_ms = now_ms().saturating_add(watchdog.every_ms);
+            let until = now_ms().saturating_add(watchdog.every_ms);
+            watchdog.at_ms = watchdog.at_ms.map(|_| until);
         }
     }
 }

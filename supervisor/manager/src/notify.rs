@@ -93,13 +93,14 @@ pub fn parse(message: &[u8]) -> Vec<Word> {
         .collect()
 }
 
-/// Takes the next message whose sender `trusted` accepts by its user id; `None` when nothing is left.
-pub(crate) fn receive(socket: impl AsFd, trusted: impl Fn(u32) -> bool) -> Option<Message> {
+/// Shows the next message whose sender `trusted` accepts by its user id, and throws those before it away; `None` when nothing is left.
+/// It is there until it is taken: a manager that is killed before it has saved what it was told leaves it to its successor.
+pub(crate) fn peek(socket: impl AsFd, trusted: impl Fn(u32) -> bool) -> Option<Message> {
     loop {
         let mut bytes = [0u8; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK;
         let received = match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
             Ok(received) => received,
             Err(rustix::io::Errno::INTR) => continue,
@@ -115,11 +116,17 @@ pub(crate) fn receive(socket: impl AsFd, trusted: impl Fn(u32) -> bool) -> Optio
         }
         let cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
         if cut || !sender.is_some_and(&trusted) {
+            take(&socket);
             continue;
         }
         let words = parse(&bytes[..received.bytes]);
         return Some(Message { words, fds });
     }
+}
+
+/// Takes the next message, and closes what came along: it had its copies in [`peek`].
+pub(crate) fn take(socket: impl AsFd) {
+    while rustix::net::recv(&socket, &mut [0u8; 1], RecvFlags::DONTWAIT) == Err(rustix::io::Errno::INTR) {}
 }
 
 #[cfg(test)]
@@ -157,10 +164,17 @@ mod tests {
         let socket = crate::io::notify_socket(&path).unwrap();
         let client = std::os::unix::net::UnixDatagram::unbound().unwrap();
         client.send_to(b"READY=1", &path).unwrap();
-        assert!(receive(&socket, |_| false).is_none());
+        assert!(peek(&socket, |_| false).is_none());
         client.send_to(b"READY=1", &path).unwrap();
         let own = rustix::process::geteuid().as_raw();
-        assert_eq!(receive(&socket, |uid| uid == own).unwrap().words, [Word::Ready]);
+        assert_eq!(peek(&socket, |uid| uid == own).unwrap().words, [Word::Ready]);
+        assert_eq!(
+            peek(&socket, |_| true).unwrap().words,
+            [Word::Ready],
+            "until it is taken"
+        );
+        take(&socket);
+        assert!(peek(&socket, |_| true).is_none());
     }
 
     #[test]
@@ -178,8 +192,9 @@ mod tests {
         let text = [std::io::IoSlice::new(b"BARRIER=1")];
         rustix::net::sendmsg(&client, &text, &mut control, rustix::net::SendFlags::empty()).unwrap();
         drop(write);
-        let message = receive(&socket, |_| true).unwrap();
+        let message = peek(&socket, |_| true).unwrap();
         assert_eq!((message.words.len(), message.fds.len()), (0, 1));
+        take(&socket);
         drop(message);
         assert_eq!(
             rustix::io::read(&read, &mut [0u8; 1]).unwrap(),

@@ -30,12 +30,16 @@ pub struct Kept {
     pub pid: i32,
     /// How that ended, while others of the unit are still there.
     pub ended: Option<End>,
+    /// What its sandbox reported instead of running the command, or how the command ended.
+    pub report: Option<End>,
     /// Kills for want of memory before this process.
     pub oom: u64,
     /// What the service says about itself.
     pub status: String,
     /// Each state with the time of its beginning, in milliseconds since the kernel's start; at most 64, from the first.
     pub phases: Vec<(String, u64)>,
+    /// Since when it is in its state, in milliseconds.
+    pub since_ms: u64,
     /// The error of the kernel that it told last; 0 if none.
     pub errno: i32,
     /// By when it must say that it is alive, and how often, in milliseconds.
@@ -85,8 +89,8 @@ pub struct Learning {
 pub struct Watchdog {
     /// The longest silence.
     pub every_ms: u64,
-    /// When the present one is too long.
-    pub at_ms: u64,
+    /// When the present one is too long; nothing until it is ready, which may take longer.
+    pub at_ms: Option<u64>,
 }
 
 /// A reload that a service was asked for.

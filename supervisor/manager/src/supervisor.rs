@@ -65,8 +65,6 @@ pub(crate) struct Live {
     pub(crate) log: Held,
     pub(crate) notify: Option<Watched>,
     pub(crate) status: Option<Watched>,
-    /// What the sandbox reported instead of running the command, or how the command ended.
-    pub(crate) report: Option<crate::machine::End>,
     /// Descriptors that it gave to be kept for its next start, by name.
     pub(crate) stored: Vec<(String, OwnedFd)>,
     /// What it waits at while it is not there.
@@ -150,7 +148,6 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
             log: Held::default(),
             notify: None,
             status: None,
-            report: None,
             stored: Vec::new(),
             demand: Demand::default(),
             tasks: Vec::new(),
@@ -266,7 +263,8 @@ impl Supervisor {
         }
     }
 
-    fn save(&mut self) {
+    /// Writes what a successor must know, if it is not what was written last.
+    pub(crate) fn save(&mut self) {
         let text = serde_json::to_string(&self.saved).unwrap_or_default();
         if text == self.written {
             return;
@@ -501,8 +499,10 @@ impl Supervisor {
             let Some(status) = self.live.get(name).and_then(|l| l.status.clone()) else {
                 return;
             };
-            let (length, came) = match cairn_sandbox::receive(status.get_ref(), &mut buffer, false) {
-                Ok((length, came)) if length > 0 => (length, came),
+            // It is taken when what follows from it is saved: otherwise a kill in between loses it.
+            let flags = rustix::net::RecvFlags::DONTWAIT | rustix::net::RecvFlags::PEEK;
+            let length = match rustix::net::recv(status.get_ref(), &mut buffer, flags) {
+                Ok((length, _)) if length > 0 => length,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(rustix::io::Errno::AGAIN) => return,
                 _ => {
@@ -513,11 +513,16 @@ impl Supervisor {
                     return;
                 }
             };
-            if let Some(listener) = came {
+            let report = Report::parse(&buffer[..length]).ok();
+            let ended = report.and_then(|report| self.reported(name, report));
+            self.save();
+            if let Ok((_, Some(listener))) = cairn_sandbox::receive(status.get_ref(), &mut buffer, false) {
                 self.take_listener(name, listener);
             }
-            if let Ok(report) = Report::parse(&buffer[..length]) {
-                self.reported(name, report);
+            if let Some(ended) = ended {
+                let pid = self.saved.units.get(name).map_or(0, |k| k.pid);
+                self.saved.strays.retain(|(stray, _)| *stray != pid);
+                self.main_ended(name, ended);
             }
         }
     }

@@ -40,6 +40,11 @@ impl Supervisor {
             if !matches!(kept.machine.state, State::Ready { .. } | State::Starting { .. }) {
                 kept.watchdog = None;
             }
+            if let Some(watchdog) = kept.watchdog.as_mut().filter(|w| w.at_ms.is_none())
+                && kept.machine.ready()
+            {
+                watchdog.at_ms = Some(now_ms().saturating_add(watchdog.every_ms));
+            }
             if kept.machine.state != before {
                 self.changed(name, &before);
             }
@@ -196,22 +201,19 @@ impl Supervisor {
             live.tasks.iter().for_each(|t| t.abort());
             live.tasks = vec![task];
             live.status = Some(status);
-            live.report = None;
         }
         if let Some(kept) = self.saved.units.get_mut(name) {
             kept.token = token;
             kept.pid = 0;
             kept.ended = None;
             kept.open = open;
+            kept.report = None;
             kept.oom = cgroup::out_of_memory(&folder);
             kept.status.clear();
             kept.errno = 0;
             if role == Role::Main {
                 kept.last_start = Some(crate::clock::seconds());
-                kept.watchdog = watchdog.map(|every_ms| Watchdog {
-                    every_ms,
-                    at_ms: now_ms().saturating_add(every_ms),
-                });
+                kept.watchdog = watchdog.map(|every_ms| Watchdog { every_ms, at_ms: None });
             }
         }
         let error = out.try_clone().map_err(wrap("copy"))?;
@@ -268,18 +270,16 @@ impl Supervisor {
         }
     }
 
-    /// What cairn-exec said on the status socket.
-    pub(crate) fn reported(&mut self, name: &str, report: Report) {
+    /// What cairn-exec said on the status socket; it may be said again after a manager that was killed. The status of a process
+    /// that had ended before its number was known.
+    pub(crate) fn reported(&mut self, name: &str, report: Report) -> Option<ExitStatus> {
         match report {
             Report::Pid { pid } => {
                 if let Some(kept) = self.saved.units.get_mut(name) {
                     kept.pid = pid;
                 }
-                if let Some(at) = self.saved.strays.iter().position(|(stray, _)| *stray == pid)
-                    && let Some((_, status)) = self.saved.strays.remove(at)
-                {
-                    self.main_ended(name, ExitStatus(status));
-                }
+                let at = self.saved.strays.iter().position(|(stray, _)| *stray == pid);
+                return at.map(|at| ExitStatus(self.saved.strays[at].1));
             }
             Report::Execed { .. } => {
                 self.feed(name, Event::Executed);
@@ -292,11 +292,12 @@ impl Supervisor {
             Report::Exited { exited } => self.note(name, End::Code(exited)),
             Report::Signaled { signaled, .. } => self.note(name, End::Signal(signaled)),
         }
+        None
     }
 
     fn note(&mut self, name: &str, end: End) {
-        if let Some(live) = self.live.get_mut(name) {
-            live.report = Some(end);
+        if let Some(kept) = self.saved.units.get_mut(name) {
+            kept.report = Some(end);
         }
     }
 
@@ -348,18 +349,18 @@ impl Supervisor {
     }
 
     /// The unit's process (or its helper, without success) ended.
-    fn main_ended(&mut self, name: &str, status: ExitStatus) {
+    pub(crate) fn main_ended(&mut self, name: &str, status: ExitStatus) {
         self.read_status(name);
         self.read_notify(name);
         self.logs.finish(name);
         let folder = self.config.cgroup(name);
-        let said = self.live.get_mut(name).and_then(|live| {
+        if let Some(live) = self.live.get_mut(name) {
             live.tasks.drain(..).for_each(|t| t.abort());
-            live.report.take()
-        });
+        }
         let Some(kept) = self.saved.units.get_mut(name) else {
             return;
         };
+        let said = kept.report.take();
         let mut end = match (said, status.code(), status.signal()) {
             (Some(said), ..) => said,
             (None, Some(code), _) => End::Code(code),

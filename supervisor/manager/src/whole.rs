@@ -63,6 +63,9 @@ impl Supervisor {
         };
         let state = kept.machine.state.clone();
         let phase = state.name();
+        if phase != before.name() {
+            kept.since_ms = now;
+        }
         if kept.phases.len() < 64 && kept.phases.last().is_none_or(|(last, _)| last != phase) {
             kept.phases.push((phase.to_owned(), now));
         }

@@ -72,6 +72,15 @@ fn a_service_that_falls_silent_is_killed_and_started_again() {
 }
 
 #[test]
+fn a_service_that_starts_slowly_is_not_silent_before_it_is_ready() {
+    let more = format!(r#","watchdog":"1s"{BY_NOTIFY}"#);
+    let mut world = world(&[("web", unit("sleep=2500 ready alive-for=1500", &more))]);
+    world.until("ready", |w| w.state("web") == "ready");
+    assert_eq!(world.spawned().len(), 1, "{}", world.console());
+    world.until("silent", |w| w.console().contains("was silent for 1000 ms (watchdog)"));
+}
+
+#[test]
 fn a_service_can_say_itself_that_it_is_not_well() {
     let mut world = world(&[("web", unit("ready trigger", BY_NOTIFY))]);
     world.until("told", |w| w.console().contains("said that it is not well"));
@@ -212,6 +221,23 @@ fn a_timer_starts_a_oneshot_again_and_again_and_not_with_the_appliance() {
         .parse()
         .unwrap();
     assert!(stamp > 1_700_000_000);
+}
+
+#[test]
+fn a_unit_of_many_states_is_told_with_the_time_of_its_last() {
+    let more = r#","restart":"always","restart_delay_max":"50ms"}}"#;
+    let mut world = world(&[("often", unit("exit=1", more))]);
+    world.until("more phases than a boot's chart has", |w| w.spawned().len() > 20);
+    let asked = world.status()["uptime_ms"].as_u64().unwrap();
+    world.post("/v1/units/often/stop");
+    world.until("stopped", |w| w.state("often") == "stopped");
+    let status = world.status();
+    let since_asked = status["uptime_ms"].as_u64().unwrap() - asked;
+    let told = status["units"][0]["for_ms"].as_u64().unwrap();
+    assert!(
+        told <= since_asked,
+        "{told} ms, and {since_asked} ms since it was asked to stop"
+    );
 }
 
 #[test]
