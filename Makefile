@@ -55,9 +55,9 @@ bench: ## Measure build, size, boot and the supervisor beside their peers (BENCH
 	$(CARGO) build --release -p imagegen -p cairn-bench
 	$(CARGO) run --release --quiet -p cairn-bench -- $(PARTS)
 
-soak: ## Every power cut of the campaign, with a report in target/qemu-tests/soak.md
+soak: ## All power cuts and kills of the manager, with reports in target/qemu-tests/soak*.md
 	$(CARGO) build -p imagegen
-	CAIRN_SOAK=1 $(CARGO) test -p qemu-tests --test boot -- --nocapture power_cut
+	CAIRN_SOAK=1 $(CARGO) test -p qemu-tests --test boot -- --nocapture power_cut kill_of_the_manager
 
 docs: imagegen ## Write docs/units.md and docs/control-api.md anew from the types
 	$(IMAGEGEN) schema all --markdown > docs/units.md.new

@@ -1,7 +1,8 @@
 //! A campaign of kills against the manager of the running machine, and its outcome: `kills PLAN`, on the host.
 //!
-//! The plan is a list of moments with commas between: `a20` is 20 ms after the manager has answered a request, `s5` is 5 ms after its
-//! process was seen. Who makes it has the randomness. Here, because a thousand round trips through the machine's port
+//! The plan is a list of moments with commas between: `a20` is 20 ms after the manager has answered a request, `s5` is 5 ms after it was
+//! given descriptors back, amid its taking over. (Earlier is before its greeting to cairn-init, and a manager that ends there counts as one
+//! that will not stay up.) Who makes it has the randomness. Here, because a thousand round trips through the machine's port
 //! would take many times as long as the kills.
 
 use std::collections::BTreeMap;
@@ -40,6 +41,8 @@ pub(crate) fn kills(plan: &str) -> io::Result<()> {
         if after == "a" {
             wait_for("an answer", || status().ok())?;
             longest = longest.max(asked.elapsed());
+        } else {
+            wait_for("a manager that takes over", || takes_over(manager).then_some(()))?;
         }
         sleep(Duration::from_millis(wait));
         let pid = Pid::from_raw(manager).ok_or(io::ErrorKind::InvalidInput)?;
@@ -87,6 +90,11 @@ fn manager() -> Option<i32> {
     processes(&Path::new(GROUPS).join("manager")).ok()?.first().copied()
 }
 
+/// Whether it has been given what cairn-init keeps, which is far more than it opens itself.
+fn takes_over(manager: i32) -> bool {
+    fs::read_dir(format!("/proc/{manager}/fd")).is_ok_and(|fds| fds.count() > 24)
+}
+
 /// The processes of every unit that is to run all the while.
 fn services() -> io::Result<BTreeMap<String, Vec<i32>>> {
     let mut all = BTreeMap::new();
@@ -111,7 +119,9 @@ fn state(unit: &str) -> PathBuf {
 }
 
 fn tell(word: &str) -> io::Result<()> {
-    [CHATTER, QUITTER].iter().try_for_each(|unit| fs::write(state(unit).join(word), ""))
+    [CHATTER, QUITTER]
+        .iter()
+        .try_for_each(|unit| fs::write(state(unit).join(word), ""))
 }
 
 /// What the manager says of its units; it answers when it has taken over from the one before.
@@ -128,10 +138,21 @@ fn status() -> io::Result<Value> {
 /// Waits until nothing is under way any more: what was written is stored, and every run is over. How many runs there were.
 fn settled() -> io::Result<u64> {
     wait_for("the chatter's last line", || {
-        let last = Command::new(CAIRN).args(["logs", CHATTER, "-n", "1", "-o", "json"]).output().ok()?;
-        message(&String::from_utf8_lossy(&last.stdout))?.starts_with("end ").then_some(())
+        let last = Command::new(CAIRN)
+            .args(["logs", CHATTER, "-n", "1", "-o", "json"])
+            .output()
+            .ok()?;
+        message(&String::from_utf8_lossy(&last.stdout))?
+            .starts_with("end ")
+            .then_some(())
     })?;
-    let runs = || fs::read_to_string(state(QUITTER).join("runs")).ok()?.trim().parse::<u64>().ok();
+    let runs = || {
+        fs::read_to_string(state(QUITTER).join("runs"))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
     let failures = || unit(QUITTER)?["failures"].as_u64();
     // Equal is what it should come to; if it does not, the outcome says so.
     let equal = wait_for("the account of all exits", || (runs()? == failures()?).then_some(()));
@@ -141,7 +162,11 @@ fn settled() -> io::Result<u64> {
 
 fn unit(name: &str) -> Option<Value> {
     let status = status().ok()?;
-    status["units"].as_array()?.iter().find(|unit| unit["name"] == name).cloned()
+    status["units"]
+        .as_array()?
+        .iter()
+        .find(|unit| unit["name"] == name)
+        .cloned()
 }
 
 /// The text of a record that `cairn logs -o json` shows.
@@ -200,7 +225,9 @@ fn exits(runs: u64) -> io::Result<Value> {
         if text.starts_with("run ") {
             own += 1;
         } else if text.starts_with("failed: ") {
-            let code = text.split_once("exit code ").and_then(|(_, rest)| rest.split(';').next()?.parse::<u8>().ok());
+            let code = text
+                .split_once("exit code ")
+                .and_then(|(_, rest)| rest.split(';').next()?.parse::<u8>().ok());
             match code {
                 Some(code) => told.push(code),
                 None => unseen += 1,

@@ -1,11 +1,14 @@
 //! The real image through its real ports: it boots, remembers, shuts down cleanly, notices tampering, survives power cuts, a
-//! unit that tries to break out and a manager that is killed.
+//! unit that tries to break out and a manager that is killed; and runs other people's daemons.
 //!
-//! `CAIRN_SOAK=1` makes all twenty power cuts instead of five; `CAIRN_SEED` repeats their times.
+//! `CAIRN_SOAK=1` makes all twenty power cuts instead of five, and a thousand kills of the manager instead of fifteen (or as
+//! many as `CAIRN_KILLS` says); `CAIRN_SEED` repeats their times.
 
+mod daemons;
 mod damage;
 mod harness;
 mod hostile;
+mod kills;
 mod manager;
 mod power_cuts;
 mod services;
