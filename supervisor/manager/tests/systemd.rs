@@ -104,7 +104,8 @@ fn no_shipped_unit_is_more_exposed_than_systemd_calls_safe() {
     let mut judged = 0;
     for entry in std::fs::read_dir(units).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        // A template is judged by an instance of it.
+        let name = path.file_stem().unwrap().to_str().unwrap().replace('@', "@1");
         let unit = Unit::parse(&Source::read(&path).unwrap()).unwrap_or_else(|problems| panic!("{problems}"));
         let text = plan(&name, &unit).to_systemd();
         let Some(mut judge) = judge() else { return };
