@@ -286,7 +286,7 @@ impl Supervisor {
                 let token = self.saved.units.get(name).map_or(0, |k| k.token);
                 self.ask_ready(name, token);
             }
-            // Its descriptor was taken before.
+            // What it comes with is taken with it.
             Report::Listener { .. } => {}
             Report::Failed(failure) => self.note(name, End::Because(failure.to_string())),
             Report::Exited { exited } => self.note(name, End::Code(exited)),
