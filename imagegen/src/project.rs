@@ -142,23 +142,10 @@ fn folder(recipe_file: &Path) -> PathBuf {
 
 type Read = Result<(Unit, Source), Problems>;
 
-/// A unit by its name. An instance `worker@1` is the file `worker@.toml` with `1` for each `%i` (and `%` for each `%%`).
+/// A unit by its name.
 fn unit(project: &Path, name: &Name) -> Result<Read, Box<Problem>> {
-    let file = match name.instance() {
-        Some(_) => format!("{}@.toml", name.template()),
-        None => format!("{name}.toml"),
-    };
-    let mut text = Source::read(&project.join("units").join(file))?;
-    if let Some(instance) = name.instance() {
-        text.text = filled(&text.text, instance);
-    }
-    Ok(Unit::parse(&text).map(|unit| (unit, text)))
-}
-
-fn filled(template: &str, instance: &str) -> String {
-    let mut parts = template.split("%%");
-    let first = parts.next().unwrap_or_default().replace("%i", instance);
-    parts.fold(first, |text, part| format!("{text}%{}", part.replace("%i", instance)))
+    let source = Source::unit(&project.join("units"), name)?;
+    Ok(Unit::parse(&source).map(|unit| (unit, source)))
 }
 
 #[cfg(test)]
@@ -167,7 +154,6 @@ mod tests {
 
     #[test]
     fn an_instance_is_its_template_with_its_name_filled_in() {
-        assert_eq!(filled("a %i b %%i %%%i", "7"), "a 7 b %i %7");
         let dir = tempfile::tempdir().unwrap();
         for folder in ["units", "appliances"] {
             std::fs::create_dir(dir.path().join(folder)).unwrap();

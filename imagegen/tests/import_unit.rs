@@ -63,6 +63,7 @@ fn what_is_beside_the_file_belongs_to_the_unit() {
         unit.contains("after_boot = \"5m\"") && unit.contains("restart = \"always\""),
         "{unit}"
     );
+    assert!(unit.contains("[sockets.a]\nlisten = { tcp = 80 }"), "{unit}");
     let at: Vec<String> = found["notes"]
         .as_array()
         .unwrap()
@@ -75,7 +76,7 @@ fn what_is_beside_the_file_belongs_to_the_unit() {
             )
         })
         .collect();
-    assert_eq!(at, ["1.conf:3", "a.socket:2"]);
+    assert_eq!(at, ["1.conf:3"]);
 }
 
 #[test]

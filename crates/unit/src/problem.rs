@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use crate::values::Name;
+
 /// One thing wrong in one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -98,6 +100,17 @@ pub struct Source {
 }
 
 impl Source {
+    /// Reads the unit `name` of the folder `units`. An instance `worker@1` is the file `worker@.toml` with `1` for each `%i` (and `%`
+    /// for each `%%`).
+    pub fn unit(units: &Path, name: &Name) -> Result<Source, Box<Problem>> {
+        let Some(instance) = name.instance() else {
+            return Source::read(&units.join(format!("{name}.toml")));
+        };
+        let mut source = Source::read(&units.join(format!("{}@.toml", name.template())))?;
+        source.text = filled(&source.text, instance);
+        Ok(source)
+    }
+
     /// Reads `file`; the error says what could not be read and why.
     pub fn read(file: &Path) -> Result<Source, Box<Problem>> {
         match std::fs::read_to_string(file) {
@@ -258,6 +271,13 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
+/// A template's text with its instance's name in it.
+fn filled(template: &str, instance: &str) -> String {
+    let mut parts = template.split("%%");
+    let first = parts.next().unwrap_or_default().replace("%i", instance);
+    parts.fold(first, |text, part| format!("{text}%{}", part.replace("%i", instance)))
+}
+
 fn similar_file(file: &Path) -> Option<String> {
     let stem = file.file_name()?.to_str()?;
     let names: Vec<String> = std::fs::read_dir(file.parent()?)
@@ -270,6 +290,11 @@ fn similar_file(file: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instances_name_is_filled_in_and_a_doubled_sign_is_one() {
+        assert_eq!(filled("a %i b %%i %%%i", "7"), "a 7 b %i %7");
+    }
 
     #[test]
     fn what_is_wrong_at_the_end_of_a_line_with_a_carriage_return_is_shown() {

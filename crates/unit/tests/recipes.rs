@@ -170,7 +170,7 @@ fn every_recipe_and_unit_that_ships_is_right() {
             .units
             .iter()
             .map(|name| {
-                let source = Source::read(&root.join(format!("units/{name}.toml"))).unwrap_or_else(|e| panic!("{e}"));
+                let source = Source::unit(&root.join("units"), name).unwrap_or_else(|e| panic!("{e}"));
                 (
                     name.clone(),
                     (Unit::parse(&source).unwrap_or_else(|e| panic!("{e}")), source),
