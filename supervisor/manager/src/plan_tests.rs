@@ -1,3 +1,5 @@
+use cairn_sandbox::{Ids, Namespaces};
+
 use super::*;
 use crate::testing::manifest;
 

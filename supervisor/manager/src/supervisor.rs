@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_init::channel;
-use cairn_init::protocol::{Event as InitEvent, Frame, PowerKind, Request, StoreId};
+use cairn_init::protocol::{Frame, Request, StoreId};
 use cairn_sandbox::Report;
 use cairn_unit::{Manifest, Site};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -94,25 +94,25 @@ pub(crate) struct Supervisor {
     /// While the logs are put on the disk before the machine stops: since when; 0 when that is done.
     pub(crate) settling: Option<u64>,
     pub(crate) send: UnboundedSender<Msg>,
-    init: Watched,
+    pub(crate) init: Watched,
     outbox: VecDeque<(Frame, Vec<OwnedFd>)>,
     blocked: bool,
     written: String,
     /// The status sockets of processes beside the units' own, by request.
     pub(crate) beside_status: Vec<(u64, OwnedFd)>,
     /// While exits of before are still coming: how many.
-    pending: Option<u32>,
-    running: Vec<u64>,
+    pub(crate) pending: Option<u32>,
+    pub(crate) running: Vec<u64>,
     pub(crate) started: u64,
-    begun: bool,
+    pub(crate) begun: bool,
     /// When the console last said what a shutdown waits for.
     pub(crate) waited: u64,
-    done: bool,
+    pub(crate) done: bool,
     /// Whether what units keep is bounded.
     pub(crate) quotas: bool,
     /// When units that wait are to be looked after again, in milliseconds.
     pub(crate) look_at: Option<u64>,
-    control: Option<OwnedFd>,
+    pub(crate) control: Option<OwnedFd>,
 }
 
 /// Runs the manager on its socket to cairn-init. Returns only if that is gone.
@@ -307,126 +307,8 @@ impl Supervisor {
         }
     }
 
-    fn read_init(&mut self) {
-        loop {
-            let mut packet = match channel::receive(self.init.get_ref()) {
-                Ok(Some(packet)) => packet,
-                Err(rustix::io::Errno::AGAIN) => return,
-                Ok(None) | Err(_) => {
-                    self.done = true;
-                    return;
-                }
-            };
-            let fd = packet.fds[0].take();
-            match InitEvent::decode(packet.bytes(), packet.fd_count) {
-                Ok(event) => self.init_event(event, fd),
-                Err(e) => self
-                    .console
-                    .say(&format!("cairn-init sent what this manager does not understand: {e}")),
-            }
-        }
-    }
-
-    fn init_event(&mut self, event: InitEvent, fd: Option<OwnedFd>) {
-        match event {
-            InitEvent::Welcome { generation, exits, .. } => {
-                self.pending = Some(exits);
-                if generation == 0 && self.saved.units.is_empty() {
-                    crate::data::sweep(&self.config);
-                }
-            }
-            InitEvent::Running { token, .. } => self.running.push(token),
-            InitEvent::Stored { id } => {
-                if let Some(fd) = fd {
-                    self.take_stored(&id.to_string(), fd);
-                }
-            }
-            InitEvent::Resumed => {
-                self.begin();
-                if self.pending == Some(0) {
-                    self.pending = None;
-                    self.adopt();
-                }
-            }
-            // Nothing here asks to be replaced yet.
-            InitEvent::Spawned { .. } => {}
-            InitEvent::Replacing => {
-                self.console.say("The manager makes room for another one.");
-                self.done = true;
-            }
-            InitEvent::SpawnFailed { token, errno } => {
-                let why = std::io::Error::from_raw_os_error(errno);
-                self.spawn_failed(token, &format!("no process could be made: {why}"));
-            }
-            InitEvent::Exited {
-                seq,
-                token,
-                pid,
-                status,
-                ..
-            } => {
-                if seq > self.saved.exit {
-                    self.saved.exit = seq;
-                    self.exited(token, pid, status);
-                }
-                self.post(Request::Ack { seq }, Vec::new());
-                if let Some(left) = &mut self.pending {
-                    *left = left.saturating_sub(1);
-                    if *left == 0 && self.begun {
-                        self.pending = None;
-                        self.adopt();
-                    }
-                }
-            }
-            InitEvent::PowerRequest { kind } => {
-                let word = if kind == PowerKind::Reboot {
-                    "reboot"
-                } else {
-                    "poweroff"
-                };
-                self.go_down(word);
-            }
-            InitEvent::Refused { request, errno } => {
-                let why = std::io::Error::from_raw_os_error(errno);
-                self.console
-                    .say(&format!("cairn-init refused request {request}: {why}"));
-            }
-        }
-    }
-
-    fn take_stored(&mut self, id: &str, fd: OwnedFd) {
-        let Some((kind, name)) = id.split_once('@') else { return };
-        if kind == "control" {
-            self.control = Some(fd);
-            return;
-        }
-        let (send, unit) = (self.send.clone(), name.to_owned());
-        let Some(live) = self.live.get_mut(name) else { return };
-        match kind {
-            "logr" | "logs" | "logw" | "devlog" => self.take_log(kind, name, fd),
-            kind if kind == "netns" || kind.starts_with("sock") => live.demand.take(kind, fd),
-            "learn" => self.take_listener(name, fd),
-            "notify" => live.notify = watch(fd, send, move || Msg::Notify(unit.clone())).ok().map(|w| w.0),
-            "status" => {
-                if let Ok((watched, task)) = watch(fd, send, move || Msg::Status(unit.clone())) {
-                    live.status = Some(watched);
-                    live.tasks.push(task);
-                }
-            }
-            _ => {
-                let kept_as = kind
-                    .strip_prefix("fd")
-                    .and_then(|number| number.parse::<usize>().ok())
-                    .and_then(|number| self.saved.units.get(name)?.stored.get(number));
-                if let Some(kept_as) = kept_as {
-                    live.stored.push((kept_as.clone(), fd));
-                }
-            }
-        }
-    }
-
     /// What every manager does once it has back what there was.
-    fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.begun = true;
         if let Err(e) = crate::cgroup::set_up(&self.config.at("/sys/fs/cgroup/cairn/units")) {
             self.console.say(&e.to_string());
@@ -470,7 +352,7 @@ impl Supervisor {
             });
         }
         if fresh && self.config.at("/usr/lib/cairn/test-agent").exists() {
-            let plan = crate::plan::test_agent(&self.config.at("/"), "/usr/lib/cairn/test-agent");
+            let plan = crate::host_plan::test_agent(&self.config.at("/"), "/usr/lib/cairn/test-agent");
             self.spawn_host("test-agent", &plan);
         }
         self.start_network();

@@ -9,7 +9,7 @@ use crate::clock::now_ms;
 use crate::machine::State;
 use crate::network::News;
 use crate::supervisor::{Msg, Supervisor};
-use crate::{firewall, network, plan};
+use crate::{firewall, host_plan, network};
 
 /// How long the whole may take to stop beyond the slowest unit, in milliseconds.
 const POWER_EXTRA_MS: u64 = 15_000;
@@ -208,7 +208,7 @@ impl Supervisor {
             match network::prepare() {
                 Ok(()) => {
                     let rules = firewall::ruleset(&self.manifest);
-                    self.spawn_host("firewall", &plan::firewall(&self.config.at("/"), &rules));
+                    self.spawn_host("firewall", &host_plan::firewall(&self.config.at("/"), &rules));
                 }
                 Err(e) => self.console.say(&format!("{e}; nothing is reachable from outside")),
             }
