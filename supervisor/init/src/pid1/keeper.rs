@@ -63,6 +63,8 @@ pub(super) struct Keeper {
     /// How many managers were started so far.
     pub(super) generation: u32,
     failures: u32,
+    /// Kills in a row of managers that had not said hello: somebody's doing, or that of the kernel for want of memory.
+    early_kills: u32,
     emergency: bool,
     replacement: Replacement,
     /// Whether the end of the manager that runs is expected.
@@ -77,6 +79,7 @@ impl Keeper {
             state: State::Waiting { start_at: 0 },
             generation: 0,
             failures: 0,
+            early_kills: 0,
             emergency: false,
             replacement: Replacement::None,
             hands_over: false,
@@ -134,13 +137,15 @@ impl Keeper {
     pub(super) fn greeted(&mut self) {
         if let State::Alive { greeted, .. } = &mut self.state {
             *greeted = true;
+            // The next one came up, so nothing was wrong with those before.
+            self.early_kills = 0;
         }
     }
 
     /// It ended (or could not be started: no status).
     ///
     /// SIGKILL after a greeting is never the manager's own doing, so it does not count: a manager may be killed any
-    /// number of times in a row and comes back at once each time.
+    /// number of times in a row and comes back at once each time. One before a greeting counts until the next manager says hello.
     pub(super) fn ended(&mut self, status: Option<ExitStatus>, now: u64) -> News {
         let (served, new, well) = match self.state {
             State::Alive {
@@ -155,7 +160,8 @@ impl Keeper {
             self.state = State::Waiting { start_at: now };
             return News::None;
         }
-        if served && status.and_then(ExitStatus::signal) == Some(9) {
+        let killed = status.and_then(ExitStatus::signal) == Some(9);
+        if served && killed {
             self.state = State::Waiting {
                 start_at: now + FIRST_PAUSE,
             };
@@ -169,11 +175,16 @@ impl Keeper {
                 return News::NewFailed;
             }
         }
-        self.failures = self.failures.saturating_add(1);
-        self.state = State::Waiting {
-            start_at: now + pause_after(self.failures),
+        let counter = match killed {
+            true => &mut self.early_kills,
+            false => &mut self.failures,
         };
-        if self.failures >= FAILURES && !self.emergency {
+        *counter = counter.saturating_add(1);
+        let all = self.failures.saturating_add(self.early_kills);
+        self.state = State::Waiting {
+            start_at: now + pause_after(all),
+        };
+        if all >= FAILURES && !self.emergency {
             self.emergency = true;
             return News::EmergencyBegins;
         }
@@ -188,6 +199,7 @@ impl Keeper {
 
     fn recovered(&mut self) {
         self.failures = 0;
+        self.early_kills = 0;
         if let Replacement::Used { failures } = &mut self.replacement {
             *failures = 0;
         }
@@ -196,6 +208,11 @@ impl Keeper {
     /// Looks at the clock.
     pub(super) fn tick(&mut self, now: u64) -> News {
         match self.state {
+            // What made it an emergency were kills, and they are forgotten.
+            State::Alive { greeted: true, .. } if self.emergency && self.failures == 0 => {
+                self.emergency = false;
+                News::EmergencyEnds
+            }
             State::Alive {
                 since, greeted: true, ..
             } if now.saturating_sub(since) >= HEALTHY => {

@@ -166,3 +166,29 @@ fn a_healthy_minute_forgives_a_replacement_and_kills_do_not_count() {
     }
     assert!(keeper.uses_replacement());
 }
+
+#[test]
+fn kills_before_a_greeting_are_forgotten_when_a_manager_says_hello() {
+    let mut keeper = Keeper::new(GREETING);
+    for _ in 0..FAILURES {
+        keeper.started(2, 0);
+        keeper.ended(KILL, 0);
+    }
+    assert!(keeper.is_emergency());
+    keeper.started(2, 0);
+    keeper.greeted();
+    assert_eq!(keeper.tick(1), News::EmergencyEnds);
+    keeper.ended(KILL, 1);
+    keeper.started(2, 1);
+    keeper.ended(KILL, 1);
+    assert_eq!(pause(&keeper, 1), FIRST_PAUSE);
+    // Crashes are not forgiven so easily.
+    let mut keeper = Keeper::new(GREETING);
+    for _ in 0..FAILURES {
+        keeper.started(2, 0);
+        keeper.ended(CRASH, 0);
+    }
+    keeper.started(2, 0);
+    keeper.greeted();
+    assert_eq!(keeper.tick(1), News::None);
+}
