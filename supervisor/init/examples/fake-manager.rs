@@ -2,7 +2,7 @@
 //!
 //! The script of the n-th manager is `script-N` in the folder of the program, else `script`. One command a line:
 //! `hello`, `spawn TOKEN SHELL-TEXT`, `store NAME TEXT`, `remove NAME`, `ack SEQ`, `raw LENGTH` (a packet of 0xff),
-//! `expect TEXT` (reads events until a line of this manager's log holds the text), `kill-init SIGNAL`,
+//! `expect TEXT` (reads events until a line of this manager's log holds the text), `kill-init SIGNAL`, `barrier`, `await-end TOKEN` (until that process, spawned last, has ended),
 //! `shutdown DEADLINE-MS`, `die` (SIGKILL), `exit CODE`, `serve` (obeys power requests, for ever), `listen COUNT TOKEN SHELL-TEXT` (a spawn
 //! with so many sockets, which are files that say `socket N`), `replace NAME` and `replace-in-memory NAME` (with the program NAME beside
 //! this one), `print TEXT` (to stderr, `^` stands for escape), `flood` (prints for ever, beside the rest), `cgroups` (logs its own and
@@ -30,6 +30,8 @@ struct Manager {
     lines: Vec<String>,
     /// Whether the cgroups of exits are logged.
     cgroups: bool,
+    /// The process started last.
+    process: Option<OwnedFd>,
 }
 
 fn main() {
@@ -43,6 +45,7 @@ fn main() {
         folder: folder(),
         lines: Vec::new(),
         cgroups: false,
+        process: None,
     };
     let log = fs::read_to_string(manager.folder.join("log")).unwrap_or_default();
     let number = log.lines().filter(|l| l.starts_with("started")).count();
@@ -118,6 +121,9 @@ impl Manager {
             std::process::exit(9);
         };
         let event = Event::decode(packet.bytes(), packet.fd_count).expect("a good event");
+        if let Event::Spawned { .. } = event {
+            self.process = packet.fds[0].take();
+        }
         let line = match event {
             Event::Exited { seq, token, status, .. } => format!("exited seq={seq} token={token} {status}"),
             Event::Running { token, .. } => format!("running token={token}"),
@@ -203,6 +209,12 @@ impl Manager {
                     from = self.lines.len();
                     self.event();
                 }
+            }
+            "barrier" => self.send(Request::Barrier, &[]),
+            "await-end" => {
+                self.command(&format!("expect spawned token={first}"));
+                let process = self.process.as_ref().expect("its pidfd");
+                poll(&mut [PollFd::new(process, PollFlags::IN)], None).expect("poll");
             }
             "kill-init" => {
                 let signal: Signal = first.parse().expect("signal");

@@ -50,6 +50,20 @@ fn the_successor_of_a_killed_manager_gets_processes_descriptors_and_exits_back()
     );
 }
 
+/// Each time the manager asks as soon as the kernel says that the process has ended, which is before or after it is reaped.
+#[test]
+fn a_barrier_names_the_exit_of_everything_that_has_ended() {
+    let round = |n: u32| format!("spawn {n} exit 4\nawait-end {n}\nbarrier\nexpect Passed {{ seq: {n}, all: true }}\n");
+    let rounds: String = (1..=50).map(round).collect();
+    let script = format!(
+        "hello\nbarrier\nexpect Passed {{ seq: 0, all: true }}\n{rounds}expect seq=50 token=50 exit code 4\nshutdown 100"
+    );
+    let end = World::new().manager(0, &script).run();
+    let passed = |line: &&str| line.starts_with("Passed");
+    assert_eq!(end.of(0).into_iter().filter(passed).count(), 51, "{:#?}", end.log);
+    assert_eq!(end.code, Some(0));
+}
+
 #[test]
 fn what_a_manager_asked_for_before_its_death_is_done() {
     let end = World::new()

@@ -80,6 +80,7 @@ impl Supervisor {
                         self.adopt();
                     }
                 }
+                self.judge_missing();
             }
             InitEvent::PowerRequest { kind } => {
                 let word = if kind == PowerKind::Reboot {
@@ -88,6 +89,10 @@ impl Supervisor {
                     "poweroff"
                 };
                 self.go_down(word);
+            }
+            InitEvent::Passed { seq, all } => {
+                self.passed = Some((seq, all));
+                self.judge_missing();
             }
             InitEvent::Refused { request, errno } => {
                 let why = std::io::Error::from_raw_os_error(errno);

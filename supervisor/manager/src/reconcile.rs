@@ -1,5 +1,6 @@
 //! Units as a whole: what an earlier manager left of them, which may go on, and what is due.
 
+use cairn_init::protocol::{ExitStatus, Request};
 use cairn_unit::Dependants;
 
 use crate::cgroup;
@@ -12,6 +13,7 @@ impl Supervisor {
     pub(crate) fn adopt(&mut self) {
         self.adopt_beside();
         self.adopt_lessons();
+        let mut missing = Vec::new();
         let names: Vec<String> = self.live.keys().cloned().collect();
         for name in names {
             self.read_status(&name);
@@ -34,8 +36,7 @@ impl Supervisor {
                         self.watch_health(&name);
                         self.ask_ready(&name, kept.token);
                     } else {
-                        cgroup::kill(&folder);
-                        self.feed(&name, Event::Lost);
+                        missing.push((name.clone(), kept.token));
                     }
                 }
             }
@@ -43,6 +44,42 @@ impl Supervisor {
             let shown = self.shown(&name);
             if let Some(live) = self.live.get_mut(&name) {
                 live.shown = shown;
+            }
+        }
+        if !missing.is_empty() {
+            self.missing = missing;
+            self.post(Request::Barrier, Vec::new());
+        }
+    }
+
+    /// Every process that had ended when it was missed is reaped, and its exit has a number up to `passed`. What is missing when that
+    /// exit was told has left no status: a manager was killed before it could ask for the process.
+    pub(crate) fn judge_missing(&mut self) {
+        let Some((_, all)) = self.passed.filter(|(seq, _)| *seq <= self.saved.exit) else {
+            return;
+        };
+        self.passed = None;
+        if !all {
+            return self.post(Request::Barrier, Vec::new());
+        }
+        for (name, token) in std::mem::take(&mut self.missing) {
+            self.read_status(&name);
+            let waits = |k: &crate::saved::Kept| {
+                k.token == token && k.machine.busy == Busy::Process && k.ended.is_none() && k.report.is_none()
+            };
+            let Some(pid) = self.saved.units.get(&name).filter(|k| waits(k)).map(|k| k.pid) else {
+                continue;
+            };
+            let stray = self
+                .saved
+                .strays
+                .iter()
+                .position(|(stray, _)| pid != 0 && *stray == pid);
+            if let Some((_, status)) = stray.and_then(|at| self.saved.strays.remove(at)) {
+                self.main_ended(&name, ExitStatus(status));
+            } else {
+                cgroup::kill(&self.config.cgroup(&name));
+                self.feed(&name, Event::Lost);
             }
         }
     }

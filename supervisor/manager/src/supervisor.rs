@@ -103,6 +103,10 @@ pub(crate) struct Supervisor {
     /// While exits of before are still coming: how many.
     pub(crate) pending: Option<u32>,
     pub(crate) running: Vec<u64>,
+    /// Units whose process was not there when this manager took over, and the requests for them.
+    pub(crate) missing: Vec<(String, u64)>,
+    /// Up to which number exits come that tell of them, and whether there was room to note all.
+    pub(crate) passed: Option<(u64, bool)>,
     pub(crate) started: u64,
     pub(crate) begun: bool,
     /// When the console last said what a shutdown waits for.
@@ -172,6 +176,8 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         beside_status: Vec::new(),
         pending: None,
         running: Vec::new(),
+        missing: Vec::new(),
+        passed: None,
         started: now_ms(),
         begun: false,
         waited: 0,

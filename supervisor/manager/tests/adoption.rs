@@ -87,6 +87,26 @@ fn an_end_while_no_manager_ran_is_seen_by_the_next() {
     world.until("failed", |w| w.state("one") == "failed");
 }
 
+/// Its process is gone when the successor looks, and its exit is still on its way.
+#[test]
+fn an_end_right_after_the_greeting_keeps_its_status() {
+    let mut world = World::new(&[(
+        "one",
+        r#"{"service":{"command":["/bin/sh","-c","trap 'exit 7' TERM; while :; do sleep 0.01; done"],"restart":"never"}}"#,
+    )]);
+    world.until("ready", |w| w.state("one") == "ready");
+    let pid = world.pids()["one"];
+    world.hold_manager();
+    let process = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    world.until("ended", |w| w.ended() == ["one"]);
+    world.tell_late();
+    world.release_manager();
+    world.until("failed", |w| w.state("one") == "failed");
+    let told = world.status().to_string();
+    assert!(told.contains("exit code 7"), "{told}");
+}
+
 #[test]
 fn readiness_is_believed_of_the_service_only_and_a_silent_one_is_killed() {
     let mut world = World::new(&[(

@@ -105,6 +105,11 @@ impl Ledger {
         self.exits.len() >= EXIT_CAPACITY
     }
 
+    /// The number of the last exit; 0 if there was none.
+    pub(super) fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
     /// Forgets exits up to and including `seq`.
     pub(super) fn acknowledge(&mut self, seq: u64) {
         while self.exits.front().is_some_and(|exit| exit.seq <= seq) {

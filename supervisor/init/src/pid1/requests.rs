@@ -88,6 +88,11 @@ impl Init {
             }
             Request::Remove { id } => self.ledger.remove(id),
             Request::Shutdown { kind, deadline_ms } => self.ending = Some((kind, deadline_ms)),
+            Request::Barrier => {
+                self.reap_all();
+                let (seq, all) = (self.ledger.last_seq(), !self.ledger.is_full());
+                self.reply(Event::Passed { seq, all }, None);
+            }
             Request::ReplaceManager => match self.replace_manager(packet.fds[0].take()) {
                 Ok(()) => self.reply(Event::Replacing, None),
                 Err(error) => self.reply(refused(kind, error), None),

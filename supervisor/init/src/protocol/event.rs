@@ -87,6 +87,16 @@ pub enum Event {
     ///
     /// [`Request::ReplaceManager`]: super::Request::ReplaceManager
     Replacing,
+    /// The answer to [`Request::Barrier`]: every process that had ended before is reaped, and its exit has a number up to this
+    /// one. The exits themselves may come before or after this.
+    ///
+    /// [`Request::Barrier`]: super::Request::Barrier
+    Passed {
+        /// The number of the last exit; 0 if there was none.
+        seq: u64,
+        /// Whether there was room to note all exits; if not, the manager acknowledges some and asks again.
+        all: bool,
+    },
 }
 
 impl Event {
@@ -103,6 +113,7 @@ impl Event {
             Self::PowerRequest { .. } => 135,
             Self::Refused { .. } => 136,
             Self::Replacing => 137,
+            Self::Passed { .. } => 138,
         }
     }
 
@@ -157,6 +168,10 @@ impl Event {
                 out.u64(cgroup);
             }
             Self::PowerRequest { kind } => out.u32(kind.to_wire()),
+            Self::Passed { seq, all } => {
+                out.u64(seq);
+                out.u32(u32::from(all));
+            }
             Self::Refused { request, errno } => {
                 out.u32(u32::from(request));
                 out.i32(errno);
@@ -209,6 +224,10 @@ impl Event {
                 errno: body.i32(),
             },
             137 => Self::Replacing,
+            138 => Self::Passed {
+                seq: body.u64(),
+                all: body.u32() != 0,
+            },
             other => return Err(Malformed::Kind(other)),
         };
         check(bytes, &event.encode(), event.fds(), fds)?;

@@ -21,6 +21,7 @@
 //!   then every exit not acknowledged yet. A manager may send `Hello` again (after an exec).
 //! - Every process that init reaps is one [`Event::Exited`] with a number that never repeats in
 //!   this boot; it is sent again to each new manager until [`Request::Ack`] names it or a later one.
+//! - A process that a manager finds gone has its [`Event::Exited`] among those up to the number in the next [`Event::Passed`].
 //! - With 4,096 exits not acknowledged init reaps nothing more but the manager: the kernel keeps the statuses. What is not reaped counts
 //!   as running.
 //! - A malformed request is answered by [`Event::Refused`]; the connection stays open.

@@ -56,6 +56,11 @@ pub enum Request {
     /// [`GREETING_SECONDS`]: super::GREETING_SECONDS
     /// [`REPLACEMENT_FAILURES`]: super::REPLACEMENT_FAILURES
     ReplaceManager,
+    /// Reap whatever has ended by now, then answer by [`Event::Passed`]. A manager that finds a process gone learns by it whether
+    /// its exit is still to come.
+    ///
+    /// [`Event::Passed`]: super::Event::Passed
+    Barrier,
 }
 
 impl Request {
@@ -69,6 +74,7 @@ impl Request {
             Self::Remove { .. } => 5,
             Self::Shutdown { .. } => 6,
             Self::ReplaceManager => 7,
+            Self::Barrier => 8,
         }
     }
 
@@ -85,7 +91,7 @@ impl Request {
     pub fn encode(&self) -> Frame {
         let mut out = Writer::new(self.kind(), self.fds());
         match *self {
-            Self::Hello | Self::ReplaceManager => {}
+            Self::Hello | Self::ReplaceManager | Self::Barrier => {}
             Self::Spawn { token, listen } => {
                 out.u64(token);
                 out.u32(u32::from(listen));
@@ -121,6 +127,7 @@ impl Request {
                 deadline_ms: body.u32(),
             },
             7 => Self::ReplaceManager,
+            8 => Self::Barrier,
             other => return Err(Malformed::Kind(other)),
         };
         check(bytes, &request.encode(), request.fds(), fds)?;

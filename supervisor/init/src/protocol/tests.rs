@@ -10,6 +10,7 @@ fn requests() -> Vec<Request> {
         },
         Request::Spawn { token: 1, listen: 16 },
         Request::ReplaceManager,
+        Request::Barrier,
         Request::Ack { seq: 7 },
         Request::Store { id },
         Request::Remove {
@@ -54,6 +55,7 @@ fn events() -> Vec<Event> {
             errno: 22,
         },
         Event::Replacing,
+        Event::Passed { seq: 11, all: true },
     ]
 }
 

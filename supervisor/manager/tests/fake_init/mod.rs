@@ -1,7 +1,7 @@
 //! A stand-in for cairn-init and cairn-exec below a folder.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -27,6 +27,12 @@ struct Shared {
     socket: Option<OwnedFd>,
     generation: u32,
     hold: bool,
+    /// Whether exits are told to a successor as if they had come after its greeting.
+    late: bool,
+    /// Whether the present manager waits at a barrier.
+    barrier: bool,
+    /// Whose exits are not noted yet.
+    alive: BTreeSet<i32>,
     spawned: Vec<String>,
     ended: Vec<String>,
     pids: BTreeMap<String, i32>,
@@ -233,6 +239,10 @@ impl World {
         self.shared.lock().unwrap().hold = true;
         self.kill_manager();
     }
+    /// The next manager hears of what ended as if it had ended right after its greeting.
+    pub(crate) fn tell_late(&self) {
+        self.shared.lock().unwrap().late = true;
+    }
     pub(crate) fn release_manager(&self) {
         self.shared.lock().unwrap().hold = false;
     }
@@ -298,8 +308,43 @@ fn serve(shared: &Arc<Mutex<Shared>>, place: &std::path::Path) {
                 all.generation += 1;
             }
             all.socket = Some(ours);
+            all.barrier = false;
         }
         obey(shared, &mut all);
+        pass(&mut all);
+    }
+}
+
+/// Answers at a barrier when everything that has ended is noted. Exits may come after the answer.
+fn pass(all: &mut Shared) {
+    let there = |pid: &i32| std::path::Path::new("/proc").join(pid.to_string()).exists();
+    if let Some(socket) = &all.socket
+        && all.barrier
+        && all.alive.iter().all(there)
+    {
+        all.barrier = false;
+        let passed = Event::Passed {
+            seq: all.seq,
+            all: true,
+        };
+        let _ = channel::send(socket, &passed.encode(), &[]);
+        if std::mem::take(&mut all.late) {
+            tell_exits(socket, &all.exits);
+        }
+    }
+}
+
+fn tell_exits(socket: &OwnedFd, exits: &[(u64, i32, i32)]) {
+    for (seq, pid, status) in exits {
+        let exited = Event::Exited {
+            seq: *seq,
+            token: 0,
+            monotonic_ns: 0,
+            pid: *pid,
+            status: ExitStatus(*status),
+            cgroup: 0,
+        };
+        let _ = channel::send(socket, &exited.encode(), &[]);
     }
 }
 
@@ -315,7 +360,8 @@ fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
                 let say = |event: Event, fds: &[std::os::fd::BorrowedFd<'_>]| {
                     let _ = channel::send(socket, &event.encode(), fds);
                 };
-                let (stored, exits) = (all.stored.len() as u32, all.exits.len() as u32);
+                let exits = if all.late { 0 } else { all.exits.len() as u32 };
+                let stored = all.stored.len() as u32;
                 say(
                     Event::Welcome {
                         generation: all.generation,
@@ -330,19 +376,8 @@ fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
                     say(Event::Stored { id: *id }, &[fd.as_fd()]);
                 }
                 say(Event::Resumed, &[]);
-                for (seq, pid, status) in &all.exits {
-                    let status = ExitStatus(*status);
-                    say(
-                        Event::Exited {
-                            seq: *seq,
-                            token: 0,
-                            monotonic_ns: 0,
-                            pid: *pid,
-                            status,
-                            cgroup: 0,
-                        },
-                        &[],
-                    );
+                if !all.late {
+                    tell_exits(socket, &all.exits);
                 }
             }
             Request::Store { id } => drop(all.stored.insert(id, fds.remove(0))),
@@ -350,6 +385,7 @@ fn obey(shared: &Arc<Mutex<Shared>>, all: &mut Shared) {
             Request::Ack { seq } => all.exits.retain(|(s, ..)| *s > seq),
             Request::Shutdown { .. } => all.shut_down = true,
             Request::Spawn { .. } => spawn(shared, all, fds),
+            Request::Barrier => all.barrier = true,
             Request::ReplaceManager => {
                 all.replacement = Some(fds.remove(0));
                 let _ = channel::send(socket, &Event::Replacing.encode(), &[]);
@@ -441,12 +477,14 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
     rustix::process::kill_process(process.unwrap(), rustix::process::Signal::CONT).unwrap();
     all.spawned.push(plan.name.clone());
     all.pids.insert(plan.name.clone(), pid);
+    all.alive.insert(pid);
     let shared = shared.clone();
     std::thread::spawn(move || {
         use std::os::unix::process::ExitStatusExt as _;
         let status = child.wait().unwrap().into_raw();
         let mut all = shared.lock().unwrap();
         all.seq += 1;
+        all.alive.remove(&pid);
         if open && all.pids.get(&plan.name) == Some(&pid) {
             all.listeners.remove(&plan.name);
         }
