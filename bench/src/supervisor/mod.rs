@@ -167,7 +167,7 @@ fn settle(guest: &mut Guest) -> Result<(), Box<dyn Error>> {
     guest.wait("every unit's start", |guest| {
         guest.try_run(&["/usr/bin/cairn", "status"])
     })?;
-    guest.wait("rest", |guest| quiet(guest))
+    guest.wait("rest", quiet)
 }
 
 /// Nothing is under way any more when nothing waits for a processor.

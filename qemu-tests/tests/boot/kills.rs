@@ -53,6 +53,17 @@ fn no_kill_of_the_manager_under_load_loses_a_line_an_exit_or_a_service() {
     assert_eq!(exits["counted"], exits["runs"], "seed {seed}: {exits}");
     assert_eq!(exits["lines"], exits["runs"], "seed {seed}: {exits}");
     assert_eq!(exits["unseen"], 0, "seed {seed}: {exits}");
+    assert_eq!(exits["untold"], 0, "seed {seed}: {exits}");
+    assert_eq!(exits["told_twice"], 0, "seed {seed}: {exits}");
+    assert!(
+        guest
+            .0
+            .serial
+            .lines()
+            .iter()
+            .all(|(_, line)| !line.contains("EMERGENCY")),
+        "seed {seed}: cairn-init gave managers up"
+    );
     switch_off(guest.0);
     is_clean(&home);
 }

@@ -9,38 +9,34 @@ use rustix::fs::OFlags;
 
 use cairn_log::Priority;
 
-use crate::log::{Logs, OWN};
+use crate::log::{OWN, Word};
 
-/// `/dev/console`, or nothing if there is none; and the log, where the same lines go.
+/// `/dev/console`, or nothing if there is none; and what has been said there and is to be stored.
 #[derive(Debug)]
-pub(crate) struct Console(Option<File>, Option<Logs>);
+pub(crate) struct Console(Option<File>, Vec<Word>);
 
 impl Console {
     /// Opens it; it is never waited for.
     pub(crate) fn open(path: &Path) -> Console {
         let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits() as i32;
         let file = OpenOptions::new().append(true).custom_flags(flags).open(path);
-        Console(file.ok(), None)
+        Console(file.ok(), Vec::new())
     }
 
-    /// From now on, what is said is stored too.
-    pub(crate) fn log_to(&mut self, logs: Logs) {
-        self.1 = Some(logs);
+    /// What has been said since this was asked.
+    pub(crate) fn take_words(&mut self) -> Vec<Word> {
+        std::mem::take(&mut self.1)
     }
 
     /// One line about the whole, also for the log.
     pub(crate) fn say(&mut self, line: &str) {
-        if let Some(logs) = &self.1 {
-            logs.say(OWN, Priority::Info, line);
-        }
+        self.1.push(Word::new(OWN, Priority::Info, line));
         self.show(line);
     }
 
     /// One line about a unit, also for its log.
     pub(crate) fn say_of(&mut self, unit: &str, priority: Priority, line: &str) {
-        if let Some(logs) = &self.1 {
-            logs.say(unit, priority, line);
-        }
+        self.1.push(Word::new(unit, priority, line));
         self.show(&format!("unit {unit}: {line}"));
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::beside::Beside;
 use crate::dhcp::Lease;
 use crate::error::Error;
+use crate::log::Word;
 use crate::machine::{End, Machine};
 use crate::rules::Rules;
 
@@ -126,6 +127,10 @@ pub struct Saved {
     pub leases: Vec<(String, Lease)>,
     /// Whether the firewall stands.
     pub firewall: bool,
+    /// The number of the last word that was said.
+    pub word: u64,
+    /// What was said and is not known to be stored.
+    pub words: VecDeque<Word>,
     /// What was last said about the whole.
     pub announced: String,
 }
@@ -167,7 +172,7 @@ impl Saved {
         if pids.chain(self.beside.iter().map(|b| b.pid)).any(|pid| pid < 0) {
             return Err("a process has a negative number".into());
         }
-        if self.token.max(self.power_since) > MOST {
+        if self.token.max(self.power_since).max(self.word) > MOST {
             return Err("more requests, or a longer time, than there can have been".into());
         }
         if let Some(beside) = self.beside.iter().find(|b| !b.purpose.known(manifest)) {

@@ -13,7 +13,7 @@ use cairn_unit::{Manifest, Site};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use crate::clock::now_ms;
+use crate::clock::{now_ms, now_ns};
 use crate::config::Config;
 use crate::console::Console;
 use crate::control::Asked;
@@ -28,6 +28,9 @@ use crate::network::News;
 use crate::rules::Rules;
 use crate::saved::{Kept, Saved};
 use crate::timers;
+
+/// So many of the manager's words may wait for the log's thread.
+const WORDS: usize = 1024;
 
 /// What tasks tell the loop.
 #[derive(Debug)]
@@ -98,6 +101,8 @@ pub(crate) struct Supervisor {
     outbox: VecDeque<(Frame, Vec<OwnedFd>)>,
     blocked: bool,
     written: String,
+    /// The last of the manager's words that its log's thread was told.
+    told: u64,
     /// The status sockets of processes beside the units' own, by request.
     pub(crate) beside_status: Vec<(u64, OwnedFd)>,
     /// While exits of before are still coming: how many.
@@ -133,7 +138,6 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     let (logs, store) = Logs::start(&config, &manifest, send.clone())?;
     crate::log::forward(&config, &manifest, store.clone(), &logs);
     let mut console = Console::open(&config.at("/dev/console"));
-    console.log_to(logs.clone());
     let (saved, lost) = match Saved::read(&config.saved(), &manifest) {
         Ok(saved) => (saved, None),
         Err(e) => (None, Some(e.to_string())),
@@ -173,6 +177,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         outbox: VecDeque::new(),
         blocked: false,
         written: String::new(),
+        told: 0,
         beside_status: Vec::new(),
         pending: None,
         running: Vec::new(),
@@ -269,15 +274,28 @@ impl Supervisor {
         }
     }
 
-    /// Writes what a successor must know, if it is not what was written last.
+    /// Writes what a successor must know, if it is not what was written last; with it what was said, which is told to the log then.
     pub(crate) fn save(&mut self) {
+        for mut word in self.console.take_words() {
+            // What comes too fast for the log stood on the console.
+            if self.saved.words.len() < WORDS {
+                // Time goes on even where the saved state was lost.
+                self.saved.word = now_ns().max(self.saved.word + 1);
+                word.id = self.saved.word;
+                self.saved.words.push_back(word);
+            }
+        }
         let text = serde_json::to_string(&self.saved).unwrap_or_default();
         if text == self.written {
             return;
         }
         match self.saved.write(&self.config.saved()) {
             Ok(()) => self.written = text,
-            Err(e) => self.console.say(&e.to_string()),
+            Err(e) => self.console.show(&e.to_string()),
+        }
+        let told = std::mem::replace(&mut self.told, self.saved.word);
+        for word in self.saved.words.iter().filter(|word| word.id > told) {
+            self.logs.say(word.clone());
         }
     }
 

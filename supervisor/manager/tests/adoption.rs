@@ -107,6 +107,35 @@ fn an_end_right_after_the_greeting_keeps_its_status() {
     assert!(told.contains("exit code 7"), "{told}");
 }
 
+/// What the manager says of a unit is stored with the state from which it follows.
+#[test]
+fn each_failure_is_told_once_however_often_the_manager_is_killed() {
+    let mut world = World::new(&[(
+        "one",
+        r#"{"service":{"command":["/bin/sh","-c","n=$(cat $STATE/n || echo 0); echo $((n+1)) >$STATE/n; sleep 0.02; exit 3"],
+            "restart_delay":"1ms","restart_delay_max":"1ms","restart_jitter":0,"healthy_after":"1d"}, "state":{"/s":{}}}"#,
+    )]);
+    world.until("running", |w| !w.spawned().is_empty());
+    for round in 0..60 {
+        world.kill_manager();
+        std::thread::sleep(Duration::from_millis(round % 7 * 5));
+    }
+    world.until("answering", |w| !w.state("one").is_empty());
+    world.post("/v1/units/one/stop");
+    world.until("stopped", |w| w.state("one") == "stopped");
+    let runs = world.ended().len() as u64;
+    assert!(runs > 10, "{runs} runs");
+    let told = |w: &World| {
+        let said = w.said("one");
+        said.iter()
+            .filter(|line| line.starts_with("failed: ended with exit code 3"))
+            .count() as u64
+    };
+    // The last run may have been stopped.
+    world.until("told", |w| told(w) >= runs - 1);
+    assert!(told(&world) <= runs, "{:?}", world.said("one"));
+}
+
 #[test]
 fn readiness_is_believed_of_the_service_only_and_a_silent_one_is_killed() {
     let mut world = World::new(&[(

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
-use super::{Logs, OWN, Store};
+use super::{Logs, OWN, Store, Word};
 
 /// So many records are taken at a time.
 const BATCH: usize = 256;
@@ -246,7 +246,7 @@ pub(super) async fn run(target: Target, host: String, store: Store, saved: PathB
                 let sent = send_all(&mut way, &mut queue, &mut newest, &host, || {
                     pause = PAUSES[0];
                     if std::mem::take(&mut failing) {
-                        logs.say(OWN, Priority::Info, &format!("logs reach {target} again"));
+                        logs.say(Word::new(OWN, Priority::Info, &format!("logs reach {target} again")));
                     }
                 });
                 match sent.await {
@@ -259,7 +259,7 @@ pub(super) async fn run(target: Target, host: String, store: Store, saved: PathB
         };
         if !std::mem::replace(&mut failing, true) {
             let text = format!("logs do not reach {target}: {trouble}; what comes meanwhile is sent later");
-            logs.say(OWN, Priority::Warning, &text);
+            logs.say(Word::new(OWN, Priority::Warning, &text));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSES[1]);
@@ -268,7 +268,7 @@ pub(super) async fn run(target: Target, host: String, store: Store, saved: PathB
             0 => {}
             count => {
                 let text = format!("{count} records were not sent to {target}: it was away for too long");
-                logs.say(OWN, Priority::Warning, &text);
+                logs.say(Word::new(OWN, Priority::Warning, &text));
             }
         }
     }

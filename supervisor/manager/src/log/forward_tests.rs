@@ -56,7 +56,6 @@ impl Box {
         let logs = Logs {
             commands,
             wake: wake.into(),
-            words: Default::default(),
         };
         let saved = self.dir.path().join("forwarded");
         let task = tokio::spawn(run(
@@ -158,7 +157,7 @@ async fn a_tcp_connection_that_breaks_is_made_again_and_a_successor_goes_on() {
     let said: Vec<String> = said
         .try_iter()
         .filter_map(|command| match command {
-            super::super::Command::Say(_, _, text) => Some(text),
+            super::super::Command::Say(word) => Some(word.text),
             _ => None,
         })
         .collect();

@@ -83,6 +83,7 @@ impl Supervisor {
                     self.console.show(&format!("  {unit}: {line}"));
                 }
             }
+            News::Stored(id) => self.saved.words.retain(|word| word.id > id),
             News::Settled => self.settling = Some(0),
         }
     }
@@ -90,6 +91,8 @@ impl Supervisor {
     /// Whether all log is on the disk, which the first call asks for; or has had its time.
     pub(crate) fn logs_settled(&mut self, now_ms: u64) -> bool {
         let Some(since) = self.settling else {
+            // What has been said goes before.
+            self.save();
             self.logs.settle();
             self.settling = Some(now_ms);
             return false;

@@ -7,7 +7,7 @@
 //! What is promised when the manager is killed at any moment:
 //! - a line that stands in a unit's pipe is stored by a successor, once and in order ([`source`]);
 //! - so is a message that `/dev/log` has taken ([`dev_log`]), and each of the kernel's ([`kernel`]);
-//! - the manager's own words, which are said once on the console, may be lost.
+//! - what the manager itself says of a unit or the whole is stored once, with the state from which it follows ([`words`]).
 //!
 //! How long a line may be in danger of a power cut: [`sink`]. What is kept how long: [`limits`].
 
@@ -23,13 +23,13 @@ mod limits;
 mod note;
 mod sink;
 mod source;
+mod words;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use cairn_log::{BootId, Priority};
@@ -40,13 +40,14 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::error::Error;
 pub(crate) use held::Held;
+pub use words::Word;
 
 /// The name under which the kernel's messages are stored.
 pub const KERNEL: &str = "kernel";
 /// The name under which the manager's own words are stored.
 pub const OWN: &str = "cairn";
-/// So many of the manager's words may wait for the thread; what comes then is not stored.
-const WORDS: usize = 1024;
+/// The name of the note about those; no unit's.
+const WORDS: &str = ".words";
 
 /// What the thread tells the loop.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub(crate) enum News {
     Say(String),
     /// The last lines of a unit, for the console.
     Tail(String, Vec<String>),
+    /// The manager's words up to this one are stored.
+    Stored(u64),
     /// What was asked to be on the disk is there.
     Settled,
 }
@@ -71,7 +74,7 @@ enum Command {
     Tail(String),
     /// Say when a line has come that contains this, of the process with this token.
     Await(String, u64, String),
-    Say(String, Priority, String),
+    Say(Word),
     Settle,
 }
 
@@ -91,7 +94,6 @@ pub(crate) enum Kind {
 pub(crate) struct Logs {
     commands: Sender<Command>,
     wake: Arc<OwnedFd>,
-    words: Arc<AtomicUsize>,
 }
 
 /// The store, for readers.
@@ -125,7 +127,6 @@ impl Logs {
         let logs = Logs {
             commands,
             wake: Arc::new(wake.map_err(Error::io("make", "an eventfd"))?),
-            words: Arc::default(),
         };
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let (newest, changes) = watch::channel(0);
@@ -176,13 +177,9 @@ impl Logs {
         self.command(Command::Await(unit.to_owned(), token, text.to_owned()));
     }
 
-    /// The manager's own words about a unit, or about the whole ([`OWN`]).
-    pub(crate) fn say(&self, unit: &str, priority: Priority, text: &str) {
-        if self.words.fetch_add(1, Ordering::Relaxed) < WORDS {
-            self.command(Command::Say(unit.to_owned(), priority, text.to_owned()));
-        } else {
-            self.words.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// What the manager says.
+    pub(crate) fn say(&self, word: Word) {
+        self.command(Command::Say(word));
     }
 
     /// Has everything put on the disk; [`News::Settled`] says when.
@@ -199,6 +196,9 @@ pub(crate) fn forward(config: &Config, manifest: &Manifest, store: Store, logs: 
             tokio::spawn(forward::run(target, host, store, config.log_forwarded(), logs.clone()));
         }
         Ok(None) => {}
-        Err(why) => logs.say(OWN, Priority::Err, &format!("logs are not forwarded: {why}")),
+        Err(why) => {
+            let text = format!("logs are not forwarded: {why}");
+            logs.say(Word::new(OWN, Priority::Err, &text));
+        }
     }
 }

@@ -6,10 +6,8 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use cairn_log::{Entry, Origin, Part, Stream};
 use cairn_unit::Manifest;
 use rustix::event::{Timespec, epoll};
 use tokio::sync::{mpsc, watch};
@@ -21,9 +19,10 @@ use super::limits::UnitLog;
 use super::note::NoteFile;
 use super::sink::{RETRY, Sink};
 use super::source::{Progress, Source, Tools};
-use super::{Command, KERNEL, Kind, Logs, News, Store};
+use super::words::Words;
+use super::{Command, KERNEL, Kind, Logs, News, Store, WORDS};
 use crate::address::id_base;
-use crate::clock::{now_ns, real_ns};
+use crate::clock::now_ns;
 use crate::config::Config;
 use crate::error::Error;
 use crate::supervisor::Msg;
@@ -75,7 +74,9 @@ struct Parts {
 pub(super) struct Writer {
     commands: Receiver<Command>,
     wake: Arc<OwnedFd>,
-    words: Arc<AtomicUsize>,
+    words: Words,
+    /// Up to which of them the loop knows that they are stored.
+    told: u64,
     news: mpsc::UnboundedSender<Msg>,
     epoll: OwnedFd,
     notes: PathBuf,
@@ -114,7 +115,8 @@ impl Writer {
         Ok(Writer {
             commands,
             wake: logs.wake.clone(),
-            words: logs.words.clone(),
+            words: Words::open(&config.log_notes().join(WORDS))?,
+            told: 0,
             epoll,
             notes: config.log_notes(),
             kmsg: config.at("/dev/kmsg"),
@@ -142,6 +144,7 @@ impl Writer {
     /// Works until the process ends.
     pub(super) fn run(mut self) {
         self.watch(self.wake.clone(), Token::Wake);
+        self.words.resume(&mut self.tools.sink);
         loop {
             if !self.obey() {
                 return;
@@ -149,6 +152,7 @@ impl Writer {
             for token in self.ready.clone() {
                 self.turn(token);
             }
+            self.say();
             self.settle();
             let due = self.tools.sink.tick();
             self.wait(due);
@@ -225,6 +229,26 @@ impl Writer {
         progress
     }
 
+    /// Stores what the manager has said. What is under way in the same log goes first: its places are told already.
+    fn say(&mut self) {
+        while let Some(unit) = self.words.unit().filter(|_| self.begun) {
+            let index = self.find(unit);
+            let waits =
+                index.is_some_and(|index| self.sources[index].pending || self.stuck.contains(&Token::DevLog(index)));
+            if waits || !self.words.store(&mut self.tools.sink) {
+                if self.stuck.is_empty() {
+                    self.retry_at = now_ns() + RETRY;
+                }
+                self.stuck.insert(Token::Wake);
+                break;
+            }
+        }
+        let stored = self.words.stored();
+        if stored > std::mem::replace(&mut self.told, stored) {
+            let _ = self.news.send(Msg::Logs(News::Stored(stored)));
+        }
+    }
+
     /// Says of units that are silent now what was dropped before.
     fn settle(&mut self) {
         if self.settle_at.is_some_and(|at| at <= now_ns()) {
@@ -268,22 +292,12 @@ impl Writer {
                     });
                 }
             }
-            Command::Say(unit, priority, text) => {
-                self.words.fetch_sub(1, Ordering::Relaxed);
-                let entry = Entry {
-                    realtime: real_ns(),
-                    monotonic: now_ns(),
-                    origin: &Origin::new(Stream::Manager, priority),
-                    part: Part::Whole,
-                    message: text.as_bytes(),
-                };
-                // It was said on the console, too.
-                let _ = self.tools.sink.append(&unit, &[entry]);
-            }
+            Command::Say(word) => self.words.take(word),
             Command::Settle => {
                 for token in self.ready.clone() {
                     self.turn(token);
                 }
+                self.say();
                 self.tools.sink.sync();
                 let _ = self.news.send(Msg::Logs(News::Settled));
             }

@@ -49,7 +49,6 @@ fn a_unit_whose_pipe_is_made_anew_is_read_from_the_new_one() {
     let logs = Logs {
         commands,
         wake: wake.into(),
-        words: Arc::default(),
     };
     let store = Store {
         root: config.log_root(),

@@ -127,6 +127,15 @@ impl World {
 
     /// The messages in the unit's log, in order, without the manager's own.
     pub(crate) fn logged(&self, unit: &str) -> Vec<String> {
+        self.messages(unit, |stream| stream != Stream::Manager)
+    }
+
+    /// What the manager itself has said in the unit's log, in order.
+    pub(crate) fn said(&self, unit: &str) -> Vec<String> {
+        self.messages(unit, |stream| stream == Stream::Manager)
+    }
+
+    fn messages(&self, unit: &str, of: impl Fn(Stream) -> bool) -> Vec<String> {
         let query = Query {
             units: Some([unit.to_owned()].into()),
             ..Query::default()
@@ -135,7 +144,7 @@ impl World {
             .query(&query)
             .unwrap()
             .map(Result::unwrap);
-        let records = records.filter(|record| record.origin.stream != Stream::Manager);
+        let records = records.filter(|record| of(record.origin.stream));
         let text = |record: Record| String::from_utf8_lossy(&record.message).into_owned();
         records.map(text).collect()
     }
