@@ -49,8 +49,9 @@ pub struct Service {
     /// When the main process is started again after it ended.
     #[serde(default)]
     pub restart: Restart,
-    /// The delay before the first restart; it doubles with each further one, up to `restart_delay_max`.
-    #[serde(default = "restart_delay")]
+    /// The delay before the first restart; it doubles with each further one, up to `restart_delay_max`. Left out, the first
+    /// restart is at once and the second after a second.
+    #[serde(default)]
     pub restart_delay: Seconds,
     /// The longest delay before a restart.
     #[serde(default = "restart_delay_max")]
@@ -83,9 +84,6 @@ fn term() -> Signal {
 }
 fn stop_timeout() -> Seconds {
     Seconds::from_secs(30)
-}
-fn restart_delay() -> Seconds {
-    Seconds::from_secs(1)
 }
 fn restart_delay_max() -> Seconds {
     Seconds::from_secs(60)

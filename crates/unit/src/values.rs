@@ -171,7 +171,7 @@ fn number(digits: &str) -> Option<u64> {
 }
 
 /// A duration, kept in milliseconds, written as `250ms`, `30s`, `5m`, `12h` or `7d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seconds {
     milliseconds: u64,
 }

@@ -177,11 +177,18 @@ pub(crate) fn explained(unit: &Explained, paint: Paint) -> String {
     row("stopped by", &unit.stop);
     row("reloads", &unit.reload);
     let restart = &unit.restart;
-    let delays: Vec<String> = restart.delays_ms.iter().map(|ms| span(*ms)).collect();
+    let when = |ms: &u64| {
+        if *ms == 0 {
+            "at once".to_owned()
+        } else {
+            format!("after {}", span(*ms))
+        }
+    };
+    let delays: Vec<String> = restart.delays_ms.iter().map(when).collect();
     let schedule = if delays.is_empty() {
         String::new()
     } else {
-        format!(", after {}", delays.join(", "))
+        format!(", {}", delays.join(", "))
     };
     let limit = match restart.limit {
         Some(limit) => format!("; {limit} failures in a row are the end"),

@@ -204,7 +204,7 @@ mod tests {
         let plan = restart(&unit, &Rules::of("x", &unit));
         assert_eq!(
             (plan.policy.as_str(), plan.delays_ms, plan.limit),
-            ("on-failure", vec![1000, 2000], Some(3))
+            ("on-failure", vec![0, 1000], Some(3))
         );
         assert!(plan.failure.contains("started again") && plan.failure.contains("are stopped until"));
         assert_eq!(exceptions(&unit), ["capability net-raw", "because: pings"]);

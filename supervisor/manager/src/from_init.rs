@@ -69,8 +69,10 @@ impl Supervisor {
                 ..
             } => {
                 if seq > self.saved.exit {
-                    self.saved.exit = seq;
                     self.exited(token, pid, status);
+                    // Not before: what is read on the way is saved at once, and an exit must not count as known while what follows
+                    // from it is not saved.
+                    self.saved.exit = seq;
                 }
                 self.post(Request::Ack { seq }, Vec::new());
                 if let Some(left) = &mut self.pending {

@@ -70,13 +70,10 @@ impl Supervisor {
             let Some(pid) = self.saved.units.get(&name).filter(|k| waits(k)).map(|k| k.pid) else {
                 continue;
             };
-            let stray = self
-                .saved
-                .strays
-                .iter()
-                .position(|(stray, _)| pid != 0 && *stray == pid);
-            if let Some((_, status)) = stray.and_then(|at| self.saved.strays.remove(at)) {
+            let stray = self.saved.strays.iter().find(|(stray, _)| pid != 0 && *stray == pid);
+            if let Some((_, status)) = stray.copied() {
                 self.main_ended(&name, ExitStatus(status));
+                self.saved.strays.retain(|(stray, _)| *stray != pid);
             } else {
                 cgroup::kill(&self.config.cgroup(&name));
                 self.feed(&name, Event::Lost);
@@ -132,8 +129,12 @@ impl Supervisor {
     /// Whether a unit has failed and takes those that need it along.
     fn takes_along(&self, name: &str) -> bool {
         let declared = |u: &cairn_unit::ManifestUnit| u.unit.failure.dependants == Dependants::Stop;
-        let failed =
-            |k: &crate::saved::Kept| matches!(k.machine.state, State::Failed { .. } | State::Restarting { .. });
+        // One that is started again at once has left those two states before anybody looks.
+        let failed = |k: &crate::saved::Kept| match k.machine.state {
+            State::Failed { .. } | State::Restarting { .. } => true,
+            State::Preparing | State::SettingUp { .. } | State::Starting { .. } => k.machine.attempts > 0,
+            _ => false,
+        };
         self.manifest.units.get(name).is_some_and(declared) && self.saved.units.get(name).is_some_and(failed)
     }
 

@@ -62,10 +62,15 @@ impl Rules {
         }
     }
 
-    /// The delay before restart number `attempt` (from 1) without jitter: doubling, capped.
+    /// The delay before restart number `attempt` (from 1) without jitter: doubling, capped. Nothing doubled would stay nothing, and
+    /// a unit that cannot run would keep the machine busy: where the first restart is at once, the second is after a second.
     pub fn base_delay(&self, attempt: u32) -> u64 {
-        let factor = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
-        self.delay_ms.saturating_mul(factor).min(self.delay_max_ms)
+        let (first, doubled) = match self.delay_ms {
+            0 if attempt > 1 => (1000, attempt - 2),
+            delay => (delay, attempt.saturating_sub(1)),
+        };
+        let factor = 1u64.checked_shl(doubled).unwrap_or(u64::MAX);
+        first.saturating_mul(factor).min(self.delay_max_ms)
     }
 
     /// The delay before restart number `attempt`: the base lengthened or shortened by up to `jitter` percent. The same unit and
@@ -121,7 +126,7 @@ mod tests {
     fn delays_double_to_the_cap_and_stay_within_their_jitter() {
         let rules = rules(serde_json::json!({"restart_jitter": 10}));
         let base: Vec<u64> = (1..9).map(|n| rules.base_delay(n)).collect();
-        assert_eq!(base, [1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
+        assert_eq!(base, [0, 1000, 2000, 4000, 8000, 16000, 32000, 60000]);
         for attempt in 1..2000 {
             let (delay, base) = (rules.delay(attempt), rules.base_delay(attempt));
             assert!(
@@ -140,16 +145,19 @@ mod tests {
             &serde_json::from_value(serde_json::json!({"description": "x", "service": {"command": ["/x"]}})).unwrap(),
         );
         let rules = rules(serde_json::json!({}));
-        let same = (1..=20).filter(|n| rules.delay(*n) == other.delay(*n)).count();
+        let same = (2..=21).filter(|n| rules.delay(*n) == other.delay(*n)).count();
         assert!(same < 5, "{same} of 20 are the same");
     }
 
     #[test]
     fn the_schedule_ends_where_nothing_new_comes() {
         let plain = rules(serde_json::json!({"restart_jitter": 0}));
-        assert_eq!(plain.schedule(), [1000, 2000, 4000, 8000, 16000, 32000, 60000]);
+        assert_eq!(plain.schedule(), [0, 1000, 2000, 4000, 8000, 16000, 32000, 60000]);
+        let given =
+            rules(serde_json::json!({"restart_jitter": 0, "restart_delay": "50ms", "restart_delay_max": "300ms"}));
+        assert_eq!(given.schedule(), [50, 100, 200, 300]);
         let limited = rules(serde_json::json!({"restart_jitter": 0, "start_limit": 3}));
-        assert_eq!(limited.schedule(), [1000, 2000]);
+        assert_eq!(limited.schedule(), [0, 1000]);
         assert!(!limited.gives_up(2) && limited.gives_up(3));
         assert!(rules(serde_json::json!({"restart": "never"})).gives_up(1));
     }

@@ -427,8 +427,9 @@ impl Supervisor {
             }
             if let Some(ended) = ended {
                 let pid = self.saved.units.get(name).map_or(0, |k| k.pid);
-                self.saved.strays.retain(|(stray, _)| *stray != pid);
+                // Not before: on the way is saved what else was reported, and with it the status would be lost.
                 self.main_ended(name, ended);
+                self.saved.strays.retain(|(stray, _)| *stray != pid);
             }
         }
     }

@@ -50,7 +50,12 @@ impl Supervisor {
             State::Failed { reason } => format!("failed: {reason}"),
             State::Restarting { at_ms, reason } => {
                 let wait = at_ms.saturating_sub(now_ms()).div_ceil(1000);
-                format!("failed: {reason}; starting again in {wait} s")
+                let when = if wait == 0 {
+                    "now".to_owned()
+                } else {
+                    format!("in {wait} s")
+                };
+                format!("failed: {reason}; starting again {when}")
             }
         }
     }

@@ -163,10 +163,10 @@ fn a_follower_sees_what_was_and_what_comes_and_other_questions_are_answered_mean
 
 #[test]
 fn what_units_say_at_the_very_end_is_stored_before_the_machine_stops() {
-    let command = r#"{"service":{"command":["/bin/sh","-c","trap 'echo last words; exit 0' TERM; while :; do sleep 0.01; done"]}}"#;
+    let command = r#"{"service":{"command":["/bin/sh","-c","trap 'echo last words; exit 0' TERM; echo begun; while :; do sleep 0.01; done"]}}"#;
     let mut world = World::new(&[("one", command)]);
-    world.until("ready", |w| w.state("one") == "ready");
+    world.until("begun", |w| w.logged("one") == ["begun"]);
     world.power();
     world.until("shutdown asked", |w| w.shut_down());
-    assert_eq!(world.logged("one"), ["last words"]);
+    assert_eq!(world.logged("one"), ["begun", "last words"]);
 }
