@@ -328,14 +328,15 @@ pub struct Seccomp {
 }
 
 impl Seccomp {
-    /// How many programs it is for the kernel: the allowlist, and one before it that makes clone3 unknown.
+    /// How many programs it is for the kernel: the allowlist, and to learn one before it that makes clone3 unknown.
     #[must_use]
     pub fn programs(&self) -> u32 {
-        if self.allow.iter().any(|name| name == "clone3") {
-            1
-        } else {
-            2
-        }
+        1 + u32::from(self.on_violation == OnViolation::UnsafeLearn && self.hides_clone3())
+    }
+
+    /// Whether clone3 is answered as if the kernel lacked it: always, unless it is granted.
+    pub(crate) fn hides_clone3(&self) -> bool {
+        self.allow.iter().all(|name| name != "clone3")
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use nix::libc;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, sock_filter};
 
 use crate::report::Failure;
@@ -32,11 +33,23 @@ enum Fate {
     Other,
     /// Its arguments decide.
     Asked,
+    /// As if the kernel did not have it.
+    Unknown,
 }
 
 /// As [`SeccompFilter`]'s program: `matched` for a call with an empty list of rules or one of whose rules fits, `other` for the
 /// rest, and death for a call of another architecture.
 pub(crate) fn program(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    other: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, Failure> {
+    program_without(None, rules, other, matched)
+}
+
+/// The same, where one call is answered `ENOSYS` whatever the rules say.
+pub(crate) fn program_without(
+    unknown: Option<i64>,
     mut rules: BTreeMap<i64, Vec<SeccompRule>>,
     other: SeccompAction,
     matched: SeccompAction,
@@ -45,6 +58,10 @@ pub(crate) fn program(
     for (call, rules) in &rules {
         let call = u32::try_from(*call).map_err(failed)?;
         fates.insert(call, if rules.is_empty() { Fate::Matched } else { Fate::Asked });
+    }
+    if let Some(call) = unknown {
+        rules.remove(&call);
+        fates.insert(u32::try_from(call).map_err(failed)?, Fate::Unknown);
     }
     rules.retain(|_, rules| !rules.is_empty());
     let asked: BpfProgram = if rules.is_empty() {
@@ -106,6 +123,7 @@ impl Ends {
                 Fate::Matched => step(RETURN, self.matched),
                 Fate::Other => step(RETURN, self.other),
                 Fate::Asked => step(JUMP, after as u32),
+                Fate::Unknown => step(RETURN, SeccompAction::Errno(libc::ENOSYS as u32).into()),
             }];
         }
         let upper = self.tree(&stretches[half..], after);

@@ -1,10 +1,10 @@
 //! The system call filter: from names to the kernel's programs.
 //!
-//! Two programs are made. The first answers `ENOSYS` to clone3, whose flags a filter cannot see; every libc then falls
-//! back to clone, whose flags the second program checks. The second is the allowlist. For the kernel the stricter answer
-//! of the two counts. Calls of another architecture (32-bit x86) kill the process.
+//! The filter is an allowlist. clone3, whose flags a filter cannot see, is answered `ENOSYS`; every libc then falls back to
+//! clone, whose flags are checked. Calls of another architecture (32-bit x86) kill the process.
 //!
-//! While a unit is learned from, the second program is another one, made by [`crate::learn`].
+//! While a unit is learned from, the allowlist is another program, made by [`crate::learn`], and clone3 has one of its own before
+//! it. For the kernel the stricter answer of the two counts.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::learn::filter;
 use crate::plan::{OnViolation, Profile, Seccomp};
 use crate::report::Failure;
 use crate::search;
-use crate::syscalls::number;
+use crate::syscalls::{here, number};
 
 /// The groups of the `service` profile.
 const SERVICE: &[&str] = &[
@@ -56,6 +56,43 @@ const SERVICE: &[&str] = &[
     "timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime",
 ];
 
+/// Their numbers here, found when this is compiled: at every start it would take longer than all else that leads to the filter.
+const NUMBERS: [Option<i64>; count(SERVICE)] = numbers(SERVICE);
+
+const fn count(groups: &[&str]) -> usize {
+    let (mut group, mut count) = (0, 0);
+    while group < groups.len() {
+        let (bytes, mut at) = (groups[group].as_bytes(), 0);
+        count += 1;
+        while at < bytes.len() {
+            count += (bytes[at] == b' ') as usize;
+            at += 1;
+        }
+        group += 1;
+    }
+    count
+}
+
+const fn numbers<const COUNT: usize>(groups: &[&str]) -> [Option<i64>; COUNT] {
+    let (mut group, mut found, mut next) = (0, [None; COUNT], 0);
+    while group < groups.len() {
+        let mut rest = groups[group].as_bytes();
+        loop {
+            let mut end = 0;
+            while end < rest.len() && rest[end] != b' ' {
+                end += 1;
+            }
+            let (name, after) = rest.split_at(end);
+            found[next] = here(name);
+            next += 1;
+            let [_, after @ ..] = after else { break };
+            rest = after;
+        }
+        group += 1;
+    }
+    found
+}
+
 /// The flags of clone that make a new namespace, `CLONE_NEWTIME` aside, which clone cannot carry.
 const NAMESPACE_FLAGS: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
@@ -73,9 +110,9 @@ pub(crate) fn compile(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
         OnViolation::UnsafeLog => SeccompAction::Log,
         OnViolation::UnsafeLearn => return learning(seccomp),
     };
-    let mut programs = without_clone3(seccomp)?;
-    programs.push(build(rules(seccomp)?, refused, SeccompAction::Allow)?);
-    Ok(programs)
+    let unknown = seccomp.hides_clone3().then_some(libc::SYS_clone3);
+    let program = search::program_without(unknown, rules(seccomp)?, refused, SeccompAction::Allow)?;
+    Ok(vec![program])
 }
 
 /// The programs of a unit that is learned from. The last one has to be installed with a listener.
@@ -84,30 +121,25 @@ fn learning(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
         let why = "learning needs the service profile: the listener could not be handed over with less";
         return Err(Failure::new("seccomp", "filter", why));
     }
-    let mut programs = without_clone3(seccomp)?;
-    let silent = filter::silent(rules(seccomp)?, seccomp)?;
-    programs.push(filter::told(build(silent, SeccompAction::Log, SeccompAction::Allow)?));
-    Ok(programs)
-}
-
-/// The program that makes clone3 unknown, unless it is granted.
-fn without_clone3(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
-    if seccomp.programs() == 1 {
-        return Ok(Vec::new());
+    let mut programs = Vec::new();
+    if seccomp.hides_clone3() {
+        let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+        let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
+        programs.push(search::program(rules, SeccompAction::Allow, unknown)?);
     }
-    let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
-    Ok(vec![build(rules, SeccompAction::Allow, unknown)?])
+    let silent = filter::silent(rules(seccomp)?, seccomp)?;
+    programs.push(filter::told(search::program(
+        silent,
+        SeccompAction::Log,
+        SeccompAction::Allow,
+    )?));
+    Ok(programs)
 }
 
 pub(crate) fn rules(seccomp: &Seccomp) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Failure> {
     let mut rules = BTreeMap::new();
     if seccomp.profile == Profile::Service {
-        for name in SERVICE.iter().flat_map(|group| group.split(' ')) {
-            if let Some(number) = number(name).flatten() {
-                rules.insert(number, Vec::new());
-            }
-        }
+        rules.extend(NUMBERS.iter().flatten().map(|number| (*number, Vec::new())));
         rules.insert(
             libc::SYS_clone,
             vec![rule(0, SeccompCmpOp::MaskedEq(NAMESPACE_FLAGS), 0)?],
@@ -181,14 +213,6 @@ pub(crate) fn conditional(
     SeccompRule::new(vec![condition]).map_err(failed)
 }
 
-fn build(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    mismatch: SeccompAction,
-    matched: SeccompAction,
-) -> Result<BpfProgram, Failure> {
-    search::program(rules, mismatch, matched)
-}
-
 fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new("seccomp", "filter", error)
 }
@@ -216,6 +240,13 @@ mod tests {
             let number = number(name).unwrap_or_else(|| panic!("{name}"));
             assert!(number.is_none_or(|number| !rules.contains_key(&number)), "{name}");
         }
+    }
+
+    #[test]
+    fn the_constant_has_the_number_of_every_name() {
+        let names = SERVICE.iter().flat_map(|group| group.split(' '));
+        let found: Vec<_> = names.map(|name| number(name).unwrap()).collect();
+        assert_eq!(found, NUMBERS);
     }
 
     #[test]

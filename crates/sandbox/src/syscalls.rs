@@ -14,6 +14,40 @@ pub(crate) fn number(name: &str) -> Option<Option<i64>> {
     ELSEWHERE.iter().any(|known| plain(known) == name).then_some(None)
 }
 
+/// The number of a call of this machine, for constants.
+pub(crate) const fn here(name: &[u8]) -> Option<i64> {
+    let (mut from, mut to) = (0, NUMBERS.len());
+    while from < to {
+        let middle = usize::midpoint(from, to);
+        let (_, known) = NUMBERS[middle].0.as_bytes().split_at("SYS_".len());
+        match order(known, name) {
+            0 => return Some(NUMBERS[middle].1),
+            ..0 => from = middle + 1,
+            _ => to = middle,
+        }
+    }
+    let mut later = 0;
+    while later < LATER.len() {
+        if order(LATER[later].0.as_bytes(), name) == 0 {
+            return Some(LATER[later].1);
+        }
+        later += 1;
+    }
+    None
+}
+
+/// Which of two texts stands first: less than 0 for the first one, 0 if they are the same.
+const fn order(one: &[u8], other: &[u8]) -> i32 {
+    let mut at = 0;
+    while at < one.len() && at < other.len() {
+        if one[at] != other[at] {
+            return one[at] as i32 - other[at] as i32;
+        }
+        at += 1;
+    }
+    one.len() as i32 - other.len() as i32
+}
+
 /// A call's name as the kernel writes it.
 fn plain(constant: &str) -> &str {
     constant.strip_prefix("SYS_").unwrap_or(constant)
@@ -162,6 +196,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_constant_finds_what_the_tables_have_and_nothing_else() {
+        for (name, number) in LATER {
+            assert_eq!(here(name.as_bytes()), Some(*number), "{name}");
+        }
+        for name in ["", "a", "acces", "accesss", "zz"] {
+            assert_eq!(here(name.as_bytes()), None, "{name}");
+        }
+    }
+
+    #[test]
     fn every_call_is_found() {
         for (name, number) in NUMBERS {
             assert_eq!(
@@ -169,6 +213,7 @@ mod tests {
                 Some(Some(*number)),
                 "{name} is out of its alphabetical place"
             );
+            assert_eq!(here(plain(name).as_bytes()), Some(*number), "{name}");
         }
     }
 }

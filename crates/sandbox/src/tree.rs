@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid, fchmod, fchown, mkdirat, openat, openat2, statat,
-    statx, symlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid, fchmod, fchown, mkdirat, mknodat, openat,
+    openat2, statat, statx, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -121,6 +121,7 @@ pub(crate) fn build(plan: &Plan, mut sources: impl Iterator<Item = OwnedFd>) -> 
         files,
         written: 0,
         freeze: Vec::new(),
+        covers: [None, None],
     };
     for mount in &plan.mounts {
         tree.add(mount, &mut sources)?;
@@ -177,6 +178,15 @@ struct Tree {
     written: u32,
     /// Made read-only when everything lies on them.
     freeze: Vec<(OwnedFd, PathBuf)>,
+    /// The first of each [`Cover`], once it is mounted.
+    covers: [Option<OwnedFd>; 2],
+}
+
+/// What stands in front of something that is not to be seen.
+#[derive(Clone, Copy)]
+enum Cover {
+    File,
+    Folder,
 }
 
 impl Tree {
@@ -271,30 +281,37 @@ impl Tree {
         ] {
             symlinkat(to, &dev, link).map_err(failed(&target.join(link)))?;
         }
-        for node in DEVICES
-            .iter()
-            .map(|name| Path::new("/dev").join(name))
-            .chain(extra.iter().cloned())
-        {
-            let detached = clone(CWD, &node, false).map_err(failed(&node))?;
+        let node = |node: &Path| {
+            let detached = clone(CWD, node, false).map_err(failed(node))?;
             sys::mount_setattr(&detached, false, ATTR_NO_SUID | ATTR_NO_EXEC, None)
-                .map_err(|error| Failure::new("dev", &node, error))?;
-            self.attach(&detached, &target.join(node.file_name().unwrap_or_default()))?;
+                .map_err(|error| Failure::new("dev", node, error))?;
+            Ok(detached)
+        };
+        // The folder is ours and empty: nothing in it leads elsewhere.
+        for name in DEVICES {
+            let detached = node(&Path::new("/dev").join(name))?;
+            let mode = Mode::from_raw_mode(0o644);
+            mknodat(&dev, name, FileType::RegularFile, mode, 0)
+                .and_then(|()| below(&detached, &dev, name))
+                .map_err(failed(&target.join(name)))?;
         }
-        let pts = filesystem(
-            "devpts",
-            &[("ptmxmode", "0666"), ("mode", "0620")],
-            MountAttrFlags::MOUNT_ATTR_NOEXEC,
-        )
-        .map_err(failed(&target.join("pts")))?;
-        self.attach(&pts, &target.join("pts"))?;
+        for path in extra {
+            self.attach(&node(path)?, &target.join(path.file_name().unwrap_or_default()))?;
+        }
+        let folder = |name: &str, mount: Result<OwnedFd, Errno>| {
+            let placed = mount.and_then(|mount| {
+                mkdirat(&dev, name, Mode::from_raw_mode(0o755))?;
+                below(&mount, &dev, name)
+            });
+            placed.map_err(failed(&target.join(name)))
+        };
+        let noexec = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        folder(
+            "pts",
+            filesystem("devpts", &[("ptmxmode", "0666"), ("mode", "0620")], noexec),
+        )?;
         if let Some(size) = shm_size {
-            let shm = tmpfs(
-                &[("mode", "1777"), ("size", &size.to_string())],
-                MountAttrFlags::MOUNT_ATTR_NOEXEC,
-            )
-            .map_err(failed(&target.join("shm")))?;
-            self.attach(&shm, &target.join("shm"))?;
+            folder("shm", tmpfs(&[("mode", "1777"), ("size", &size.to_string())], noexec))?;
         }
         self.freeze.push((dev, target.to_owned()));
         Ok(())
@@ -317,27 +334,40 @@ impl Tree {
             .map_err(|error| Failure::new("sysctl", name, error))
     }
 
-    fn mask(&self, path: &Path) -> Result<(), Failure> {
+    fn mask(&mut self, path: &Path) -> Result<(), Failure> {
         let failed = |error: Errno| Failure::new("mask", path, error);
         let Some(place) = self.protected("mask", path)? else {
             return Ok(());
         };
-        let cover = if is_folder(&place).map_err(failed)? {
-            let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-            tmpfs(&[("mode", "0"), ("size", "4k")], attributes).map_err(failed)?
-        } else {
-            // Mounted without device nodes, so it cannot even be opened.
-            let cover = clone(CWD, Path::new("/dev/null"), false).map_err(failed)?;
-            sys::mount_setattr(
-                &cover,
-                false,
-                ATTR_READ_ONLY | ATTR_NO_DEV | ATTR_NO_EXEC | ATTR_NO_SUID,
-                None,
-            )
-            .map_err(|error| Failure::new("mask", path, error))?;
-            cover
+        let kind = match is_folder(&place).map_err(failed)? {
+            true => Cover::Folder,
+            false => Cover::File,
         };
-        onto(&cover, &place).map_err(failed)
+        onto(&self.cover(kind).map_err(failed)?, &place).map_err(failed)
+    }
+
+    /// What hides a file or a folder. All but the first are copies of the first, which has its attributes already.
+    fn cover(&mut self, kind: Cover) -> Result<OwnedFd, Errno> {
+        let first = &mut self.covers[kind as usize];
+        if let Some(first) = first {
+            return clone(first.as_fd(), Path::new(""), false);
+        }
+        let made = match kind {
+            Cover::Folder => {
+                let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+                tmpfs(&[("mode", "0"), ("size", "4k")], attributes)?
+            }
+            // Mounted without device nodes, so it cannot even be opened.
+            Cover::File => {
+                let cover = clone(CWD, Path::new("/dev/null"), false)?;
+                let attributes = ATTR_READ_ONLY | ATTR_NO_DEV | ATTR_NO_EXEC | ATTR_NO_SUID;
+                sys::mount_setattr(&cover, false, attributes, None)
+                    .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+                cover
+            }
+        };
+        *first = Some(rustix::io::fcntl_dupfd_cloexec(&made, 0)?);
+        Ok(made)
     }
 
     fn make_read_only(&self, path: &Path) -> Result<(), Failure> {
@@ -442,6 +472,11 @@ fn onto(detached: &OwnedFd, place: &OwnedFd) -> Result<(), Errno> {
         "",
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
     )
+}
+
+/// Moves a detached mount onto a name in a folder, which is no symbolic link.
+fn below(detached: &OwnedFd, folder: &OwnedFd, name: &str) -> Result<(), Errno> {
+    move_mount(detached, "", folder, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /// Puts a mount on top of whatever is mounted on the old root.
