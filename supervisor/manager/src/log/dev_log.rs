@@ -110,6 +110,11 @@ impl Heard {
         }
     }
 
+    /// Whether the first message is one that an earlier manager may have stored.
+    pub(super) fn is_adopted(&self) -> bool {
+        self.adopted
+    }
+
     fn trusts(&self, uid: u32) -> bool {
         self.ids.contains(&uid) || self.own == Some(uid)
     }

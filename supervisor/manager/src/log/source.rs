@@ -114,6 +114,11 @@ impl Source {
         }
     }
 
+    /// Whether something is under way whose places in the store are told already, so that nothing else may be stored now.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.pending || self.heard.as_ref().is_some_and(Heard::is_adopted)
+    }
+
     /// Takes what one look at the pipe shows: whole lines, or with `end` everything.
     pub(super) fn drain(&mut self, tools: &mut Tools, end: bool) -> Progress {
         if self.pending && !self.resume(tools) {

@@ -46,12 +46,22 @@ impl Word {
     }
 }
 
+/// So many words are stored together at most.
+const TOGETHER: usize = 64;
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Note {
     /// All words up to this one are stored.
     stored: u64,
-    /// The next one, its log and its place there.
-    next: Option<(u64, String, Seq)>,
+    /// The next ones, which are stored together: the last one's number, their log, and the first one's place there.
+    next: Option<Next>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Next {
+    last: u64,
+    unit: String,
+    place: Seq,
 }
 
 /// Words that are to be stored, in their order.
@@ -72,13 +82,14 @@ impl Words {
         })
     }
 
-    /// Finds out what became of a killed manager's last word; to be asked before anything is stored.
+    /// Finds out what became of a killed manager's last words; to be asked before anything is stored.
     pub(super) fn resume(&mut self, sink: &mut Sink) {
-        if let Some((id, unit, place)) = self.note.next.take()
-            && sink.stored_from(&unit, place).is_ok_and(|count| count > 0)
-        {
-            self.note.stored = id;
+        let Some(next) = self.note.next.take() else { return };
+        if sink.stored_from(&next.unit, next.place).is_ok_and(|count| count > 0) {
+            self.note.stored = next.last;
         }
+        // Others will have those places soon.
+        self.file.write(&self.note);
     }
 
     /// Takes one to be stored, unless it is known.
@@ -99,44 +110,63 @@ impl Words {
         self.note.stored
     }
 
-    /// Stores the first one; whether that is done.
+    /// Stores the first one and those after it in the same log; whether that is done.
     pub(super) fn store(&mut self, sink: &mut Sink) -> bool {
-        let Some(word) = self.waiting.front() else { return true };
-        if word.id > 0 {
-            let Ok(place) = sink.next_place(&word.unit) else {
-                return self.failed(sink);
+        let Some(first) = self.waiting.front() else { return true };
+        let unit = first.unit.clone();
+        // One that is lost with the manager is no part of what a successor has to know.
+        let same = |word: &&Word| word.unit == unit && (word.id > 0) == (first.id > 0);
+        let words: Vec<&Word> = self.waiting.iter().take_while(same).take(TOGETHER).collect();
+        let count = words.len();
+        let last = words.last().map_or(0, |word| word.id);
+        if last > 0 {
+            let Ok(place) = sink.next_place(&unit) else {
+                return self.failed(sink, count);
             };
-            self.note.next = Some((word.id, word.unit.clone(), place));
+            self.note.next = Some(Next {
+                last,
+                unit: unit.clone(),
+                place,
+            });
             self.file.write(&self.note);
         }
-        let entry = Entry {
-            realtime: word.realtime,
-            monotonic: word.monotonic,
-            origin: &Origin::new(Stream::Manager, word.priority),
-            part: Part::Whole,
-            message: word.text.as_bytes(),
+        let origins: Vec<Origin> = words
+            .iter()
+            .map(|word| Origin::new(Stream::Manager, word.priority))
+            .collect();
+        let entry = |(word, origin)| {
+            let word: &Word = word;
+            Entry {
+                realtime: word.realtime,
+                monotonic: word.monotonic,
+                origin,
+                part: Part::Whole,
+                message: word.text.as_bytes(),
+            }
         };
-        match sink.append(&word.unit, &[entry]) {
+        let entries: Vec<Entry<'_>> = words.into_iter().zip(&origins).map(entry).collect();
+        match sink.append(&unit, &entries) {
             // No other try would end otherwise.
-            Ok(_) | Err(LogError::Fields { .. } | LogError::UnitName { .. }) => self.done(),
-            Err(_) => return self.failed(sink),
+            Ok(_) | Err(LogError::Fields { .. } | LogError::UnitName { .. }) => self.done(count),
+            Err(_) => return self.failed(sink, count),
         }
         true
     }
 
-    fn failed(&mut self, sink: &Sink) -> bool {
+    fn failed(&mut self, sink: &Sink, count: usize) -> bool {
         let given_up = sink.gives_up();
         if given_up {
-            // It was said on the console, too.
-            self.done();
+            // They were said on the console, too.
+            self.done(count);
         }
         given_up
     }
 
-    fn done(&mut self) {
-        if let Some(word) = self.waiting.pop_front().filter(|word| word.id > 0) {
+    fn done(&mut self, count: usize) {
+        let last = self.waiting.drain(..count).map(|word| word.id).max().unwrap_or(0);
+        if last > 0 {
             self.note = Note {
-                stored: word.id,
+                stored: last,
                 next: None,
             };
             self.file.write(&self.note);
@@ -184,9 +214,19 @@ mod tests {
             if stored {
                 assert!(first.0.store(&mut first.1));
             }
-            let next = Some((2, "web".to_owned(), place));
+            let next = Some(Next {
+                last: 2,
+                unit: "web".to_owned(),
+                place,
+            });
             first.0.file.write(&Note { stored: 1, next });
             drop(first);
+            // One that is killed as soon as it has stored something else must not make it look as if the word were stored.
+            let mut second = (Words::open(&path).unwrap(), sink(dir.path()));
+            second.0.resume(&mut second.1);
+            second.0.take(Word { id: 0, ..word(7) });
+            assert!(second.0.store(&mut second.1));
+            drop(second);
             let (mut words, mut sink) = (Words::open(&path).unwrap(), sink(dir.path()));
             words.resume(&mut sink);
             // It is told all that the loop does not know to be stored.
@@ -199,7 +239,8 @@ mod tests {
             }
             assert_eq!(words.stored(), 3);
             let records = Reader::new(dir.path().join("log")).query(&Query::default()).unwrap();
-            let texts: Vec<_> = records.map(|record| record.unwrap().message).collect();
+            let mut texts: Vec<_> = records.map(|record| record.unwrap().message).collect();
+            texts.retain(|text| text != b"word 7");
             assert_eq!(texts, [b"word 1", b"word 2", b"word 3"], "stored: {stored}");
         }
     }

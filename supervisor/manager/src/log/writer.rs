@@ -149,10 +149,11 @@ impl Writer {
             if !self.obey() {
                 return;
             }
+            // Before all that units write, which may be much: this is little, and a successor would have to do it.
+            self.say();
             for token in self.ready.clone() {
                 self.turn(token);
             }
-            self.say();
             self.settle();
             let due = self.tools.sink.tick();
             self.wait(due);
@@ -232,20 +233,37 @@ impl Writer {
     /// Stores what the manager has said. What is under way in the same log goes first: its places are told already.
     fn say(&mut self) {
         while let Some(unit) = self.words.unit().filter(|_| self.begun) {
-            let index = self.find(unit);
-            let waits =
-                index.is_some_and(|index| self.sources[index].pending || self.stuck.contains(&Token::DevLog(index)));
-            if waits || !self.words.store(&mut self.tools.sink) {
-                if self.stuck.is_empty() {
-                    self.retry_at = now_ns() + RETRY;
+            if let Some(index) = self.find(unit) {
+                self.go_on(index);
+                if self.sources[index].is_under_way() {
+                    self.wait_for_words();
+                    break;
                 }
-                self.stuck.insert(Token::Wake);
+            }
+            if !self.words.store(&mut self.tools.sink) {
+                self.wait_for_words();
                 break;
             }
         }
         let stored = self.words.stored();
         if stored > std::mem::replace(&mut self.told, stored) {
             let _ = self.news.send(Msg::Logs(News::Stored(stored)));
+        }
+    }
+
+    /// Carries out what an earlier manager, or a look that got stuck, has left of a source.
+    fn go_on(&mut self, index: usize) {
+        if self.sources[index].pending {
+            self.turn(Token::Pipe(index));
+        }
+        if self.sources[index].is_under_way() {
+            self.turn(Token::DevLog(index));
+        }
+    }
+
+    fn wait_for_words(&mut self) {
+        if self.stuck.insert(Token::Wake) {
+            self.retry_at = now_ns() + RETRY;
         }
     }
 
