@@ -158,6 +158,8 @@ impl Source {
             return Next::None;
         };
         let Some(seen) = look(&heard.socket, buffer) else {
+            // What comes from now on is stored by nobody else.
+            heard.adopted = false;
             return Next::None;
         };
         let bytes = &buffer[..seen.length.min(LONGEST)];
