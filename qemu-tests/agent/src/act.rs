@@ -11,6 +11,9 @@ use std::thread::{park, sleep};
 use std::time::Duration;
 
 use cairn_test_agent::exit_of_run;
+use rustix::thread::UnshareFlags;
+
+use crate::{demand, terminal};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// So many lines in one write.
@@ -33,10 +36,24 @@ pub(crate) fn act(words: &[String]) -> io::Result<ExitCode> {
             notify(&format!("READY=1\nSTATUS=Working on queue {number}"))?;
             rest()
         }
-        ["tick"] => {
-            println!("tick");
+        [word @ ("tick" | "night")] => {
+            println!("{word}");
             Ok(ExitCode::SUCCESS)
         }
+        ["echo"] => demand::echo(),
+        ["take", path] => take(Path::new(path)),
+        ["read", path] => {
+            println!("read {}", fs::read_to_string(path).unwrap_or_default());
+            Ok(ExitCode::SUCCESS)
+        }
+        ["curious"] => {
+            println!("{}", curious());
+            rest()
+        }
+        ["spin"] => loop {
+            std::hint::spin_loop();
+        },
+        ["terminal"] => terminal::look().map(|()| ExitCode::SUCCESS),
         ["rest"] => rest(),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
@@ -105,5 +122,30 @@ fn hog(folder: &Path) -> io::Result<ExitCode> {
     let mut eaten = Vec::new();
     loop {
         eaten.push(vec![1_u8; 1 << 20]);
+    }
+}
+
+/// Says what is at a path, a file or what a folder has, and removes it.
+fn take(path: &Path) -> io::Result<ExitCode> {
+    let mut found = if path.is_dir() {
+        let entries = fs::read_dir(path)?;
+        entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?
+    } else {
+        Vec::from_iter(path.exists().then(|| path.to_owned()))
+    };
+    found.sort();
+    for file in found {
+        fs::remove_file(&file)?;
+        println!("took {}", file.file_name().unwrap_or_default().display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a call that no unit may make without a grant, in a form that changes nothing and that the kernel itself lets everybody make.
+fn curious() -> String {
+    #[allow(deprecated)]
+    match rustix::thread::unshare(UnshareFlags::empty()) {
+        Ok(()) => "unshare was let pass".to_owned(),
+        Err(error) => format!("unshare was refused with {}", error.raw_os_error()),
     }
 }

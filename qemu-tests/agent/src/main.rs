@@ -3,7 +3,9 @@
 
 mod act;
 mod campaign;
+mod demand;
 mod hostile;
+mod terminal;
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -22,6 +24,8 @@ use serde_json::{Value, json};
 
 /// How long the port's driver may take to be loaded.
 const DRIVER: Duration = Duration::from_secs(60);
+/// How long a unit may take to do what is to be learned.
+const LESSON: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -35,6 +39,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         ["act", ..] => return Ok(act::act(&arguments[1..])?),
         ["kills", plan] => campaign::kills(plan)?,
         ["follow", unit, count] => follow(unit, count.parse()?)?,
+        ["learn", unit, line] => learn(unit, line)?,
+        ["say", word, ..] => demand::say(word, &arguments[2..])?,
+        ["outlive", pid, word, ..] => demand::outlive(pid, word, &arguments[3..])?,
+        ["at-terminal", _, ..] => terminal::run(&arguments[1..])?,
+        // In one step, so that nobody sees half of it.
+        ["rename", from, to] => fs::rename(from, to)?,
         // With its permissions.
         ["copy", from, to] => drop(fs::copy(from, to)?),
         _ => return Err(format!("what is {words:?}?").into()),
@@ -54,6 +64,37 @@ fn follow(unit: &str, count: usize) -> Result<(), Box<dyn Error>> {
     }
     child.kill()?;
     child.wait()?;
+    Ok(())
+}
+
+/// Learns from a unit until its log has these words, and ends the lesson as Ctrl-C does. Prints how the units stood then, and what
+/// was learned.
+fn learn(unit: &str, words: &str) -> Result<(), Box<dyn Error>> {
+    let cairn = |arguments: &[&str]| -> Result<String, Box<dyn Error>> {
+        let output = Command::new("/usr/bin/cairn").args(arguments).output()?;
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let lesson = Command::new("/usr/bin/cairn")
+        .args(["learn", unit, "--for", "1h"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let deadline = Instant::now() + LESSON;
+    let heard = loop {
+        if cairn(&["logs", unit, "-n", "all"])?.contains(words) {
+            break true;
+        }
+        if Instant::now() > deadline {
+            break false;
+        }
+        sleep(LOOK_AGAIN);
+    };
+    let status = cairn(&["status"])?;
+    kill_process(Pid::from_child(&lesson), Signal::INT)?;
+    let learned = lesson.wait_with_output()?;
+    print!("{status}{}", String::from_utf8_lossy(&learned.stdout));
+    if !heard || !learned.status.success() {
+        return Err(format!("{words:?} was heard: {heard}; the lesson ended with {}", learned.status).into());
+    }
     Ok(())
 }
 

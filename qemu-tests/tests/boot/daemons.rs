@@ -2,8 +2,6 @@
 //! (`appliances/daemons-test.toml`). One machine for all of it: the parts do not disturb each other.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::net::TcpListener;
 use std::time::Duration;
 
 use qemu_tests::images;
@@ -12,14 +10,15 @@ use serde_json::Value;
 
 use super::*;
 
-const CAIRN: &str = "/usr/bin/cairn";
-const AGENT: &str = "/usr/lib/cairn/test-agent";
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const CAIRN: &str = "/usr/bin/cairn";
+pub(super) const AGENT: &str = "/usr/lib/cairn/test-agent";
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// All that say themselves when they are ready.
-const DAEMONS: [&str; 7] = ["haproxy", "knot", "mosquitto", "php-fpm", "tor", "unbound", "valkey"];
+pub(super) const DAEMONS: [&str; 7] = ["haproxy", "knot", "mosquitto", "php-fpm", "tor", "unbound", "valkey"];
 /// Those that answer a reload by RELOADING=1 and, when it is done, READY=1.
 const RELOADERS: [&str; 4] = ["haproxy", "knot", "tor", "unbound"];
-const STOP: i32 = 19;
+/// SIGSTOP.
+pub(super) const STOP: i32 = 19;
 
 pub(super) struct Guest(pub(super) Machine);
 
@@ -57,12 +56,12 @@ impl Guest {
             .collect()
     }
 
-    fn unit(&mut self, name: &str) -> Value {
+    pub(super) fn unit(&mut self, name: &str) -> Value {
         self.units().remove(name).unwrap()
     }
 
     /// Waits until a unit's status is so.
-    fn wait(&mut self, name: &str, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+    pub(super) fn wait(&mut self, name: &str, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         wait_until(&format!("{name} {what}"), PATIENCE, || {
             last = self.unit(name);
@@ -71,25 +70,25 @@ impl Guest {
         last
     }
 
-    fn wait_ready(&mut self, name: &str) {
+    pub(super) fn wait_ready(&mut self, name: &str) {
         self.wait(name, "is ready", |unit| unit["state"] == "ready");
     }
 
-    fn processes(&mut self, group: &str) -> Vec<i32> {
+    pub(super) fn processes(&mut self, group: &str) -> Vec<i32> {
         let text = self.read(&format!("/sys/fs/cgroup/cairn/{group}/cgroup.procs"));
         text.lines().filter_map(|line| line.trim().parse().ok()).collect()
     }
 
-    fn read(&mut self, path: &str) -> String {
+    pub(super) fn read(&mut self, path: &str) -> String {
         let bytes = must(must(self.0.agent()).read_file(path));
         String::from_utf8_lossy(&bytes).trim_end().to_owned()
     }
 
-    fn write(&mut self, path: &str, text: &str) {
+    pub(super) fn write(&mut self, path: &str, text: &str) {
         must(must(self.0.agent()).write_file(path, text.as_bytes()));
     }
 
-    fn limit(&mut self, unit: &str, file: &str) -> String {
+    pub(super) fn limit(&mut self, unit: &str, file: &str) -> String {
         self.read(&format!("/sys/fs/cgroup/cairn/units/{unit}/{file}"))
     }
 }
@@ -97,7 +96,7 @@ impl Guest {
 pub(super) fn boot(name: &str) -> (Home, Guest) {
     let image = must(images::daemons());
     let options = Options {
-        ports: Vec::new(),
+        ports: vec![demand::ECHO],
         direct: Some(image.clone()),
         ..Options::default()
     };
@@ -113,7 +112,7 @@ fn real_daemons_speak_for_themselves_and_the_supervisor_keeps_its_promises_to_th
     let (home, mut guest) = boot("daemons");
     each_is_ready_by_its_own_word(&mut guest);
     nothing_else_makes_a_unit_ready(&mut guest);
-    limits_are_in_force_as_declared(&mut guest);
+    confined::limits_are_in_force_as_declared(&mut guest);
     a_reload_is_over_when_the_service_says_so(&mut guest);
     instances_of_a_template_are_units_of_their_own(&mut guest);
     a_timer_fires_and_its_log_is_followed(&mut guest);
@@ -123,8 +122,17 @@ fn real_daemons_speak_for_themselves_and_the_supervisor_keeps_its_promises_to_th
     what_the_units_use_is_shown(&mut guest);
     a_units_file_is_judged_on_the_appliance(&mut guest);
     another_manager_takes_over_or_is_given_up(&mut guest);
-    another_machine_gets_the_log(&mut guest);
+    forward::another_machine_gets_the_log_by_tcp(&mut guest);
+    forward::another_machine_gets_the_log_by_udp(&mut guest);
+    demand::a_connection_starts_the_unit_and_is_answered(&mut guest);
+    demand::a_connection_made_while_the_manager_dies_is_answered(&mut guest);
+    demand::who_connects_to_a_disabled_unit_is_refused(&mut guest);
+    demand::what_appears_at_a_path_starts_the_unit_also_while_the_manager_dies(&mut guest);
+    confined::a_lesson_names_the_call_and_leaves_the_unit_confined(&mut guest);
+    confined::a_unit_that_spins_gets_its_share_and_no_more(&mut guest);
+    confined::who_enters_a_unit_has_a_terminal_there(&mut guest);
     a_stop_ends_each_cleanly(&mut guest);
+    demand::a_time_that_was_missed_while_the_machine_was_off_is_made_up_for(&mut guest);
     switch_off(guest.0);
     is_clean(&home);
 }
@@ -171,38 +179,6 @@ fn nothing_else_makes_a_unit_ready(guest: &mut Guest) {
     assert_eq!(unit["says"], "Said so at last");
 }
 
-/// Read back from the control group of `shy`, whose every limit is another than the default.
-fn limits_are_in_force_as_declared(guest: &mut Guest) {
-    let disk = guest.read("/sys/block/vda/dev");
-    let io = format!("{disk} rbps=33554432 wbps=16777216 riops=max wiops=max");
-    for (file, value) in [
-        ("memory.high", "62914560"),
-        ("memory.max", "67108864"),
-        ("memory.oom.group", "1"),
-        ("cpu.weight", "50"),
-        ("cpu.max", "75000 100000"),
-        ("pids.max", "32"),
-        ("io.max", io.as_str()),
-    ] {
-        assert_eq!(guest.limit("shy", file), value, "{file}");
-    }
-    // Not every kernel has these two.
-    for (file, value) in [("memory.swap.max", "8388608"), ("io.weight", "default 200")] {
-        if let Ok(found) = must(guest.0.agent()).read_file(&format!("/sys/fs/cgroup/cairn/units/shy/{file}")) {
-            assert_eq!(String::from_utf8_lossy(&found).trim_end(), value, "{file}");
-        }
-    }
-    let pid = guest.processes("units/shy")[1];
-    let limits = guest.read(&format!("/proc/{pid}/limits"));
-    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    assert_eq!(
-        files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(),
-        ["128", "128"]
-    );
-    guest.cairn(&["stop", "shy"]);
-    guest.wait("shy", "has stopped", |unit| unit["state"] == "stopped");
-}
-
 fn a_reload_is_over_when_the_service_says_so(guest: &mut Guest) {
     for name in RELOADERS {
         let before = guest.unit(name)["pid"].clone();
@@ -236,7 +212,7 @@ fn a_timer_fires_and_its_log_is_followed(guest: &mut Guest) {
     assert!(said.contains("tick: tick"), "{said}");
 }
 
-fn neighbours(guest: &mut Guest) -> BTreeMap<&'static str, Vec<i32>> {
+pub(super) fn neighbours(guest: &mut Guest) -> BTreeMap<&'static str, Vec<i32>> {
     DAEMONS
         .into_iter()
         .map(|unit| (unit, guest.processes(&format!("units/{unit}"))))
@@ -369,39 +345,6 @@ fn another_manager_takes_over_or_is_given_up(guest: &mut Guest) {
             .refused(&["manager", "upgrade", "/data/absent"])
             .contains("/data/absent")
     );
-}
-
-fn another_machine_gets_the_log(guest: &mut Guest) {
-    let listener = must(TcpListener::bind("127.0.0.1:0"));
-    let port = must(listener.local_addr()).port();
-    // The host's loopback, as the user network shows it.
-    guest.write(
-        "/data/site/log.toml",
-        &format!("[log]\nforward = \"tcp://10.0.2.2:{port}\"\n"),
-    );
-    // It is read when a manager starts.
-    let manager = guest.processes("manager")[0];
-    must(must(guest.0.agent()).kill(manager));
-    must(listener.set_nonblocking(true));
-    let mut accepted = None;
-    wait_until("the manager connects", PATIENCE, || {
-        accepted = listener.accept().ok();
-        accepted.is_some()
-    });
-    let (mut stream, _) = accepted.unwrap();
-    must(stream.set_nonblocking(false));
-    must(stream.set_read_timeout(Some(PATIENCE)));
-    let mut heard = String::new();
-    wait_until("a line of the timer's unit comes", PATIENCE, || {
-        let mut piece = [0; 4096];
-        let length = must(stream.read(&mut piece));
-        heard.push_str(&String::from_utf8_lossy(&piece[..length]));
-        heard.contains(" tick ") || length == 0
-    });
-    // RFC 5424 in RFC 6587's frames: length, priority and version, time, host, name.
-    assert!(heard.contains(" daemons-test tick "), "{heard}");
-    let digits = heard.split_once(" <").unwrap().0;
-    assert!(digits.parse::<usize>().is_ok(), "{heard}");
 }
 
 fn a_stop_ends_each_cleanly(guest: &mut Guest) {

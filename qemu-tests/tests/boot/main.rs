@@ -4,8 +4,11 @@
 //! `CAIRN_SOAK=1` makes all twenty power cuts instead of five, and a thousand kills of the manager instead of fifteen (or as
 //! many as `CAIRN_KILLS` says); `CAIRN_SEED` repeats their times.
 
+mod confined;
 mod daemons;
 mod damage;
+mod demand;
+mod forward;
 mod harness;
 mod hostile;
 mod kills;

@@ -65,6 +65,19 @@ impl Demand {
             task.abort();
         }
     }
+
+    /// Lets go of the sockets; as what they were stored. The network stays: in it the kernel refuses who connects, and at the address of
+    /// one that is gone nobody would answer at all.
+    fn refuse(&mut self) -> Vec<String> {
+        self.rest();
+        self.failed = None;
+        let sockets = std::mem::take(&mut self.sockets);
+        for socket in sockets.iter().flatten() {
+            // Copies of it are gone a moment later, and nobody must find room in their queue.
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
+        (0..sockets.len()).map(|number| format!("sock{number}")).collect()
+    }
 }
 
 impl Pace {
@@ -250,11 +263,11 @@ impl Supervisor {
         }
         demand.opening = true;
         demand.sockets.clear();
-        demand.network = None;
+        let standing = demand.network.as_ref().and_then(|network| network.try_clone().ok());
         let (config, manifest, send) = (self.config.clone(), self.manifest.clone(), self.send.clone());
         let unit = name.to_owned();
         let work = move || {
-            let opened = listening::open(&config, &manifest, &unit);
+            let opened = listening::open(&config, &manifest, &unit, standing);
             let _ = send.send(Msg::Opened(unit, opened));
         };
         let thread = std::thread::Builder::new().name("listen".to_owned()).spawn(work);
@@ -300,12 +313,7 @@ impl Supervisor {
     /// Lets go of the unit's sockets: whoever connects from now on is refused.
     fn close(&mut self, name: &str) {
         let Some(live) = self.live.get_mut(name) else { return };
-        live.demand.rest();
-        live.demand.failed = None;
-        let count = std::mem::take(&mut live.demand.sockets).len();
-        let network = live.demand.network.take();
-        let kinds = (0..count).map(|number| format!("sock{number}"));
-        for kind in kinds.chain(network.map(|_| "netns".to_owned())) {
+        for kind in live.demand.refuse() {
             if let Some(id) = StoreId::new(format!("{kind}@{name}")) {
                 self.post(Request::Remove { id }, Vec::new());
             }
@@ -362,27 +370,5 @@ async fn happened(path: &Watch, seen: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_unit_that_is_started_again_and_again_pauses_and_goes_on() {
-        let mut pace = Pace::default();
-        for start in 0..19 {
-            assert_eq!(pace.waits_until(10_000 + start), None);
-            pace.count(10_000 + start);
-        }
-        assert_eq!(pace.waits_until(10_019), None);
-        pace.count(10_020);
-        assert_eq!(pace.waits_until(10_021), Some(12_020));
-        assert_eq!(pace.waits_until(12_020), None);
-        pace.count(12_020);
-        assert_eq!(pace.waits_until(12_021), None);
-        // Few starts in a long time are no storm.
-        let mut slow = Pace::default();
-        for start in 0..100 {
-            assert_eq!(slow.waits_until(start * 500), None, "{start}");
-            slow.count(start * 500);
-        }
-    }
-}
+#[path = "demand_tests.rs"]
+mod tests;

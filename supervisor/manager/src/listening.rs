@@ -40,11 +40,17 @@ pub(crate) fn place(listen: &Listen) -> String {
     }
 }
 
-/// Opens a unit's sockets. Blocks; runs in a thread of its own, whose file mode mask it changes.
+/// Opens a unit's sockets, in the network that stands already if there is one. Blocks; runs in a thread of its own, whose file mode
+/// mask it changes.
 ///
 /// # Errors
 /// A socket or the network cannot be made; nothing is left of those before it.
-pub(crate) fn open(config: &Config, manifest: &Manifest, name: &str) -> Result<Opened, Error> {
+pub(crate) fn open(
+    config: &Config,
+    manifest: &Manifest,
+    name: &str,
+    standing: Option<OwnedFd>,
+) -> Result<Opened, Error> {
     let Some(unit) = manifest.units.get(name) else {
         return Ok(Opened::default());
     };
@@ -57,7 +63,7 @@ pub(crate) fn open(config: &Config, manifest: &Manifest, name: &str) -> Result<O
         why: failure.to_string(),
     };
     let network = match plan::link_of(unit).filter(|_| needs_network(unit)) {
-        Some(veth) if config.network => Some(made(&veth).map_err(failed)?),
+        Some(veth) if config.network => Some(standing.map_or_else(|| made(&veth), Ok).map_err(failed)?),
         _ => None,
     };
     let mut sockets = Vec::new();
@@ -168,7 +174,7 @@ mod tests {
         std::fs::create_dir_all(config.at("/run/cairn")).unwrap();
         let manifest = crate::testing::manifest(&[("web", ON_DEMAND)]);
         let opened =
-            std::thread::scope(|scope| scope.spawn(|| open(&config, &manifest, "web")).join().unwrap()).unwrap();
+            std::thread::scope(|scope| scope.spawn(|| open(&config, &manifest, "web", None)).join().unwrap()).unwrap();
         assert!(opened.network.is_none());
         let path = config.shared("web").join("run-web/s");
         let found = std::fs::symlink_metadata(&path).unwrap();
