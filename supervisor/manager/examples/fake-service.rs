@@ -1,6 +1,6 @@
 //! A service for tests that does what its arguments say, one after the other, and then waits for signals.
 //!
-//! `ready`, `alive`, `trigger`, `status=TEXT`, `extend=MS`, `sleep=MS`, `alive-for=MS` (every 50 ms), `say=LINE`, `write=FILE`, `exit=CODE`,
+//! `ready`, `stopping`, `alive`, `trigger`, `status=TEXT`, `extend=MS`, `sleep=MS`, `alive-for=MS` (every 50 ms), `say=LINE`, `write=FILE`, `exit=CODE`,
 //! `listen=PORT`, `store=NAME` (a pipe), `stored` (says how many descriptors it was given, and their names).
 //! SIGHUP: a reload by the protocol. SIGTERM: the end.
 
@@ -28,6 +28,7 @@ fn main() {
         let ms = || Duration::from_millis(value.parse().expect("a number"));
         match word {
             "ready" => tell(NotifyState::Ready),
+            "stopping" => tell(NotifyState::Stopping),
             "alive" => tell(NotifyState::Watchdog),
             "trigger" => tell(NotifyState::WatchdogTrigger),
             "status" => tell(NotifyState::Status(value)),

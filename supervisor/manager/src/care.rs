@@ -31,7 +31,10 @@ impl Supervisor {
             let watchdog = kept.watchdog.and_then(|w| w.at_ms);
             let reload = kept.reload.map(|r| r.until_ms);
             let learning = kept.learning.map(|l| l.until_ms);
-            [timer, watchdog, reload, learning].into_iter().flatten().min()
+            [timer, watchdog, kept.leaves_by, reload, learning]
+                .into_iter()
+                .flatten()
+                .min()
         });
         let beside = self.saved.beside.iter().filter_map(|b| b.until_ms);
         kept.chain(beside).min()
@@ -59,6 +62,14 @@ impl Supervisor {
             {
                 let reason = format!("was silent for {} ms (watchdog)", watchdog.every_ms);
                 self.hung(&name, reason);
+            }
+            let leaves = self
+                .saved
+                .units
+                .get_mut(&name)
+                .and_then(|k| k.leaves_by.take_if(|by| *by <= now));
+            if leaves.is_some() {
+                self.hung(&name, "said that it stops, and did not end".into());
             }
             if self.timer_wait(&name) == Some(0)
                 && let Some(kept) = self.saved.units.get_mut(&name)

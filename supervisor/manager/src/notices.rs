@@ -31,7 +31,7 @@ impl Supervisor {
             };
             // What changes its state is saved before the message is gone. Descriptors are kept once only, so theirs goes first.
             let given = |word: &Word| matches!(word, Word::Store(_) | Word::Remove(_));
-            let lasting = |word: &Word| matches!(word, Word::Ready | Word::Reloading(_));
+            let lasting = |word: &Word| matches!(word, Word::Ready | Word::Reloading(_) | Word::Stopping);
             let (given, lasting) = (message.words.iter().any(given), message.words.iter().any(lasting));
             if given {
                 crate::notify::take(socket.get_ref());
@@ -69,7 +69,12 @@ impl Supervisor {
                     }
                     self.said_alive(name);
                 }
-                Word::Extend(us) => self.feed(name, Event::Extend(ms(us))),
+                Word::Extend(us) => {
+                    if let Some(by) = self.saved.units.get_mut(name).and_then(|k| k.leaves_by.as_mut()) {
+                        *by = now_ms().saturating_add(ms(us));
+                    }
+                    self.feed(name, Event::Extend(ms(us)));
+                }
                 Word::Status(text) => {
                     if let Some(kept) = self.saved.units.get_mut(name) {
                         kept.status = text;
@@ -81,7 +86,7 @@ impl Supervisor {
                     }
                 }
                 Word::MainPid(inside) => self.said_main(name, inside),
-                Word::Stopping => {}
+                Word::Stopping => self.said_stopping(name),
                 Word::Store(kept_as) => {
                     let fds = std::mem::take(&mut message.fds);
                     self.keep_for_unit(name, &kept_as, fds);
@@ -102,6 +107,19 @@ impl Supervisor {
         let unit = self.manifest.units.get(name);
         if unit.is_some_and(|u| u.unit.ready.as_ref().is_some_and(|r| r.when == ReadyWhen::Notify)) {
             self.feed(name, Event::Ready);
+        }
+    }
+
+    /// It ends by itself: it need not say any more that it is alive, but it has no longer for that than if it were asked to.
+    fn said_stopping(&mut self, name: &str) {
+        let timeout = self
+            .manifest
+            .units
+            .get(name)
+            .map(|u| u.unit.service.stop_timeout.millis());
+        if let Some(kept) = self.saved.units.get_mut(name).filter(|k| k.machine.ready()) {
+            kept.watchdog = None;
+            kept.leaves_by = timeout.map(|ms| now_ms().saturating_add(ms));
         }
     }
 

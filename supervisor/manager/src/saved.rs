@@ -45,6 +45,8 @@ pub struct Kept {
     pub errno: i32,
     /// By when it must say that it is alive, and how often, in milliseconds.
     pub watchdog: Option<Watchdog>,
+    /// By when it must have ended, since it has said that it stops, in milliseconds.
+    pub leaves_by: Option<u64>,
     /// A reload under way.
     pub reload: Option<Reloading>,
     /// Health checks that failed in a row, and what the last one said.

@@ -39,6 +39,7 @@ impl Supervisor {
             }
             if !matches!(kept.machine.state, State::Ready { .. } | State::Starting { .. }) {
                 kept.watchdog = None;
+                kept.leaves_by = None;
             }
             if let Some(watchdog) = kept.watchdog.as_mut().filter(|w| w.at_ms.is_none())
                 && kept.machine.ready()

@@ -72,6 +72,27 @@ fn a_service_that_falls_silent_is_killed_and_started_again() {
 }
 
 #[test]
+fn a_service_that_says_that_it_stops_need_not_be_alive_and_must_end() {
+    let more = format!(r#","watchdog":"1s","stop_timeout":"2s"{BY_NOTIFY}"#);
+    let units = [
+        ("hangs", unit("ready stopping sleep=60000", &more)),
+        ("asks", unit("ready stopping extend=60000 sleep=60000", &more)),
+        ("ends", unit("ready stopping sleep=1500 exit=0", &more)),
+    ];
+    let mut world = world(&units);
+    world.until("killed", |w| {
+        w.console()
+            .contains("unit hangs: failed: said that it stops, and did not end")
+    });
+    world.until("again", |w| {
+        w.spawned().iter().filter(|unit| *unit == "hangs").count() >= 2
+    });
+    world.until("ended", |w| w.ended().contains(&"ends".to_owned()));
+    assert_eq!(world.state("asks"), "ready");
+    assert!(!world.console().contains("was silent"), "{}", world.console());
+}
+
+#[test]
 fn a_service_that_starts_slowly_is_not_silent_before_it_is_ready() {
     let more = format!(r#","watchdog":"1s"{BY_NOTIFY}"#);
     let mut world = world(&[("web", unit("sleep=2500 ready alive-for=1500", &more))]);
