@@ -183,9 +183,9 @@ pub(crate) fn edit(text: &str, name: &str, on: bool) -> Result<String, String> {
 /// Writes the site; the file is whole at every moment.
 fn store(path: &Path, text: &str) -> Result<(), Error> {
     if let Some(folder) = path.parent() {
-        crate::data::private_folder(folder)?;
+        cairn_config::private_folder(folder)?;
     }
-    crate::data::write_atomically(path, text.as_bytes(), 0o600)
+    Ok(cairn_config::write_atomically(path, text.as_bytes(), 0o600)?)
 }
 
 fn table() -> toml_edit::Item {

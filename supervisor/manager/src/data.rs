@@ -1,11 +1,12 @@
 //! A unit's part of the data partition: secrets and state. A power cut at any moment leaves each of them whole or absent.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use cairn_config::{private_folder, random_text, write_atomically};
 use cairn_disk::quota;
 use cairn_unit::{Listen, Manifest, ManifestUnit, Secret, SecretKind};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -22,52 +23,6 @@ pub struct Prepared {
     pub secrets: BTreeMap<String, String>,
     /// Its rendered templates, by path inside.
     pub rendered: BTreeMap<String, String>,
-}
-
-/// A folder only for root, with its parents.
-pub fn private_folder(path: &Path) -> Result<(), Error> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(Error::io("make the folder", path))
-}
-
-/// Replaces `path` as a whole: temporary file, fsync, rename, fsync of the folder.
-pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(Error::io("write", path))
-}
-
-/// Random text of letters and digits, each equally likely.
-fn random_text(length: usize) -> Result<String, Error> {
-    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let mut text = String::new();
-    let mut block = [0u8; 64];
-    while text.len() < length {
-        let got = rustix::rand::getrandom(&mut block, rustix::rand::GetRandomFlags::empty())
-            .map_err(|e| Error::Kernel(format!("the kernel gives no random bytes: {e}")))?;
-        for byte in block.iter().take(got) {
-            // 248 = 4 * 62: what is above would make some characters likelier.
-            if *byte < 248 && text.len() < length {
-                text.push(char::from(ALPHABET[usize::from(byte % 62)]));
-            }
-        }
-    }
-    Ok(text)
 }
 
 /// A key and a certificate that it signs itself, as the text of one PEM file.

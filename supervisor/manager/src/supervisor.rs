@@ -132,8 +132,8 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     let (send, receive) = unbounded_channel();
     let manifest = Arc::new(config.read_manifest()?);
     let manager = config.at("/run/cairn/manager");
-    crate::data::private_folder(&manager)?;
-    crate::data::private_folder(&config.at("/run/cairn/notify"))?;
+    cairn_config::private_folder(&manager)?;
+    cairn_config::private_folder(&config.at("/run/cairn/notify"))?;
     let (init, _) = watch(socket, send.clone(), || Msg::Init).map_err(|e| Error::Init(e.to_string()))?;
     let (logs, store) = Logs::start(&config, &manifest, send.clone())?;
     crate::log::forward(&config, &manifest, store.clone(), &logs);

@@ -1,0 +1,14 @@
+//! From the image, the site and the secrets to files: the part that needs no running machine.
+//!
+//! What is to be done is a plain value first; one small place performs it, by the few file operations of
+//! [`Disk`]. A power cut between any two of them leaves whole files, and what is left of a broken write is harmless.
+
+mod disk;
+mod error;
+mod random;
+#[cfg(test)]
+mod testing;
+
+pub use disk::{Disk, Real, private_folder, put, write_atomically};
+pub use error::Error;
+pub use random::{random_bytes, random_text};
