@@ -1,10 +1,11 @@
 //! From the image, the site and the secrets to files: the part that needs no running machine.
 //!
-//! What is to be done is a plain value first; one small place performs it, by the few file operations of
+//! What is to be done is a plain value first ([`pki::Step`]); one small place performs it, by the few file operations of
 //! [`Disk`]. A power cut between any two of them leaves whole files, and what is left of a broken write is harmless.
 
 mod disk;
 mod error;
+pub mod pki;
 mod random;
 #[cfg(test)]
 mod testing;
