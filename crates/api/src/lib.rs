@@ -6,7 +6,9 @@ mod answers;
 mod learned;
 mod markdown;
 mod openapi;
+mod parameters;
 mod routes;
+mod site;
 
 pub use answers::{
     Accepted, Boot, Change, Edge, EdgeKind, EventLine, Explained, Graph, Health, Node, Pressure, Problem, Reloaded,
@@ -15,4 +17,6 @@ pub use answers::{
 pub use learned::{Advice, Direction, LearnState, Learned, Sighting, Sightings};
 pub use markdown::markdown;
 pub use openapi::openapi;
-pub use routes::{Endpoint, Method, Parameter, ROUTES, Route, find};
+pub use parameters::Parameter;
+pub use routes::{Endpoint, Method, ROUTES, Route, find};
+pub use site::{SiteDiff, SiteHistory, SiteVersion};

@@ -18,6 +18,9 @@ pub enum Error {
     /// A key or certificate.
     #[error("{0}")]
     Certificate(String),
+    /// A text that is not accepted.
+    #[error("{0}")]
+    Refused(String),
     /// The kernel gives no random bytes.
     #[error("the kernel gives no random bytes: {0}")]
     Random(std::io::Error),

@@ -5,6 +5,7 @@
 
 mod disk;
 mod error;
+pub mod history;
 pub mod pki;
 mod random;
 #[cfg(test)]
@@ -12,4 +13,5 @@ mod testing;
 
 pub use disk::{Disk, Real, private_folder, put, write_atomically};
 pub use error::Error;
+pub use jiff::Timestamp;
 pub use random::{random_bytes, random_text};

@@ -29,6 +29,15 @@ impl Model {
         }
     }
 
+    /// Leaves only the present state to be looked at.
+    pub(crate) fn forget(&self) {
+        let mut states = self.states.borrow_mut();
+        let last = states.pop();
+        states.clear();
+        states.extend(last);
+        *self.durable.borrow_mut() = 0;
+    }
+
     /// Every state that there has been; what a cut at some moment leaves is one of them.
     pub(crate) fn crashes(&self) -> Vec<State> {
         self.states.borrow().clone()

@@ -48,6 +48,7 @@ mod testing;
 pub mod timers;
 mod units;
 pub mod usage;
+mod versions;
 mod whole;
 
 pub use supervisor::run;

@@ -197,10 +197,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         events: Events::default(),
         config: Arc::new(config),
     };
-    if let Err(problems) = supervisor.read_site() {
-        let line = format!("{problems}; every unit runs as it was built");
-        supervisor.console.say(&line);
-    }
+    supervisor.first_site();
     supervisor.post(Request::Hello, Vec::new());
     supervisor.flush();
     supervisor.work(receive).await;
