@@ -3,6 +3,7 @@
 //! The manager answers by this table and `cairn` asks by it, so that neither can name what the other does not know.
 
 mod answers;
+mod certificates;
 mod learned;
 mod markdown;
 mod openapi;
@@ -14,6 +15,7 @@ pub use answers::{
     Accepted, Boot, Change, Edge, EdgeKind, EventLine, Explained, Graph, Health, Node, Pressure, Problem, Reloaded,
     RestartPlan, Status, Step, Top, UnitPhases, UnitStatus, Use,
 };
+pub use certificates::{Authority, Certificate, Certificates};
 pub use learned::{Advice, Direction, LearnState, Learned, Sighting, Sightings};
 pub use markdown::markdown;
 pub use openapi::openapi;

@@ -3,6 +3,7 @@
 use schemars::{Schema, SchemaGenerator};
 
 use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Status, Top};
+use crate::certificates::Certificates;
 use crate::learned::Learned;
 use crate::parameters::{self, Parameter};
 use crate::site::{SiteDiff, SiteHistory};
@@ -54,6 +55,9 @@ pub enum Endpoint {
     SiteHistory,
     SiteDiff,
     SiteRollback,
+    Certificates,
+    RenewCertificates,
+    ReplaceAuthority,
     Upgrade,
     PowerOff,
     Reboot,
@@ -300,6 +304,24 @@ pub const ROUTES: &[Route] = &[
             of::<Reloaded>,
         )
     },
+    get(
+        Endpoint::Certificates,
+        "/v1/certificates",
+        "The certificate authority and the units' certificates.",
+        Some(of::<Certificates>),
+    ),
+    post(
+        Endpoint::RenewCertificates,
+        "/v1/certificates/renew",
+        "Look at the certificates now instead of within ten minutes, and renew those that are due.",
+        of::<Accepted>,
+    ),
+    post(
+        Endpoint::ReplaceAuthority,
+        "/v1/certificates/replace-authority",
+        "Make another certificate authority, and every certificate anew. Whoever trusts the old one has to be told the new one.",
+        of::<Accepted>,
+    ),
     Route {
         query: &[Parameter {
             name: "file",

@@ -1,5 +1,6 @@
 //! `cairn`: the command line of a running appliance, a client of the manager's control API.
 
+mod certificates;
 mod chart;
 mod check;
 mod client;
@@ -148,6 +149,11 @@ enum Command {
     /// The owner's choices (site.toml): their versions, and the way back.
     #[command(subcommand)]
     Config(config::Config),
+    /// The certificate authority and the units' certificates.
+    Certificates {
+        #[command(subcommand)]
+        command: Option<certificates::Command>,
+    },
     /// The manager itself.
     #[command(subcommand)]
     Manager(Manager),
@@ -270,6 +276,7 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
         Command::Config(config::Config::Rollback { to }) => {
             shown::<Reloaded>(cli, post(format!("/v1/site/rollback?to={to}"))?, table::reloaded)?;
         }
+        Command::Certificates { command } => certificates::run(cli, command.as_ref(), paint)?,
         Command::Manager(Manager::Upgrade { file }) => {
             let file = std::path::absolute(file).map_err(|e| Refused(e.to_string(), 1))?;
             post(format!(

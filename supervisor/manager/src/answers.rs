@@ -64,6 +64,9 @@ impl Supervisor {
             Endpoint::SiteHistory => self.site_history(),
             Endpoint::SiteDiff => self.site_diff(asked.query("from"), asked.query("to")),
             Endpoint::SiteRollback => self.roll_back(asked.query("to")),
+            Endpoint::Certificates => self.certificates(),
+            Endpoint::RenewCertificates => self.renew_certificates(false),
+            Endpoint::ReplaceAuthority => self.renew_certificates(true),
             Endpoint::Upgrade => self.upgrade(asked.query("file").unwrap_or_default()),
             Endpoint::PowerOff => {
                 self.go_down("poweroff");

@@ -13,6 +13,7 @@ use cairn_unit::{Manifest, Site};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use crate::certificates::Checked;
 use crate::clock::{now_ms, now_ns};
 use crate::config::Config;
 use crate::console::Console;
@@ -59,6 +60,10 @@ pub(crate) enum Msg {
     /// The unit's listener of this number has ended: why, if somebody may still wait for it.
     Unheard(String, u64, Option<String>),
     Net(News),
+    /// It is time to look at the certificates.
+    CheckCertificates,
+    /// They were looked at.
+    Certificates(Checked),
     Control(Asked),
 }
 
@@ -119,6 +124,8 @@ pub(crate) struct Supervisor {
     pub(crate) done: bool,
     /// Whether what units keep is bounded.
     pub(crate) quotas: bool,
+    /// Why certificates could not be renewed when they were last looked at.
+    pub(crate) unrenewed: Vec<String>,
     /// When units that wait are to be looked after again, in milliseconds.
     pub(crate) look_at: Option<u64>,
     pub(crate) control: Option<OwnedFd>,
@@ -188,6 +195,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         waited: 0,
         done: false,
         quotas: crate::data::has_quotas(&config),
+        unrenewed: Vec::new(),
         look_at: None,
         control: None,
         saved,
@@ -323,6 +331,8 @@ impl Supervisor {
             Msg::Wanted(name) => self.wanted(&name),
             Msg::Opened(name, opened) => self.opened(&name, opened),
             Msg::Unheard(name, number, why) => self.unheard(&name, number, why),
+            Msg::CheckCertificates => self.check_certificates(false),
+            Msg::Certificates(checked) => self.certificates_checked(checked),
             Msg::Net(news) => self.network_news(news),
             Msg::Control(asked) => self.answer(asked),
         }
@@ -377,6 +387,7 @@ impl Supervisor {
             self.spawn_host("test-agent", &plan);
         }
         self.start_network();
+        self.watch_certificates();
         if fresh {
             let wanted: Vec<String> = self
                 .saved
