@@ -250,7 +250,10 @@ mod tests {
         assert_eq!(of_web(&config), ["test.local", "web.test.internal"]);
         let then = now(&manifest) - std::time::Duration::from_secs(25 * 86_400);
         pki::ensure(&Real, &config.authority(), then, &wanted(&manifest, ""), None).unwrap();
+        // Not started in this boot: what it sees at its start is made then.
+        std::fs::remove_dir_all(config.shown_secrets("web")).unwrap();
         let checked = check(&config, &manifest, "10.0.0.5", false);
+        assert!(!config.shown_secrets("web").exists());
         assert_eq!(checked.changed, ["db".to_owned(), "web".to_owned()].into());
         assert_eq!(of_web(&config), ["test.local", "web.test.internal", "10.0.0.5"]);
         // An address that has gone is no reason either; another one is at a start.
@@ -271,6 +274,20 @@ mod tests {
         let other = Config::below(&dir.path().join("other"));
         assert_eq!(check(&other, &manifest, "", false), Checked::default());
         assert!(!other.authority().exists());
+    }
+
+    #[test]
+    fn a_unit_that_is_bound_sees_the_authority_and_one_with_a_secret_of_that_name_sees_its_own() {
+        let (_dir, config, _) = started();
+        let needs = r#"{"needs":{"db":"sql"}}"#;
+        let own = r#"{"secrets":{"ca":{},"tls":{"kind":"certificate"}}}"#;
+        let db = r#"{"provides":{"sql":{"kind":"database","port":3306}}}"#;
+        let manifest = manifest(&[("web", needs), ("own", own), ("db", db)]);
+        let seen =
+            |name: &str| crate::secrets::secrets(&config, &manifest, name, &manifest.units[name], "", true).unwrap();
+        assert!(seen("web")["ca"].starts_with("-----BEGIN CERTIFICATE-----"));
+        assert_eq!(seen("own")["ca"].len(), 32);
+        assert!(seen("db").is_empty());
     }
 
     #[test]
