@@ -48,6 +48,11 @@ impl Model {
         *self.durable.borrow() + 1 >= self.states.borrow().len()
     }
 
+    /// What a power cut now could leave.
+    pub(crate) fn could_be_left(&self) -> Vec<State> {
+        self.states.borrow()[*self.durable.borrow()..].to_vec()
+    }
+
     pub(crate) fn now(&self) -> State {
         self.states.borrow().last().cloned().unwrap_or_default()
     }

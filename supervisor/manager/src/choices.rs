@@ -12,7 +12,7 @@ use cairn_api::{Change as Told, Reloaded};
 use crate::control::Answered;
 use crate::error::Error;
 use crate::machine::Event;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Msg, Supervisor};
 
 /// One thing that a reload changes.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,11 +98,7 @@ impl Supervisor {
             Some(current) => {
                 match &current.instead {
                     Some(instead) => self.console.say(instead),
-                    // What the owner wrote with an editor is a version like any other.
-                    None => {
-                        let kept = self.accept_site(&current.text, "site.toml", "the file was changed");
-                        kept.unwrap_or_else(|e| self.console.say(&e.to_string()));
-                    }
+                    None => self.record_site(current.text),
                 }
                 current.value
             }
@@ -115,14 +111,20 @@ impl Supervisor {
         changes
     }
 
+    /// What the owner wrote with an editor is a version like any other. Nothing waits until it is on the disk.
+    fn record_site(&self, text: String) {
+        let (path, send) = (self.config.site(), self.send.clone());
+        tokio::task::spawn_blocking(move || {
+            let note = note("site.toml", "the file was changed");
+            if let Err(e) = History::of(&Real, &path).record(&text, note) {
+                let _ = send.send(Msg::Unrecorded(e.to_string()));
+            }
+        });
+    }
+
     /// Makes a text the owner's choices and a version of them.
     pub(crate) fn accept_site(&self, text: &str, who: &str, why: &str) -> Result<(), Error> {
-        let note = Note {
-            who: who.to_owned(),
-            when: crate::clock::timestamp(),
-            why: why.to_owned(),
-        };
-        History::of(&Real, &self.config.site()).accept(text, note)?;
+        History::of(&Real, &self.config.site()).accept(text, note(who, why))?;
         Ok(())
     }
 
@@ -211,6 +213,14 @@ impl Supervisor {
         }
         let current = history.current(|text| self.parse_site(text))?;
         Ok(current.map(|current| current.text))
+    }
+}
+
+fn note(who: &str, why: &str) -> Note {
+    Note {
+        who: who.to_owned(),
+        when: crate::clock::timestamp(),
+        why: why.to_owned(),
     }
 }
 

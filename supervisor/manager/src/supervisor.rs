@@ -60,6 +60,8 @@ pub(crate) enum Msg {
     /// The unit's listener of this number has ended: why, if somebody may still wait for it.
     Unheard(String, u64, Option<String>),
     Net(News),
+    /// Why a version of the owner's choices could not be kept.
+    Unrecorded(String),
     /// It is time to look at the certificates.
     CheckCertificates,
     /// They were looked at.
@@ -331,6 +333,9 @@ impl Supervisor {
             Msg::Wanted(name) => self.wanted(&name),
             Msg::Opened(name, opened) => self.opened(&name, opened),
             Msg::Unheard(name, number, why) => self.unheard(&name, number, why),
+            Msg::Unrecorded(why) => self
+                .console
+                .say(&format!("{why}; this version of site.toml cannot be gone back to")),
             Msg::CheckCertificates => self.check_certificates(false),
             Msg::Certificates(checked) => self.certificates_checked(checked),
             Msg::Net(news) => self.network_news(news),

@@ -7,6 +7,7 @@
 //!
 //! Numbers only grow. The oldest versions go when there are more than [`KEPT`].
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -207,11 +208,31 @@ impl<'a> History<'a> {
     /// # Errors
     /// The disk's; then the file is as it was, or the version is accepted at the next [`History::settle`].
     pub fn accept(&self, text: &str, note: Note) -> Result<u64, Error> {
+        let _alone = self.alone()?;
+        self.accept_alone(text, note)
+    }
+
+    /// Makes a text that stands in the file a version, if it still stands there: it may have been replaced meanwhile.
+    ///
+    /// # Errors
+    /// As [`History::accept`].
+    pub fn record(&self, text: &str, note: Note) -> Result<(), Error> {
+        let _alone = self.alone()?;
+        if self.read(self.file)?.as_deref() == Some(text.as_bytes()) {
+            self.accept_alone(text, note)?;
+        }
+        Ok(())
+    }
+
+    fn alone(&self) -> Result<Option<File>, Error> {
         let folder = self.folder();
         self.disk
             .make_folder(&folder)
             .map_err(Error::io("make the folder", &folder))?;
-        let _alone = self.disk.lock(&folder).map_err(Error::io("lock", &folder))?;
+        self.disk.lock(&folder).map_err(Error::io("lock", &folder))
+    }
+
+    fn accept_alone(&self, text: &str, note: Note) -> Result<u64, Error> {
         self.settle_alone()?;
         let newest = self.numbers()?.last().copied();
         if let Some(number) = newest
@@ -228,9 +249,15 @@ impl<'a> History<'a> {
             sha256: hash(text.as_bytes()),
         };
         let kept = serde_json::to_vec_pretty(&kept).map_err(|e| Error::Refused(e.to_string()))?;
-        put(self.disk, &self.place(number, "json"), &kept, 0o600)?;
-        let pending = self.pending(number);
-        put(self.disk, &pending, text.as_bytes(), 0o600)?;
+        // Without a text under its own name, what these hold is judged by nobody but `settle`, so they need not come into being whole.
+        let (folder, json, pending) = (self.folder(), self.place(number, "json"), self.pending(number));
+        self.disk
+            .create(&json, &kept, 0o600)
+            .map_err(Error::io("write", &json))?;
+        self.disk
+            .create(&pending, text.as_bytes(), 0o600)
+            .and_then(|()| self.disk.sync_folder(&folder))
+            .map_err(Error::io("write", &pending))?;
         self.write(text)?;
         self.finish(number)?;
         self.prune()?;
@@ -249,11 +276,11 @@ impl<'a> History<'a> {
         self.place(number, &format!("toml{PENDING}"))
     }
 
+    /// Gives a version's text its own name. If a power cut takes that back, `settle` does it again.
     fn finish(&self, number: u64) -> Result<(), Error> {
-        let (folder, to) = (self.folder(), self.place(number, "toml"));
+        let to = self.place(number, "toml");
         self.disk
             .rename(&self.pending(number), &to)
-            .and_then(|()| self.disk.sync_folder(&folder))
             .map_err(Error::io("write", &to))
     }
 
