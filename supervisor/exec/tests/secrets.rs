@@ -4,7 +4,8 @@
 mod common;
 use common::{bind, root, run, script, start_on};
 
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 
@@ -41,7 +42,7 @@ fn a_replaced_secret_is_seen_by_the_units_account_while_it_runs() {
     let text =
         "cd /tmp/secrets; cat tls; stat -c '%a %u %g' tls; echo x > tls; rm -f tls; read line; cat tls; echo $line";
     let (read, mut write) = std::io::pipe().unwrap();
-    let mut output = tempfile::tempfile().unwrap();
+    let output = tempfile::tempfile().unwrap();
     let streams = [
         read.into(),
         output.try_clone().unwrap().into(),
@@ -50,12 +51,8 @@ fn a_replaced_secret_is_seen_by_the_units_account_while_it_runs() {
     let plan = serde_json::to_vec(&with(folder.path(), text, 33)).unwrap();
     let mut started = start_on(streams, &[], &plan, &[]);
     let (_, reports) = started.until_running();
-    let mut said = || {
-        let mut text = String::new();
-        output.rewind().unwrap();
-        output.read_to_string(&mut text).unwrap();
-        text
-    };
+    // Opened anew each time: to read where the sandbox writes would move the place at which it writes.
+    let said = || std::fs::read_to_string(format!("/proc/self/fd/{}", output.as_raw_fd())).unwrap();
     while !said().contains("rm:") {
         std::thread::yield_now();
     }
