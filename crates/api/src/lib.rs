@@ -3,16 +3,22 @@
 //! The manager answers by this table and `cairn` asks by it, so that neither can name what the other does not know.
 
 mod answers;
+mod certificates;
 mod learned;
 mod markdown;
 mod openapi;
+mod parameters;
 mod routes;
+mod site;
 
 pub use answers::{
     Accepted, Boot, Change, Edge, EdgeKind, EventLine, Explained, Graph, Health, Node, Pressure, Problem, Reloaded,
     RestartPlan, Status, Step, Top, UnitPhases, UnitStatus, Use,
 };
+pub use certificates::{Authority, Certificate, Certificates};
 pub use learned::{Advice, Direction, LearnState, Learned, Sighting, Sightings};
 pub use markdown::markdown;
 pub use openapi::openapi;
-pub use routes::{Endpoint, Method, Parameter, ROUTES, Route, find};
+pub use parameters::Parameter;
+pub use routes::{Endpoint, Method, ROUTES, Route, find};
+pub use site::{SiteDiff, SiteHistory, SiteVersion};

@@ -3,7 +3,10 @@
 use schemars::{Schema, SchemaGenerator};
 
 use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Status, Top};
+use crate::certificates::Certificates;
 use crate::learned::Learned;
+use crate::parameters::{self, Parameter};
+use crate::site::{SiteDiff, SiteHistory};
 
 /// How a route is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,18 +52,15 @@ pub enum Endpoint {
     Enable,
     Disable,
     Reload,
+    SiteHistory,
+    SiteDiff,
+    SiteRollback,
+    Certificates,
+    RenewCertificates,
+    ReplaceAuthority,
     Upgrade,
     PowerOff,
     Reboot,
-}
-
-/// A value in a route's query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parameter {
-    /// Its name.
-    pub name: &'static str,
-    /// What it means.
-    pub meaning: &'static str,
 }
 
 /// One route.
@@ -127,49 +127,6 @@ fn of<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
-const LOG_QUERY: &[Parameter] = &[
-    Parameter {
-        name: "unit",
-        meaning: "A unit; may be given several times. Left out: all.",
-    },
-    Parameter {
-        name: "since",
-        meaning: "The first time, as people write it.",
-    },
-    Parameter {
-        name: "until",
-        meaning: "The last time.",
-    },
-    Parameter {
-        name: "grep",
-        meaning: "A regular expression that a message must match.",
-    },
-    Parameter {
-        name: "priority",
-        meaning: "The least severe priority, `emerg` to `debug` or 0 to 7.",
-    },
-    Parameter {
-        name: "lines",
-        meaning: "Only so many of the last lines.",
-    },
-    Parameter {
-        name: "boot",
-        meaning: "1: only of this boot.",
-    },
-    Parameter {
-        name: "follow",
-        meaning: "1: go on with new lines as they come.",
-    },
-    Parameter {
-        name: "output",
-        meaning: "`short`, `json` or `export` (read by systemd's journal tools).",
-    },
-    Parameter {
-        name: "colour",
-        meaning: "1: `short` lines have colours of a terminal by their priority.",
-    },
-];
-
 /// Every route. `{unit}` is a unit's name.
 pub const ROUTES: &[Route] = &[
     get(
@@ -218,7 +175,7 @@ pub const ROUTES: &[Route] = &[
         Some(of::<Explained>),
     ),
     Route {
-        query: LOG_QUERY,
+        query: parameters::LOGS,
         root_only: true,
         media: "text/plain",
         ..get(Endpoint::Logs, "/v1/logs", "What units have written.", None)
@@ -318,6 +275,52 @@ pub const ROUTES: &[Route] = &[
         "/v1/reload",
         "Put the owner's choices in force; only what differs is touched.",
         of::<Reloaded>,
+    ),
+    Route {
+        root_only: true,
+        ..get(
+            Endpoint::SiteHistory,
+            "/v1/site/history",
+            "The versions of the owner's choices, the newest first.",
+            Some(of::<SiteHistory>),
+        )
+    },
+    Route {
+        root_only: true,
+        query: parameters::DIFF,
+        ..get(
+            Endpoint::SiteDiff,
+            "/v1/site/diff",
+            "What differs between two versions of the owner's choices.",
+            Some(of::<SiteDiff>),
+        )
+    },
+    Route {
+        query: parameters::ROLLBACK,
+        ..post(
+            Endpoint::SiteRollback,
+            "/v1/site/rollback",
+            "Put an earlier version of the owner's choices in force, as a new version.",
+            of::<Reloaded>,
+        )
+    },
+    get(
+        Endpoint::Certificates,
+        "/v1/certificates",
+        "The certificate authority and the units' certificates.",
+        Some(of::<Certificates>),
+    ),
+    post(
+        Endpoint::RenewCertificates,
+        "/v1/certificates/renew",
+        "Look at the certificates now instead of within ten minutes, and renew those that are due.",
+        of::<Accepted>,
+    ),
+    post(
+        Endpoint::ReplaceAuthority,
+        "/v1/certificates/replace-authority",
+        "Make another certificate authority, and every certificate anew. Whoever trusts the old one has to be told the new one.",
+        of::<Accepted>,
     ),
     Route {
         query: &[Parameter {

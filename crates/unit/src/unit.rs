@@ -54,8 +54,9 @@ pub struct Unit {
     /// Folders in memory, empty at every start.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub runtime: BTreeMap<Path, Directory>,
-    /// Secrets that belong to the unit: made once, kept in `/data/secrets/UNIT/NAME`, and shown to the unit alone as the file
-    /// `/run/secrets/NAME`.
+    /// Secrets that belong to the unit: made by Cairn, kept below `/data/secrets`, and shown to the unit alone as the file
+    /// `/run/secrets/NAME`. A unit with a certificate or a binding also sees the certificate of the appliance's authority, as `/run/secrets/ca`,
+    /// unless it has a secret of that name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<Name, Secret>,
     /// Accounts that the unit's root must hold beyond those that its packages declare through `sysusers.d`.
@@ -146,8 +147,9 @@ pub enum SecretKind {
     /// Random letters and digits.
     #[default]
     Password,
-    /// A private key (ECDSA, P-256) and a certificate for it that it signs itself, with the unit's name as its subject, both in PEM in one
-    /// file. It never expires: who must know it pins it.
+    /// A private key (ECDSA, P-256) and a certificate for it by the appliance's authority, both in PEM in one file. It is for
+    /// `UNIT.APPLIANCE.internal` and, if the unit publishes a port, for `APPLIANCE.local` and the appliance's private address. It holds for 30 days
+    /// and is renewed before: the file changes, and the unit is told to reload, or restarted if it cannot.
     Certificate,
 }
 

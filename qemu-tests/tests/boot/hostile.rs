@@ -161,6 +161,7 @@ fn what_others_have_is_out_of_reach(guest: &mut Guest, before: &BTreeMap<&'stati
     for path in [
         "/data/state/slapd",
         "/data/secrets/slapd",
+        "/data/secrets/.ca",
         "/services/slapd/etc",
         "/run/cairn/notify",
         "/sys/class",

@@ -1,8 +1,10 @@
 //! `cairn`: the command line of a running appliance, a client of the manager's control API.
 
+mod certificates;
 mod chart;
 mod check;
 mod client;
+mod config;
 mod enter;
 mod graph;
 mod learn;
@@ -16,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cairn_api::{Boot, Explained, Graph, LearnState, Learned, Reloaded, Status, Top};
+use cairn_api::{Boot, Explained, Graph, LearnState, Learned, Reloaded, SiteDiff, SiteHistory, Status, Top};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -144,6 +146,14 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// The owner's choices (site.toml): their versions, and the way back.
+    #[command(subcommand)]
+    Config(config::Config),
+    /// The certificate authority and the units' certificates.
+    Certificates {
+        #[command(subcommand)]
+        command: Option<certificates::Command>,
+    },
     /// The manager itself.
     #[command(subcommand)]
     Manager(Manager),
@@ -257,6 +267,16 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
             shown::<Boot>(cli, get("/v1/boot")?, |boot| table::critical_chain(&boot.units))?;
         }
         Command::Check { file } => return Ok(check::run(file, cli.json)),
+        Command::Config(config::Config::History) => {
+            shown::<SiteHistory>(cli, get("/v1/site/history")?, |all| config::history(all, paint))?;
+        }
+        Command::Config(config::Config::Diff { from, to }) => {
+            shown::<SiteDiff>(cli, get(&config::diff_path(*from, *to))?, config::diff)?;
+        }
+        Command::Config(config::Config::Rollback { to }) => {
+            shown::<Reloaded>(cli, post(format!("/v1/site/rollback?to={to}"))?, table::reloaded)?;
+        }
+        Command::Certificates { command } => certificates::run(cli, command.as_ref(), paint)?,
         Command::Manager(Manager::Upgrade { file }) => {
             let file = std::path::absolute(file).map_err(|e| Refused(e.to_string(), 1))?;
             post(format!(

@@ -61,6 +61,12 @@ impl Supervisor {
             Endpoint::Enable => self.enable(name, true),
             Endpoint::Disable => self.enable(name, false),
             Endpoint::Reload => self.reload_site(),
+            Endpoint::SiteHistory => self.site_history(),
+            Endpoint::SiteDiff => self.site_diff(asked.query("from"), asked.query("to")),
+            Endpoint::SiteRollback => self.roll_back(asked.query("to")),
+            Endpoint::Certificates => self.certificates(),
+            Endpoint::RenewCertificates => self.renew_certificates(false),
+            Endpoint::ReplaceAuthority => self.renew_certificates(true),
             Endpoint::Upgrade => self.upgrade(asked.query("file").unwrap_or_default()),
             Endpoint::PowerOff => {
                 self.go_down("poweroff");

@@ -1,9 +1,10 @@
 //! The owner's choices in `site.toml`: read, compared with what is in force, and only what differs is touched.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use cairn_config::Real;
+use cairn_config::history::{Current, History, Note};
 use cairn_unit::{Limits, Manifest, Problems, Site, Source};
 
 use cairn_api::{Change as Told, Reloaded};
@@ -11,7 +12,7 @@ use cairn_api::{Change as Told, Reloaded};
 use crate::control::Answered;
 use crate::error::Error;
 use crate::machine::Event;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Msg, Supervisor};
 
 /// One thing that a reload changes.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,20 +53,79 @@ pub fn chosen(built: &Manifest, site: &Site) -> Manifest {
 }
 
 impl Supervisor {
-    /// Reads the owner's choices. If something is wrong with them, those of before stay.
-    pub(crate) fn read_site(&mut self) -> Result<Vec<Change>, Problems> {
+    /// Reads the owner's choices at the manager's start. Where they are gone or wrong, the last good version of them holds.
+    pub(crate) fn first_site(&mut self) {
         let path = self.config.site();
-        let new = if path.exists() {
-            Site::parse(&Source::read(&path)?, &self.built)?
-        } else {
-            Site::default()
+        let history = History::of(&Real, &path);
+        if let Err(e) = history.settle() {
+            self.console.say(&e.to_string());
+        }
+        match history.current(|text| self.parse_site(text)) {
+            Ok(current) => drop(self.take_site(current)),
+            Err(e) => self.console.say(&format!("{e}; every unit runs as it was built")),
+        }
+    }
+
+    /// Reads the owner's choices again. If something is wrong with them, those of before stay.
+    fn read_site(&mut self) -> Result<Vec<Change>, String> {
+        let path = self.config.site();
+        let history = History::of(&Real, &path);
+        let current = match history.text().map_err(|e| e.to_string())? {
+            Some(text) => Some(Current {
+                value: self.parse_site(&text).map_err(|problems| problems.to_string())?,
+                text,
+                instead: None,
+            }),
+            None => history
+                .current(|text| self.parse_site(text))
+                .map_err(|e| e.to_string())?,
+        };
+        Ok(self.take_site(current))
+    }
+
+    /// What a text says as the owner's choices.
+    pub(crate) fn parse_site(&self, text: &str) -> Result<Site, Problems> {
+        let source = Source {
+            file: self.config.site(),
+            text: text.to_owned(),
+        };
+        Site::parse(&source, &self.built)
+    }
+
+    fn take_site(&mut self, current: Option<Current<Site>>) -> Vec<Change> {
+        let new = match current {
+            None => Site::default(),
+            Some(current) => {
+                match &current.instead {
+                    Some(instead) => self.console.say(instead),
+                    None => self.record_site(current.text),
+                }
+                current.value
+            }
         };
         let changes = changes(&self.built, &self.site, &new);
         if !changes.is_empty() {
             self.manifest = Arc::new(chosen(&self.built, &new));
         }
         self.site = new;
-        Ok(changes)
+        changes
+    }
+
+    /// What the owner wrote with an editor is a version like any other. Nothing waits until it is on the disk.
+    fn record_site(&self, text: String) {
+        let (path, send) = (self.config.site(), self.send.clone());
+        tokio::task::spawn_blocking(move || {
+            let note = note("site.toml", "the file was changed");
+            if let Err(e) = History::of(&Real, &path).record(&text, note) {
+                let _ = send.send(Msg::Unrecorded(e.to_string()));
+            }
+        });
+    }
+
+    /// Makes a text the owner's choices and a version of them.
+    pub(crate) fn accept_site(&self, text: &str, who: &str, why: &str) -> Result<(), Error> {
+        History::of(&Real, &self.config.site()).accept(text, note(who, why))?;
+        Ok(())
     }
 
     /// Puts the owner's choices in force without a restart.
@@ -73,7 +133,7 @@ impl Supervisor {
         let began = Instant::now();
         let changes = match self.read_site() {
             Ok(changes) => changes,
-            Err(problems) => return Answered::error(400, &format!("{problems}\nNothing was changed.")),
+            Err(why) => return Answered::error(400, &format!("{why}\nNothing was changed.")),
         };
         let mut done = Vec::new();
         for change in changes {
@@ -121,30 +181,56 @@ impl Supervisor {
     /// Writes the owner's choice whether a unit runs, and puts it in force. A choice that cannot be is not written.
     pub(crate) fn enable(&mut self, name: &str, on: bool) -> Answered {
         let path = self.config.site();
-        let text = match choose(&path, name, on) {
-            Ok(text) => text,
+        let before = match self.written() {
+            Ok(before) => before,
             Err(e) => return Answered::error(500, &e.to_string()),
         };
-        let source = Source {
-            file: path.clone(),
-            text,
+        let text = match edit(before.as_deref().unwrap_or_default(), name, on) {
+            Ok(text) => text,
+            Err(why) => return Answered::error(500, &Error::Site { path, why }.to_string()),
         };
-        if let Err(problems) = Site::parse(&source, &self.built) {
-            let why: Vec<String> = problems
-                .0
-                .into_iter()
-                .map(|problem| match problem.help {
-                    Some(help) => format!("{}; {help}", problem.message),
-                    None => problem.message,
-                })
-                .collect();
-            return Answered::error(409, &why.join("; "));
+        if let Err(problems) = self.parse_site(&text) {
+            return Answered::error(409, &in_one_line(problems));
         }
-        match store(&path, &source.text) {
+        // So that one can come back to it.
+        let first = match before {
+            None => self.accept_site("", "cairn", "nothing was chosen"),
+            Some(_) => Ok(()),
+        };
+        let why = format!("{name} was {}", if on { "enabled" } else { "disabled" });
+        match first.and_then(|()| self.accept_site(&text, "root", &why)) {
             Ok(()) => self.reload_site(),
             Err(e) => Answered::error(500, &e.to_string()),
         }
     }
+
+    /// The text that a choice is written into: the file's or, where that is gone, what holds instead.
+    fn written(&self) -> Result<Option<String>, Error> {
+        let path = self.config.site();
+        let history = History::of(&Real, &path);
+        if let Some(text) = history.text()? {
+            return Ok(Some(text));
+        }
+        let current = history.current(|text| self.parse_site(text))?;
+        Ok(current.map(|current| current.text))
+    }
+}
+
+fn note(who: &str, why: &str) -> Note {
+    Note {
+        who: who.to_owned(),
+        when: crate::clock::timestamp(),
+        why: why.to_owned(),
+    }
+}
+
+/// Problems as a refusal says them.
+pub(crate) fn in_one_line(problems: Problems) -> String {
+    let why = problems.0.into_iter().map(|problem| match problem.help {
+        Some(help) => format!("{}; {help}", problem.message),
+        None => problem.message,
+    });
+    why.collect::<Vec<String>>().join("; ")
 }
 
 fn told(unit: String, change: &str, error: Option<String>) -> Told {
@@ -156,17 +242,6 @@ fn told(unit: String, change: &str, error: Option<String>) -> Told {
 }
 
 /// The site's text with one line changed; comments and everything else stay.
-fn choose(path: &Path, name: &str, on: bool) -> Result<String, Error> {
-    let text = match std::fs::read_to_string(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        other => other.map_err(Error::io("read", path))?,
-    };
-    edit(&text, name, on).map_err(|why| Error::Site {
-        path: path.to_owned(),
-        why,
-    })
-}
-
 pub(crate) fn edit(text: &str, name: &str, on: bool) -> Result<String, String> {
     let mut site: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| e.to_string())?;
     let units = site.entry("units").or_insert_with(table);
@@ -178,14 +253,6 @@ pub(crate) fn edit(text: &str, name: &str, on: bool) -> Result<String, String> {
     };
     unit.insert("enabled", toml_edit::value(on));
     Ok(site.to_string())
-}
-
-/// Writes the site; the file is whole at every moment.
-fn store(path: &Path, text: &str) -> Result<(), Error> {
-    if let Some(folder) = path.parent() {
-        crate::data::private_folder(folder)?;
-    }
-    crate::data::write_atomically(path, text.as_bytes(), 0o600)
 }
 
 fn table() -> toml_edit::Item {
@@ -208,27 +275,15 @@ mod tests {
 
     #[test]
     fn a_choice_is_written_between_the_owners_own_lines() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("site/site.toml");
-        let write = |name: &str, on| store(&path, &choose(&path, name, on).unwrap()).unwrap();
-        write("web", false);
-        assert_eq!(
-            std::fs::read_to_string(&path).unwrap(),
-            "[units.web]\nenabled = false\n"
-        );
+        assert_eq!(edit("", "web", false).unwrap(), "[units.web]\nenabled = false\n");
         let own = "# mine\n[units.web]\nenabled = false # for now\n[units.web.limits]\nmemory_max = \"1G\"\n";
-        std::fs::write(&path, own).unwrap();
-        write("web", true);
-        write("db", false);
-        let text = std::fs::read_to_string(&path).unwrap();
+        let text = edit(&edit(own, "web", true).unwrap(), "db", false).unwrap();
         assert!(text.starts_with("# mine\n[units.web]\nenabled = true"), "{text}");
         assert!(
             text.contains("memory_max = \"1G\"") && text.contains("[units.db]\nenabled = false"),
             "{text}"
         );
-        std::fs::write(&path, "units = 3\n").unwrap();
-        assert!(choose(&path, "web", true).is_err());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "units = 3\n");
+        assert!(edit("units = 3\n", "web", true).is_err());
     }
 
     #[test]

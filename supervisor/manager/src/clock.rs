@@ -17,6 +17,12 @@ pub fn seconds() -> u64 {
     real_ns() / 1_000_000_000
 }
 
+/// The real time, to the second.
+pub fn timestamp() -> cairn_config::Timestamp {
+    let seconds = i64::try_from(seconds()).unwrap_or(0);
+    cairn_config::Timestamp::from_second(seconds).unwrap_or_default()
+}
+
 /// Nanoseconds since the kernel started.
 pub fn now_ns() -> u64 {
     nanoseconds(ClockId::Monotonic)

@@ -79,6 +79,16 @@ impl Config {
         self.at("/data/secrets").join(unit)
     }
 
+    /// The certificate authority. No unit's folder can have that name.
+    pub fn authority(&self) -> PathBuf {
+        self.at("/data/secrets/.ca")
+    }
+
+    /// A unit's secrets as its sandbox sees them, in memory.
+    pub fn shown_secrets(&self, unit: &str) -> PathBuf {
+        self.at("/run/cairn/secrets").join(unit)
+    }
+
     /// A unit's notification socket.
     pub fn notify(&self, unit: &str) -> PathBuf {
         self.at("/run/cairn/notify").join(unit)

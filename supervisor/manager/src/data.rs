@@ -1,18 +1,20 @@
-//! A unit's part of the data partition: secrets and state. A power cut at any moment leaves each of them whole or absent.
+//! A unit's state on the data partition, and what else its start needs. A power cut at any moment leaves each of them whole or absent.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use cairn_config::private_folder;
 use cairn_disk::quota;
-use cairn_unit::{Listen, Manifest, ManifestUnit, Secret, SecretKind};
+use cairn_unit::{Listen, Manifest, ManifestUnit};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::config::{Config, escape};
 use crate::error::Error;
 use crate::plan::{owner, shared};
+use crate::secrets;
 use crate::template;
 
 /// What a start needs beside the unit's text.
@@ -22,92 +24,6 @@ pub struct Prepared {
     pub secrets: BTreeMap<String, String>,
     /// Its rendered templates, by path inside.
     pub rendered: BTreeMap<String, String>,
-}
-
-/// A folder only for root, with its parents.
-pub fn private_folder(path: &Path) -> Result<(), Error> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(Error::io("make the folder", path))
-}
-
-/// Replaces `path` as a whole: temporary file, fsync, rename, fsync of the folder.
-pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(Error::io("write", path))
-}
-
-/// Random text of letters and digits, each equally likely.
-fn random_text(length: usize) -> Result<String, Error> {
-    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let mut text = String::new();
-    let mut block = [0u8; 64];
-    while text.len() < length {
-        let got = rustix::rand::getrandom(&mut block, rustix::rand::GetRandomFlags::empty())
-            .map_err(|e| Error::Kernel(format!("the kernel gives no random bytes: {e}")))?;
-        for byte in block.iter().take(got) {
-            // 248 = 4 * 62: what is above would make some characters likelier.
-            if *byte < 248 && text.len() < length {
-                text.push(char::from(ALPHABET[usize::from(byte % 62)]));
-            }
-        }
-    }
-    Ok(text)
-}
-
-/// A key and a certificate that it signs itself, as the text of one PEM file.
-fn certificate(name: &str) -> Result<String, Error> {
-    let make = || -> Result<String, rcgen::Error> {
-        let mut wanted = rcgen::CertificateParams::new([name.to_owned()])?;
-        wanted.distinguished_name = rcgen::DistinguishedName::new();
-        wanted.distinguished_name.push(rcgen::DnType::CommonName, name);
-        // A machine's clock can stand anywhere when this is made. The end is what RFC 5280, 4.1.2.5, says for "has none".
-        wanted.not_before = rcgen::date_time_ymd(1970, 1, 1);
-        wanted.not_after = rcgen::date_time_ymd(9999, 12, 31);
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        let certificate = wanted.self_signed(&key)?;
-        Ok(key.serialize_pem() + &certificate.pem())
-    };
-    make().map_err(|e| Error::Kernel(format!("cannot make a certificate for {name}: {e}")))
-}
-
-/// Reads the unit's secrets and makes those that are missing.
-pub fn secrets(config: &Config, name: &str, unit: &ManifestUnit) -> Result<BTreeMap<String, String>, Error> {
-    let folder = config.secrets(name);
-    let mut all = BTreeMap::new();
-    for (secret, spec) in &unit.unit.secrets {
-        let path = folder.join(secret.as_str());
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                private_folder(&folder)?;
-                let text = match spec.kind {
-                    SecretKind::Password => random_text(usize::from(spec.length.unwrap_or(Secret::LENGTH)))?,
-                    SecretKind::Certificate => certificate(name)?,
-                };
-                write_atomically(&path, text.as_bytes(), 0o600)?;
-                text
-            }
-            Err(e) => return Err(Error::io("read the secret", &path)(e)),
-        };
-        all.insert(secret.as_str().to_owned(), text);
-    }
-    Ok(all)
 }
 
 /// Reads a file of the unit's root; links in it lead nowhere else.
@@ -134,7 +50,7 @@ pub fn load(
     unit: &ManifestUnit,
     address: &str,
 ) -> Result<Prepared, Error> {
-    let secrets = secrets(config, name, unit)?;
+    let secrets = secrets::secrets(config, manifest, name, unit, address, false)?;
     let mut rendered = BTreeMap::new();
     if !unit.templates.is_empty() {
         let context = crate::plan::context(manifest, name, unit, &secrets, address);
@@ -151,7 +67,8 @@ pub fn load(
     Ok(Prepared { secrets, rendered })
 }
 
-fn folder(path: &Path, uid: u32, gid: u32, mode: u32) -> Result<(), Error> {
+/// Makes a folder of this owner and mode.
+pub(crate) fn folder(path: &Path, uid: u32, gid: u32, mode: u32) -> Result<(), Error> {
     let make = || -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(path)?;
         std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
@@ -204,6 +121,7 @@ pub fn prepare(
     unit: &ManifestUnit,
     address: &str,
 ) -> Result<bool, Error> {
+    secrets::refresh(config, manifest, name, unit, address)?;
     load(config, manifest, name, unit, address)?;
     shared_folders(config, manifest, name, unit)?;
     if unit.unit.state.is_empty() && unit.unit.setup.is_empty() {
@@ -331,31 +249,6 @@ mod tests {
         assert!(!prepare(&config, &manifest, "db", unit, "").unwrap());
         sweep(&config);
         assert!(config.state("db").exists());
-    }
-
-    #[test]
-    fn a_secret_is_made_once_for_root_alone() {
-        let (_dir, config, manifest) = world();
-        let unit = &manifest.units["db"];
-        let first = secrets(&config, "db", unit).unwrap();
-        assert_eq!(first["admin"].len(), 32);
-        assert!(first["admin"].bytes().all(|b| b.is_ascii_alphanumeric()));
-        assert_eq!(secrets(&config, "db", unit).unwrap(), first);
-        let path = config.secrets("db").join("admin");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-        assert!(!path.with_extension("new").exists());
-    }
-
-    #[test]
-    fn a_certificate_is_made_once_with_its_key() {
-        let (_dir, config, _) = world();
-        let manifest = manifest(&[("db", r#"{"secrets":{"tls":{"kind":"certificate"}}}"#)]);
-        let unit = &manifest.units["db"];
-        let first = secrets(&config, "db", unit).unwrap();
-        let text = &first["tls"];
-        assert!(rcgen::KeyPair::from_pem(text).is_ok(), "{text}");
-        assert_eq!(text.matches("-----BEGIN CERTIFICATE-----").count(), 1);
-        assert_eq!(secrets(&config, "db", unit).unwrap(), first);
     }
 
     #[test]

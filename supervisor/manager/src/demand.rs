@@ -193,7 +193,7 @@ impl Supervisor {
         let send = self.send.clone();
         if let Some(path) = &path {
             // In its own state as in another's: what is not there yet can only be watched from above.
-            let _ = crate::data::private_folder(path.base());
+            let _ = cairn_config::private_folder(path.base());
         }
         let kept = self.saved.units.get_mut(name)?;
         let seen = *kept.seen.get_or_insert_with(|| path.as_ref().map_or(0, Watch::mark));

@@ -15,6 +15,9 @@ pub enum Error {
         /// The kernel's answer.
         why: std::io::Error,
     },
+    /// A file that is written, or read, as a whole.
+    #[error(transparent)]
+    Config(#[from] cairn_config::Error),
     /// The manifest cannot be read.
     #[error("{path} is not a manifest that this manager reads ({why}): write the image again", path = path.display())]
     Manifest {

@@ -75,7 +75,8 @@ pub fn owner(name: &str, unit: &ManifestUnit, folder: &Directory) -> Result<(u32
     Ok((account.uid, gid))
 }
 
-fn user(name: &str, unit: &ManifestUnit, other: Option<&str>) -> Result<(User, PathBuf), Error> {
+/// Who runs a command of the unit, and its home: the service's account, or another.
+pub(crate) fn user(name: &str, unit: &ManifestUnit, other: Option<&str>) -> Result<(User, PathBuf), Error> {
     let service = &unit.unit.service;
     let wanted = other.unwrap_or(&service.user);
     let account = account(name, unit, wanted)?;
@@ -102,6 +103,11 @@ fn provider<'a>(manifest: &'a Manifest, need: &str) -> Option<(&'a str, &'a Mani
             .get(need)
             .map(|provide| (name.as_str(), unit, provide))
     })
+}
+
+/// Whether a unit sees any secret.
+pub(crate) fn shows_secrets(unit: &ManifestUnit) -> bool {
+    !unit.unit.secrets.is_empty() || crate::certificates::sees_authority(unit)
 }
 
 /// The runtime folders of a unit that other units reach a socket in.
@@ -143,6 +149,7 @@ pub fn context(
             own.as_str().to_owned(),
             Bound {
                 host: host_name(host),
+                name: crate::certificates::internal_name(manifest, host),
                 port: provide.port,
                 socket,
             },
@@ -167,7 +174,15 @@ pub fn host_name(unit: &str) -> String {
 }
 
 fn hosts(manifest: &Manifest, name: &str, unit: &ManifestUnit) -> String {
-    let name = &host_name(name);
+    // The second is the one in its certificates.
+    let names = |unit: &str| {
+        format!(
+            "{} {}",
+            host_name(unit),
+            crate::certificates::internal_name(manifest, unit)
+        )
+    };
+    let name = &names(name);
     let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n".to_owned();
     let mut add = |index: u32, names: &str| {
         let _ = writeln!(text, "{} {names}\n{} {names}", ipv4(index), ipv6(index));
@@ -178,7 +193,7 @@ fn hosts(manifest: &Manifest, name: &str, unit: &ManifestUnit) -> String {
             if let Some((host, provider, _)) = provider(manifest, need.as_str())
                 && provider.unit.network.mode == NetworkMode::Bridge
             {
-                add(provider.index, &host_name(host));
+                add(provider.index, &names(host));
             }
         }
     } else {
@@ -380,7 +395,13 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
             gid,
         });
     }
-    for (secret, text) in input.secrets {
+    // A renewed certificate comes into a running sandbox by this folder. A setup step may have another account, and ends soon.
+    let setup = matches!(role, Role::Setup(_));
+    if !setup && shows_secrets(unit) {
+        plan.mounts
+            .push(bind(config.shown_secrets(name), "/run/secrets", true, true));
+    }
+    for (secret, text) in input.secrets.iter().filter(|_| setup) {
         let target = Path::new("/run/secrets").join(secret);
         plan.mounts.push(Mount::File {
             target,

@@ -129,7 +129,7 @@ fn hosts_names_the_unit_and_what_it_is_bound_to_and_nobody_else() {
     };
     let text = String::from_utf8(content.as_bytes().to_vec()).unwrap();
     assert!(
-        text.contains("10.201.0.3 web") && text.contains("10.201.0.2 db"),
+        text.contains("10.201.0.3 web web.test.internal\n") && text.contains("10.201.0.2 db db.test.internal\n"),
         "{text}"
     );
     assert!(!text.contains("zed"));
@@ -138,7 +138,19 @@ fn hosts_names_the_unit_and_what_it_is_bound_to_and_nobody_else() {
 #[test]
 fn secrets_are_for_the_service_account_alone_and_never_in_the_environment() {
     let plan = build(&[("web", WEB), ("db", DB)], "web", Role::Main);
-    let Mount::File { mode, uid, .. } = target(&plan, "/run/secrets/admin") else {
+    let Mount::Bind {
+        source,
+        read_only,
+        idmapped,
+        ..
+    } = target(&plan, "/run/secrets")
+    else {
+        panic!()
+    };
+    assert_eq!(source, Path::new("/run/cairn/secrets/web"));
+    assert!(*read_only && *idmapped);
+    let setup = build(&[("web", WEB), ("db", DB)], "web", Role::Setup(0));
+    let Mount::File { mode, uid, .. } = target(&setup, "/run/secrets/admin") else {
         panic!()
     };
     assert_eq!((*mode, *uid), (0o400, 101));

@@ -13,6 +13,7 @@ use cairn_unit::{Manifest, Site};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use crate::certificates::Checked;
 use crate::clock::{now_ms, now_ns};
 use crate::config::Config;
 use crate::console::Console;
@@ -59,6 +60,12 @@ pub(crate) enum Msg {
     /// The unit's listener of this number has ended: why, if somebody may still wait for it.
     Unheard(String, u64, Option<String>),
     Net(News),
+    /// Why a version of the owner's choices could not be kept.
+    Unrecorded(String),
+    /// It is time to look at the certificates.
+    CheckCertificates,
+    /// They were looked at.
+    Certificates(Checked),
     Control(Asked),
 }
 
@@ -119,6 +126,8 @@ pub(crate) struct Supervisor {
     pub(crate) done: bool,
     /// Whether what units keep is bounded.
     pub(crate) quotas: bool,
+    /// Why certificates could not be renewed when they were last looked at.
+    pub(crate) unrenewed: Vec<String>,
     /// When units that wait are to be looked after again, in milliseconds.
     pub(crate) look_at: Option<u64>,
     pub(crate) control: Option<OwnedFd>,
@@ -132,8 +141,8 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     let (send, receive) = unbounded_channel();
     let manifest = Arc::new(config.read_manifest()?);
     let manager = config.at("/run/cairn/manager");
-    crate::data::private_folder(&manager)?;
-    crate::data::private_folder(&config.at("/run/cairn/notify"))?;
+    cairn_config::private_folder(&manager)?;
+    cairn_config::private_folder(&config.at("/run/cairn/notify"))?;
     let (init, _) = watch(socket, send.clone(), || Msg::Init).map_err(|e| Error::Init(e.to_string()))?;
     let (logs, store) = Logs::start(&config, &manifest, send.clone())?;
     crate::log::forward(&config, &manifest, store.clone(), &logs);
@@ -188,6 +197,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         waited: 0,
         done: false,
         quotas: crate::data::has_quotas(&config),
+        unrenewed: Vec::new(),
         look_at: None,
         control: None,
         saved,
@@ -197,10 +207,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         events: Events::default(),
         config: Arc::new(config),
     };
-    if let Err(problems) = supervisor.read_site() {
-        let line = format!("{problems}; every unit runs as it was built");
-        supervisor.console.say(&line);
-    }
+    supervisor.first_site();
     supervisor.post(Request::Hello, Vec::new());
     supervisor.flush();
     supervisor.work(receive).await;
@@ -326,6 +333,11 @@ impl Supervisor {
             Msg::Wanted(name) => self.wanted(&name),
             Msg::Opened(name, opened) => self.opened(&name, opened),
             Msg::Unheard(name, number, why) => self.unheard(&name, number, why),
+            Msg::Unrecorded(why) => self
+                .console
+                .say(&format!("{why}; this version of site.toml cannot be gone back to")),
+            Msg::CheckCertificates => self.check_certificates(false),
+            Msg::Certificates(checked) => self.certificates_checked(checked),
             Msg::Net(news) => self.network_news(news),
             Msg::Control(asked) => self.answer(asked),
         }
@@ -380,6 +392,7 @@ impl Supervisor {
             self.spawn_host("test-agent", &plan);
         }
         self.start_network();
+        self.watch_certificates();
         if fresh {
             let wanted: Vec<String> = self
                 .saved

@@ -38,6 +38,8 @@ pub struct Host {
 pub struct Bound {
     /// The provider's host name, also in `/etc/hosts`.
     pub host: String,
+    /// Its name in its certificates, also in `/etc/hosts`.
+    pub name: String,
     /// Its port, if it has one.
     pub port: Option<u16>,
     /// Its socket, if it has one.
@@ -55,7 +57,10 @@ impl Context {
             )
         };
         let bindings = self.bindings.iter().map(|(name, bound)| {
-            let mut entries = vec![("host", Value::from(bound.host.as_str()))];
+            let mut entries = vec![
+                ("host", Value::from(bound.host.as_str())),
+                ("name", Value::from(bound.name.as_str())),
+            ];
             entries.extend(bound.port.map(|p| ("port", Value::from(p))));
             entries.extend(bound.socket.as_deref().map(|s| ("socket", Value::from(s))));
             (name.as_str(), map(entries))

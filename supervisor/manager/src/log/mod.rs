@@ -120,7 +120,7 @@ impl Logs {
         news: mpsc::UnboundedSender<crate::supervisor::Msg>,
     ) -> Result<(Logs, Store), Error> {
         for folder in [config.log_sockets(), config.log_notes()] {
-            crate::data::private_folder(&folder)?;
+            cairn_config::private_folder(&folder)?;
         }
         let (commands, receiver) = channel();
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);

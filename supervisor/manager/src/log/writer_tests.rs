@@ -15,7 +15,7 @@ fn a_command_that_comes_while_others_are_obeyed_does_not_lie_until_the_next() {
     for folder in ["run/cairn", "data"] {
         std::fs::create_dir_all(dir.path().join(folder)).unwrap();
     }
-    crate::data::private_folder(&config.at("/run/cairn/manager")).unwrap();
+    cairn_config::private_folder(&config.at("/run/cairn/manager")).unwrap();
     let (logs, _store) = Logs::start(&config, &manifest, news).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

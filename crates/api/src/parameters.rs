@@ -1,0 +1,71 @@
+//! The values in routes' queries.
+
+/// A value in a route's query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+pub(crate) const LOGS: &[Parameter] = &[
+    Parameter {
+        name: "unit",
+        meaning: "A unit; may be given several times. Left out: all.",
+    },
+    Parameter {
+        name: "since",
+        meaning: "The first time, as people write it.",
+    },
+    Parameter {
+        name: "until",
+        meaning: "The last time.",
+    },
+    Parameter {
+        name: "grep",
+        meaning: "A regular expression that a message must match.",
+    },
+    Parameter {
+        name: "priority",
+        meaning: "The least severe priority, `emerg` to `debug` or 0 to 7.",
+    },
+    Parameter {
+        name: "lines",
+        meaning: "Only so many of the last lines.",
+    },
+    Parameter {
+        name: "boot",
+        meaning: "1: only of this boot.",
+    },
+    Parameter {
+        name: "follow",
+        meaning: "1: go on with new lines as they come.",
+    },
+    Parameter {
+        name: "output",
+        meaning: "`short`, `json` or `export` (read by systemd's journal tools).",
+    },
+    Parameter {
+        name: "colour",
+        meaning: "1: `short` lines have colours of a terminal by their priority.",
+    },
+];
+
+/// Which versions of the owner's choices are compared.
+pub(crate) const DIFF: &[Parameter] = &[
+    Parameter {
+        name: "from",
+        meaning: "A version's number; left out: the newest that differs.",
+    },
+    Parameter {
+        name: "to",
+        meaning: "A version's number; left out: what is in force.",
+    },
+];
+
+/// Which version of the owner's choices comes back.
+pub(crate) const ROLLBACK: &[Parameter] = &[Parameter {
+    name: "to",
+    meaning: "The version's number.",
+}];
