@@ -43,13 +43,15 @@ pub fn changes(built: &Manifest, old: &Site, new: &Site) -> Vec<Change> {
     all
 }
 
-/// The appliance with the owner's choices.
-pub fn chosen(built: &Manifest, site: &Site) -> Manifest {
-    let mut manifest = built.clone();
-    for (name, unit) in &mut manifest.units {
-        unit.unit.limits = site.limits(name.as_str(), &unit.unit.limits);
+/// Makes these changes to the appliance as it is in force.
+pub fn choose(manifest: &mut Manifest, changes: &[Change]) {
+    for change in changes {
+        if let Change::Limits(name, limits) = change
+            && let Some(unit) = manifest.units.get_mut(name.as_str())
+        {
+            unit.unit.limits = limits.as_ref().clone();
+        }
     }
-    manifest
 }
 
 impl Supervisor {
@@ -105,7 +107,8 @@ impl Supervisor {
         };
         let changes = changes(&self.built, &self.site, &new);
         if !changes.is_empty() {
-            self.manifest = Arc::new(chosen(&self.built, &new));
+            // The first time it is copied, since it is the one that was built; later only if somebody works with it.
+            choose(Arc::make_mut(&mut self.manifest), &changes);
         }
         self.site = new;
         changes
@@ -306,7 +309,15 @@ mod tests {
             Change::Disable("c".into()),
         ];
         assert_eq!(changes(&built, &old, &new), all);
-        assert_eq!(chosen(&built, &new).units["b"].unit.limits, limits);
-        assert_eq!(chosen(&built, &new).units["a"], built.units["a"]);
+        let mut chosen = built.clone();
+        choose(&mut chosen, &all);
+        assert_eq!(chosen.units["b"].unit.limits, limits);
+        assert_eq!(chosen.units["a"], built.units["a"]);
+        // Back again.
+        choose(&mut chosen, &changes(&built, &new, &old));
+        assert_eq!(
+            chosen.units["b"].unit.limits,
+            old.limits("b", &built.units["b"].unit.limits)
+        );
     }
 }
