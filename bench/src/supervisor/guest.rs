@@ -21,6 +21,7 @@ pub(super) struct System {
 
 /// It, on.
 pub(super) struct Guest {
+    name: &'static str,
     machine: Machine,
 }
 
@@ -35,7 +36,9 @@ impl Guest {
         spec.video = Video::Off;
         spec.control = true;
         spec.disks.push(Disk::raw("disk0", &system.disk));
+        eprintln!("{}: switched on", system.name);
         let mut guest = Guest {
+            name: system.name,
             machine: Machine::start(system.name, &spec, folder)?,
         };
         guest.machine.agent()?.exec(&["/usr/bin/cairn-probe", "stamp"], LIMIT)?;
@@ -72,6 +75,7 @@ impl Guest {
         what: &str,
         mut look: impl FnMut(&mut Guest) -> Result<Option<T>, Box<dyn Error>>,
     ) -> Result<T, Box<dyn Error>> {
+        eprintln!("{}: waiting for {what}", self.name);
         let start = Instant::now();
         loop {
             if let Some(seen) = look(self)? {

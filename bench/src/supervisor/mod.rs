@@ -47,11 +47,11 @@ pub(crate) fn figures(folder: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
     let programs = programs()?;
     let probe = probe(&bed)?;
     let scratch = tempfile::tempdir_in(&bed)?;
-    let theirs = match debian(folder, &programs, &probe) {
-        Ok(system) => Ok(theirs(&system, scratch.path())?),
-        Err(why) => Err(format!("Debian: {why}")),
-    };
     let (ours, spawns) = ours(&bed, scratch.path(), &programs, &probe)?;
+    // Our figures stand even where the peer cannot be measured.
+    let theirs = debian(folder, &programs, &probe)
+        .and_then(|system| theirs(&system, scratch.path()).map_err(|error| error.to_string()))
+        .map_err(|why| format!("Debian: {why}"));
     let mut rows = spawns;
     rows.extend(beside(&ours, &theirs));
     Ok(rows)
