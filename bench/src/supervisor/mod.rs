@@ -136,8 +136,9 @@ fn ours(bed: &Path, scratch: &Path, programs: &Path, probe: &Path) -> Result<(To
 
 fn build(bed: &Path, scratch: &Path, programs: &Path, probe: &Path) -> Result<System, Box<dyn Error>> {
     let project = bed.join("project");
-    if project.join("units").exists() {
-        fs::remove_dir_all(project.join("units"))?;
+    // A lock of other units is no lock of these.
+    if project.exists() {
+        fs::remove_dir_all(&project)?;
     }
     units::project(&project, probe)?;
     let host = qemu_tests::images::workspace().join("overlays/host");

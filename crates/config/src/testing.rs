@@ -18,6 +18,8 @@ pub(crate) struct Model {
     states: RefCell<Vec<State>>,
     /// How many of the states are behind what is surely on the disk.
     durable: RefCell<usize>,
+    /// What somebody else writes into a file just before the next one is created.
+    pub(crate) meanwhile: RefCell<Option<(PathBuf, Vec<u8>)>>,
 }
 
 impl Model {
@@ -26,6 +28,7 @@ impl Model {
         Model {
             states: vec![state].into(),
             durable: 0.into(),
+            meanwhile: RefCell::default(),
         }
     }
 
@@ -103,6 +106,9 @@ impl Disk for Model {
     }
 
     fn create(&self, path: &Path, bytes: &[u8], _mode: u32) -> io::Result<()> {
+        if let Some((other, bytes)) = self.meanwhile.take() {
+            self.change(|state| drop(state.insert(other, Some(bytes))));
+        }
         self.there(path.parent().unwrap())?;
         if self.there(path).is_ok() {
             self.remove(path)?;

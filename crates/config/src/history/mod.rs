@@ -209,7 +209,7 @@ impl<'a> History<'a> {
     /// The disk's; then the file is as it was, or the version is accepted at the next [`History::settle`].
     pub fn accept(&self, text: &str, note: Note) -> Result<u64, Error> {
         let _alone = self.alone()?;
-        self.accept_alone(text, note)
+        self.accept_alone(text, note, |text| self.write(text))
     }
 
     /// Makes a text that stands in the file a version, if it still stands there: it may have been replaced meanwhile.
@@ -219,7 +219,8 @@ impl<'a> History<'a> {
     pub fn record(&self, text: &str, note: Note) -> Result<(), Error> {
         let _alone = self.alone()?;
         if self.read(self.file)?.as_deref() == Some(text.as_bytes()) {
-            self.accept_alone(text, note)?;
+            // The file is the owner's: what was written there a moment later must not be written over.
+            self.accept_alone(text, note, |_| Ok(()))?;
         }
         Ok(())
     }
@@ -232,7 +233,7 @@ impl<'a> History<'a> {
         self.disk.lock(&folder).map_err(Error::io("lock", &folder))
     }
 
-    fn accept_alone(&self, text: &str, note: Note) -> Result<u64, Error> {
+    fn accept_alone(&self, text: &str, note: Note, write: impl Fn(&str) -> Result<(), Error>) -> Result<u64, Error> {
         self.settle_alone()?;
         let newest = self.numbers()?.last().copied();
         if let Some(number) = newest
@@ -240,7 +241,7 @@ impl<'a> History<'a> {
                 .version(number)?
                 .is_some_and(|version| version.text.as_deref() == Ok(text))
         {
-            self.write(text)?;
+            write(text)?;
             return Ok(number);
         }
         let number = newest.unwrap_or(0) + 1;
@@ -258,7 +259,7 @@ impl<'a> History<'a> {
             .create(&pending, text.as_bytes(), 0o600)
             .and_then(|()| self.disk.sync_folder(&folder))
             .map_err(Error::io("write", &pending))?;
-        self.write(text)?;
+        write(text)?;
         self.finish(number)?;
         self.prune()?;
         Ok(number)

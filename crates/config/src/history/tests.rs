@@ -87,6 +87,18 @@ fn a_text_that_was_replaced_before_it_was_recorded_is_no_version_and_does_not_co
 }
 
 #[test]
+fn what_the_owner_writes_while_the_text_before_it_is_recorded_stays() {
+    let disk = with(&["good 1"]);
+    put(&disk, file(), b"good own", 0o600).unwrap();
+    disk.meanwhile
+        .replace(Some((file().to_owned(), b"good later".to_vec())));
+    History::of(&disk, file()).record("good own", note("by hand")).unwrap();
+    assert!(disk.meanwhile.take().is_none());
+    assert_eq!(disk.read(file()).unwrap(), b"good later");
+    assert_eq!(texts(&disk)[0], (2, "good own".to_owned()));
+}
+
+#[test]
 fn a_file_that_is_gone_or_wrong_leaves_the_last_good_version_in_force_and_says_so() {
     let disk = with(&["good 1", "good 2"]);
     disk.remove(file()).unwrap();
