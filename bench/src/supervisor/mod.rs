@@ -124,7 +124,8 @@ fn ours(bed: &Path, scratch: &Path, programs: &Path, probe: &Path) -> Result<(To
     let spawns = spawns(&guest.run(&[PROBE, "spawn", &format!("/services/{}", idle(0)), &SPAWNS.to_string()])?)?;
     for crash in CRASHES {
         let group = format!("/sys/fs/cgroup/cairn/units/{}", crash.name);
-        let log = ["/usr/bin/cairn", "logs", crash.name, "-n", "1"];
+        // What the manager says of the unit stands in its log, too.
+        let log = ["/usr/bin/cairn", "logs", crash.name, "-n", "1", "--grep", "began "];
         told.crashes.push(kill(&mut guest, &group, &log)?);
     }
     guest.write(SITE, &units::site(0, 100))?;
