@@ -164,6 +164,10 @@ fn supervise(setup: &Setup, rules: confine::Rules, socket: OwnedFd) -> ! {
     loop {
         match sys::next_signal() {
             Ok(sys::Taken::Signal(libc::SIGCHLD)) => {
+                // It comes before what was told earlier: a main process may end as soon as another has been named.
+                while let Some(pid) = sys::told() {
+                    main = named(pid).unwrap_or(main);
+                }
                 while let Ok(Some((pid, status))) = sys::wait_child(-1, false) {
                     if pid == main {
                         report(&setup.status, &ended(status));
@@ -180,11 +184,15 @@ fn supervise(setup: &Setup, rules: confine::Rules, socket: OwnedFd) -> ! {
                 let _ = sys::kill(main, signal);
             }
             // Another process of the sandbox is the main one from now on.
-            Ok(sys::Taken::Told(pid)) if pid > 1 && sys::kill(pid, 0).is_ok() => main = pid,
-            Ok(sys::Taken::Told(_)) => {}
+            Ok(sys::Taken::Told(pid)) => main = named(pid).unwrap_or(main),
             Err(_) => {}
         }
     }
+}
+
+/// A process that was named as the main one, if it is one of the sandbox.
+fn named(pid: i32) -> Option<i32> {
+    (pid > 1 && sys::kill(pid, 0).is_ok()).then_some(pid)
 }
 
 /// Leaves the reaper nothing but what it needs: no streams, no sockets of the command, no capability but to signal it.

@@ -277,6 +277,24 @@ pub(crate) fn next_signal() -> io::Result<Taken> {
     }
 }
 
+/// The next number that was told by [`queue`] and waits to be taken.
+pub(crate) fn told() -> Option<i32> {
+    // SAFETY: the set is filled before use; the kernel fills in the details, of which sender and value are read only where
+    // sigqueue(3) has set them; the time is valid for reading.
+    unsafe {
+        let (mut one, mut details): (libc::sigset_t, libc::siginfo_t) = (zeroed(), zeroed());
+        let at_once: libc::timespec = zeroed();
+        libc::sigemptyset(&raw mut one);
+        libc::sigaddset(&raw mut one, telling());
+        while libc::sigtimedwait(&raw const one, &raw mut details, &raw const at_once) == telling() {
+            if details.si_code == libc::SI_QUEUE && details.si_pid() == 0 {
+                return Some(details.si_value().sival_ptr as usize as i32);
+            }
+        }
+    }
+    None
+}
+
 /// Tells a number to the first process of a pid namespace below this one.
 pub(crate) fn queue(pid: i32, number: i32) -> io::Result<()> {
     let value = libc::sigval {
