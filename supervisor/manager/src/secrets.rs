@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::{Mutex, PoisonError};
 
 use cairn_config::{private_folder, random_text, write_atomically};
 use cairn_unit::{Manifest, ManifestUnit, Secret, SecretKind};
@@ -70,6 +71,9 @@ fn shown_certificates(config: &Config, name: &str, unit: &ManifestUnit) -> Optio
 
 /// Puts the unit's secrets where its sandbox sees them, each as a whole: it may be running.
 fn show(config: &Config, name: &str, unit: &ManifestUnit, secrets: &BTreeMap<String, String>) -> Result<(), Error> {
+    // A unit may start while its certificates are looked at; two that write one file would take it away from each other.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     if !shows_secrets(unit) {
         return Ok(());
     }
