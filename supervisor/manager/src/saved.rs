@@ -18,7 +18,7 @@ use crate::rules::Rules;
 const MOST: u64 = u64::MAX >> 1;
 
 /// One unit. What an older manager did not write has its default.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Kept {
     /// Where it stands.
@@ -185,12 +185,59 @@ impl Saved {
             None => Ok(()),
         }
     }
+}
+
+/// The state as it was written last. There may be hundreds of units, and what happens changes one or two of them: only their text
+/// is made anew.
+#[derive(Debug, Default)]
+pub struct Text {
+    units: BTreeMap<String, (Kept, String)>,
+    rest: String,
+}
+
+impl Text {
+    /// Brings the text up to date; whether anything has changed.
+    pub fn update(&mut self, saved: &mut Saved) -> bool {
+        let mut changed = false;
+        let count = self.units.len();
+        self.units.retain(|name, _| saved.units.contains_key(name));
+        changed |= count != self.units.len();
+        for (name, kept) in &saved.units {
+            let known = self.units.get(name).is_some_and(|(before, _)| before == kept);
+            if !known {
+                let text = serde_json::to_string(kept).unwrap_or_default();
+                self.units.insert(name.clone(), (kept.clone(), text));
+                changed = true;
+            }
+        }
+        let units = std::mem::take(&mut saved.units);
+        let rest = serde_json::to_string(saved).unwrap_or_default();
+        saved.units = units;
+        changed |= rest != self.rest;
+        self.rest = rest;
+        changed
+    }
+
+    /// The whole, as [`Saved::parse`] reads it.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        const EMPTY: &str = r#"{"units":{}"#;
+        let units = self.units.iter().map(|(name, (_, text))| {
+            let name = serde_json::to_string(name).unwrap_or_default();
+            format!("{name}:{text}")
+        });
+        let units = units.collect::<Vec<_>>().join(",");
+        let rest = self.rest.strip_prefix(EMPTY).unwrap_or("}");
+        format!(r#"{{"units":{{{units}}}{rest}"#)
+    }
 
     /// Writes it. `/run` is memory: no fsync.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let new = path.with_extension("new");
-        let text = serde_json::to_vec(self).map_err(|e| Error::Init(e.to_string()))?;
-        fs::write(&new, text)
+        fs::write(&new, self.whole())
             .and_then(|()| fs::rename(&new, path))
             .map_err(Error::io("write", path))
     }
@@ -206,6 +253,29 @@ mod tests {
         let manifest = manifest(&[("web", r#"{"service": {"command": ["/x"], "before": [["/y"]]}}"#)]);
         let text = format!(r#"{{"units": {{"web": {kept}, "gone": {{"pid": -1}}}}{more}}}"#);
         Saved::parse(text.as_bytes(), &manifest)
+    }
+
+    #[test]
+    fn the_text_is_that_of_the_whole_state_whatever_has_changed_since_the_last() {
+        let mut saved = Saved::default();
+        let mut text = Text::default();
+        let mut same = |saved: &mut Saved, changes: bool| {
+            assert_eq!(text.update(saved), changes);
+            assert_eq!(text.whole(), serde_json::to_string(saved).unwrap());
+            assert!(!text.update(saved), "nothing has changed since");
+        };
+        same(&mut saved, true);
+        for name in ["web", "db"] {
+            saved.units.insert(name.into(), Kept::default());
+        }
+        same(&mut saved, true);
+        saved.units.get_mut("db").unwrap().status = "a \"word\"".into();
+        same(&mut saved, true);
+        saved.exit = 7;
+        same(&mut saved, true);
+        saved.units.remove("web");
+        same(&mut saved, true);
+        same(&mut saved, false);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::log::{Held, Logs, News as LogNews};
 use crate::machine::Event;
 use crate::network::News;
 use crate::rules::Rules;
-use crate::saved::{Kept, Saved};
+use crate::saved::{Kept, Saved, Text};
 use crate::timers;
 
 /// So many of the manager's words may wait for the log's thread.
@@ -107,7 +107,9 @@ pub(crate) struct Supervisor {
     pub(crate) init: Watched,
     outbox: VecDeque<(Frame, Vec<OwnedFd>)>,
     blocked: bool,
-    written: String,
+    written: Text,
+    /// Whether that stands in the file.
+    whole: bool,
     /// The last of the manager's words that its log's thread was told.
     told: u64,
     /// The status sockets of processes beside the units' own, by request.
@@ -185,7 +187,8 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         init,
         outbox: VecDeque::new(),
         blocked: false,
-        written: String::new(),
+        written: Text::default(),
+        whole: false,
         told: 0,
         beside_status: Vec::new(),
         pending: None,
@@ -292,13 +295,13 @@ impl Supervisor {
                 self.saved.words.push_back(word);
             }
         }
-        let text = serde_json::to_string(&self.saved).unwrap_or_default();
-        if text == self.written {
+        if !self.written.update(&mut self.saved) && self.whole {
             return;
         }
-        match self.saved.write(&self.config.saved()) {
-            Ok(()) => self.written = text,
-            Err(e) => self.console.show(&e.to_string()),
+        let result = self.written.write(&self.config.saved());
+        self.whole = result.is_ok();
+        if let Err(e) = result {
+            self.console.show(&e.to_string());
         }
         let told = std::mem::replace(&mut self.told, self.saved.word);
         for word in self.saved.words.iter().filter(|word| word.id > told) {
