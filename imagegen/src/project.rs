@@ -51,6 +51,11 @@ impl Project {
                 }
             }
         }
+        if let Some(setup) = recipe.setup.as_ref().filter(|setup| !recipe.units.contains(setup)) {
+            let message = format!("the unit `{setup}`, by which the appliance is set up, is not one of its units");
+            let help = format!("add it: units = [\"{setup}\", ...]");
+            found.0.push(source.problem_at(&["setup"], message, Some(help)));
+        }
         found.or(())?;
         let graph = Graph::new(&units)?;
         Ok(Project {

@@ -9,6 +9,7 @@ mod markdown;
 mod openapi;
 mod parameters;
 mod routes;
+mod setup;
 mod site;
 
 pub use answers::{
@@ -20,5 +21,6 @@ pub use learned::{Advice, Direction, LearnState, Learned, Sighting, Sightings};
 pub use markdown::markdown;
 pub use openapi::openapi;
 pub use parameters::Parameter;
-pub use routes::{Endpoint, Method, ROUTES, Route, find};
+pub use routes::{Endpoint, Method, ROUTES, Route, Scope, find};
+pub use setup::{Machine, Part, Setup, SetupAnswers, SetupCode};
 pub use site::{SiteDiff, SiteHistory, SiteVersion};

@@ -11,14 +11,15 @@ use crate::routes::ROUTES;
 pub fn markdown() -> String {
     let document = openapi();
     let mut out = "# The control API\n\nMade by `cairn api --markdown` from the table in `crates/api`; a test fails when this file differs.\n\n\
-        HTTP/1.1 on the Unix socket `/run/cairn/control.sock`. Callers are known by the kernel's word (`SO_PEERCRED`): anybody on the appliance may \
-        ask what changes nothing, unless a route says otherwise, and only root may change something. An error is a status of 400 or more \
+        HTTP/1.1 on the Unix socket `/run/cairn/control.sock`. Callers are known by the kernel's word (`SO_PEERCRED`): root may \
+        ask for everything, anybody else on the appliance for what the table says, and a unit for nothing unless its file grants it the socket \
+        (`sandbox.control`). A request's body is JSON, at most 256 KiB. The header `Cairn-Actor` names the person for whom a unit asks; it is noted, never trusted. An error is a status of 400 or more \
         with `{\"error\": \"...\"}`. `GET /v1/openapi.json` gives this as an OpenAPI 3.1 document. The `cairn` command is a client of it:\n\n\
         ```sh\ncurl --unix-socket /run/cairn/control.sock http://localhost/v1/status\n```\n\n\
         | request | who | what |\n| --- | --- | --- |\n"
         .to_owned();
     for route in ROUTES {
-        let who = if route.root_only { "root" } else { "anybody" };
+        let who = route.scope.who();
         let _ = writeln!(
             out,
             "| `{} {}` | {who} | {} |",

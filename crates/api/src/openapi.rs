@@ -33,10 +33,16 @@ pub fn openapi() -> Value {
         let operation = json!({
             "operationId": format!("{:?}", route.endpoint),
             "summary": route.summary,
-            "description": if route.root_only { "Only root may ask." } else { "Anybody on the appliance may ask." },
+            "description": format!("Who may ask: {}.", route.scope.who()),
             "parameters": parameters,
             "responses": { "2XX": { "description": "Done", "content": content }, "4XX": refused },
         });
+        let mut operation = operation;
+        if let Some(body) = route.body {
+            let schema = body(&mut generator);
+            operation["requestBody"] =
+                json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+        }
         let method = match route.method {
             Method::Get => "get",
             Method::Post => "post",

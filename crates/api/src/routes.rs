@@ -6,15 +6,41 @@ use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Stat
 use crate::certificates::Certificates;
 use crate::learned::Learned;
 use crate::parameters::{self, Parameter};
+use crate::setup::{Setup, SetupAnswers, SetupCode};
 use crate::site::{SiteDiff, SiteHistory};
 
 /// How a route is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// Changes nothing; anybody on the appliance may ask, unless the route says otherwise.
+    /// Changes nothing.
     Get,
-    /// Changes something; only root may ask.
+    /// Changes something.
     Post,
+}
+
+/// What a caller may ask. Each holds all that stands before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// What anybody on the appliance may know.
+    Observe,
+    /// Running it: starting and stopping units, reading logs.
+    Operate,
+    /// The owner's choices, certificates, and the machine's power.
+    Own,
+    /// What reaches past the sandboxes; root alone.
+    Root,
+}
+
+impl Scope {
+    /// Who has it, as a text says it.
+    pub fn who(self) -> &'static str {
+        match self {
+            Scope::Observe => "anybody",
+            Scope::Operate => "root, a unit with `operate` or `own`",
+            Scope::Own => "root, a unit with `own`",
+            Scope::Root => "root",
+        }
+    }
 }
 
 impl Method {
@@ -55,6 +81,9 @@ pub enum Endpoint {
     SiteHistory,
     SiteDiff,
     SiteRollback,
+    Setup,
+    SetupCode,
+    SetupApply,
     Certificates,
     RenewCertificates,
     ReplaceAuthority,
@@ -76,8 +105,10 @@ pub struct Route {
     pub summary: &'static str,
     /// The values of its query.
     pub query: &'static [Parameter],
-    /// Whether only root may ask, also where it changes nothing.
-    pub root_only: bool,
+    /// What a caller needs.
+    pub scope: Scope,
+    /// The request's body, in JSON; `None` if it has none.
+    pub body: Option<fn(&mut SchemaGenerator) -> Schema>,
     /// The answer's type; `None` for text or a stream of lines.
     pub answer: Option<fn(&mut SchemaGenerator) -> Schema>,
     /// The answer's media type.
@@ -99,7 +130,8 @@ const fn get(
         path,
         summary,
         query: &[],
-        root_only: false,
+        scope: Scope::Observe,
+        body: None,
         answer,
         media: JSON,
     }
@@ -117,7 +149,8 @@ const fn post(
         path,
         summary,
         query: &[],
-        root_only: true,
+        scope: Scope::Operate,
+        body: None,
         answer: Some(answer),
         media: JSON,
     }
@@ -176,7 +209,7 @@ pub const ROUTES: &[Route] = &[
     ),
     Route {
         query: parameters::LOGS,
-        root_only: true,
+        scope: Scope::Operate,
         media: "text/plain",
         ..get(Endpoint::Logs, "/v1/logs", "What units have written.", None)
     },
@@ -193,7 +226,7 @@ pub const ROUTES: &[Route] = &[
         None,
     ),
     Route {
-        root_only: true,
+        scope: Scope::Root,
         ..get(
             Endpoint::EnterJob,
             "/v1/units/{unit}/enter",
@@ -202,7 +235,7 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
-        root_only: true,
+        scope: Scope::Root,
         ..get(
             Endpoint::Learned,
             "/v1/units/{unit}/learned",
@@ -215,6 +248,7 @@ pub const ROUTES: &[Route] = &[
             name: "for",
             meaning: "How long, like `60s` or `10m`, at most `1d`; `60s` if left out. `0s` ends it.",
         }],
+        scope: Scope::Root,
         ..post(
             Endpoint::Learn,
             "/v1/units/{unit}/learn",
@@ -258,26 +292,35 @@ pub const ROUTES: &[Route] = &[
             of::<Accepted>,
         )
     },
-    post(
-        Endpoint::Enable,
-        "/v1/units/{unit}/enable",
-        "Let a unit start with the appliance, and now.",
-        of::<Reloaded>,
-    ),
-    post(
-        Endpoint::Disable,
-        "/v1/units/{unit}/disable",
-        "Stop a unit and keep it from starting.",
-        of::<Reloaded>,
-    ),
-    post(
-        Endpoint::Reload,
-        "/v1/reload",
-        "Put the owner's choices in force; only what differs is touched.",
-        of::<Reloaded>,
-    ),
     Route {
-        root_only: true,
+        scope: Scope::Own,
+        ..post(
+            Endpoint::Enable,
+            "/v1/units/{unit}/enable",
+            "Let a unit start with the appliance, and now.",
+            of::<Reloaded>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::Disable,
+            "/v1/units/{unit}/disable",
+            "Stop a unit and keep it from starting.",
+            of::<Reloaded>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::Reload,
+            "/v1/reload",
+            "Put the owner's choices in force; only what differs is touched.",
+            of::<Reloaded>,
+        )
+    },
+    Route {
+        scope: Scope::Operate,
         ..get(
             Endpoint::SiteHistory,
             "/v1/site/history",
@@ -286,7 +329,7 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
-        root_only: true,
+        scope: Scope::Operate,
         query: parameters::DIFF,
         ..get(
             Endpoint::SiteDiff,
@@ -297,10 +340,37 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         query: parameters::ROLLBACK,
+        scope: Scope::Own,
         ..post(
             Endpoint::SiteRollback,
             "/v1/site/rollback",
             "Put an earlier version of the owner's choices in force, as a new version.",
+            of::<Reloaded>,
+        )
+    },
+    get(
+        Endpoint::Setup,
+        "/v1/setup",
+        "Whether the appliance is set up, what it can run, and on what machine.",
+        Some(of::<Setup>),
+    ),
+    Route {
+        scope: Scope::Own,
+        body: Some(of::<SetupCode>),
+        ..post(
+            Endpoint::SetupCode,
+            "/v1/setup/code",
+            "Tell the code that the console shows. Wrong ones make everybody wait.",
+            of::<Accepted>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        body: Some(of::<SetupAnswers>),
+        ..post(
+            Endpoint::SetupApply,
+            "/v1/setup/apply",
+            "Set the appliance up: its first choices are written, and what was chosen starts.",
             of::<Reloaded>,
         )
     },
@@ -316,17 +386,21 @@ pub const ROUTES: &[Route] = &[
         "Look at the certificates now instead of within ten minutes, and renew those that are due.",
         of::<Accepted>,
     ),
-    post(
-        Endpoint::ReplaceAuthority,
-        "/v1/certificates/replace-authority",
-        "Make another certificate authority, and every certificate anew. Whoever trusts the old one has to be told the new one.",
-        of::<Accepted>,
-    ),
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::ReplaceAuthority,
+            "/v1/certificates/replace-authority",
+            "Make another certificate authority, and every certificate anew. Whoever trusts the old one has to be told the new one.",
+            of::<Accepted>,
+        )
+    },
     Route {
         query: &[Parameter {
             name: "file",
             meaning: "The new manager's program, by its absolute path on the appliance.",
         }],
+        scope: Scope::Root,
         ..post(
             Endpoint::Upgrade,
             "/v1/manager/upgrade",
@@ -334,18 +408,24 @@ pub const ROUTES: &[Route] = &[
             of::<Accepted>,
         )
     },
-    post(
-        Endpoint::PowerOff,
-        "/v1/power/poweroff",
-        "Stop all units and switch the machine off.",
-        of::<Accepted>,
-    ),
-    post(
-        Endpoint::Reboot,
-        "/v1/power/reboot",
-        "Stop all units and start the machine again.",
-        of::<Accepted>,
-    ),
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::PowerOff,
+            "/v1/power/poweroff",
+            "Stop all units and switch the machine off.",
+            of::<Accepted>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::Reboot,
+            "/v1/power/reboot",
+            "Stop all units and start the machine again.",
+            of::<Accepted>,
+        )
+    },
 ];
 
 /// The route of a request, and the values of its path's parts in braces; `None` if there is none at that path. A path that is

@@ -330,6 +330,7 @@ fn sandbox(unit: &Unit, refuse: &mut Refuse<'_>) {
     let granted = !grants.capabilities.is_empty()
         || !grants.system_calls.is_empty()
         || grants.writable_code
+        || grants.control.is_some()
         || grants.new_privileges;
     if granted && grants.reason.as_deref().is_none_or(|r| r.trim().is_empty()) {
         refuse(

@@ -120,6 +120,9 @@ pub struct SandboxGrants {
     pub system_calls: Vec<String>,
     /// Whether memory may be both writable and executable (just-in-time compilers).
     pub writable_code: bool,
+    /// How much of the control API it may ask: the socket is `/run/cairn/control.sock` in its sandbox. Left out: it does not see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlScope>,
     /// Why; required as soon as anything is granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -135,11 +138,24 @@ impl Default for SandboxGrants {
             capabilities: Vec::new(),
             system_calls: Vec::new(),
             writable_code: false,
+            control: None,
             reason: None,
             new_privileges: false,
             reaper: true,
         }
     }
+}
+
+/// How much of the control API a unit may ask; each holds those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlScope {
+    /// The state of the appliance and its units.
+    Observe,
+    /// Starting and stopping units, and reading logs.
+    Operate,
+    /// The owner's choices, certificates, and the machine's power.
+    Own,
 }
 
 /// What is kept of what the unit writes, and how fast it may write it.

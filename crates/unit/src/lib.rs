@@ -18,7 +18,7 @@ mod trigger;
 mod unit;
 mod values;
 
-pub use bounds::{Limits, LogLimits, Network, NetworkMode, Protocol, Publish, SandboxGrants};
+pub use bounds::{ControlScope, Limits, LogLimits, Network, NetworkMode, Protocol, Publish, SandboxGrants};
 pub use calendar::Calendar;
 pub use graph::{Binding, Graph};
 pub use manifest::{Account, Manifest, ManifestUnit, Template};
@@ -28,7 +28,7 @@ pub use service::{
     Check, Command, Dependants, Failure, FailureAction, Health, HttpCheck, Kind, Ready, ReadyWhen, Reload, Restart,
     Service,
 };
-pub use site::{LimitsChange, Site, SiteUnit};
+pub use site::{LimitsChange, Site, SiteAppliance, SiteUnit};
 pub use trigger::{Listen, ListenSocket, PathTrigger, Timer};
 pub use unit::{Directory, Need, Provide, Secret, SecretKind, Setup, Unit, UserSpec};
-pub use values::{Bytes, Mode, Name, Path, Seconds, Signal, ValueError};
+pub use values::{Bytes, Domain, Mode, Name, Path, Seconds, Signal, ValueError};

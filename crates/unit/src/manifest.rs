@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::unit::Unit;
-use crate::values::{Name, Path};
+use crate::values::{Domain, Name, Path};
 
 /// The compiled appliance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,12 @@ pub struct Manifest {
     pub description: String,
     /// The image's time, in seconds since 1970: a lower bound for the clock.
     pub built: u64,
+    /// The domain that the owner chose; a build knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
+    /// The unit by which the owner sets the appliance up. Until that is done, only it and what it needs run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Name>,
     /// The units, by name.
     pub units: BTreeMap<Name, ManifestUnit>,
 }

@@ -21,6 +21,10 @@ pub struct Recipe {
     pub description: String,
     /// The services, each a file in `units/`.
     pub units: Vec<Name>,
+    /// The unit by which the owner sets the appliance up at its first start: until that is done, only it and what it needs run. Left
+    /// out: there is no setup, and every unit runs from the first start on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Name>,
     /// What PID 1 itself lives in.
     #[serde(default)]
     pub host: HostTree,

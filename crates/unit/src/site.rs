@@ -1,6 +1,6 @@
 //! The owner's choices for single units: `/data/site/site.toml`. Only what can change without another image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,15 +8,32 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::Limits;
 use crate::manifest::{Manifest, ManifestUnit};
 use crate::problem::{Problems, Source, nearest};
-use crate::values::{Bytes, Name};
+use crate::values::{Bytes, Domain, Name};
 
 /// The owner's choices.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Site {
+    /// The appliance as a whole. Written when it is set up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub appliance: Option<SiteAppliance>,
     /// Choices for single units, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub units: BTreeMap<Name, SiteUnit>,
+    /// While the appliance waits to be set up: the units that run all the same.
+    #[serde(skip)]
+    pub only: Option<BTreeSet<Name>>,
+}
+
+/// The owner's choices for the appliance as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SiteAppliance {
+    /// Its name in the network: it is reached as `NAME.local`, and its units know each other as `UNIT.NAME.internal`.
+    pub name: Name,
+    /// The domain that it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
 }
 
 /// The owner's choices for one unit.
@@ -82,7 +99,18 @@ impl Site {
     /// Parses a site and checks it against the appliance that it is for.
     pub fn parse(source: &Source, manifest: &Manifest) -> Result<Site, Problems> {
         let site: Site = source.parse()?;
+        let mut site = site;
         let mut found = Problems::default();
+        if site.appliance.is_none() {
+            site.only = Site::unset(manifest).only;
+        }
+        if let Some(appliance) = site.appliance.as_ref().filter(|a| a.name.instance().is_some()) {
+            let message = format!("an appliance cannot be called `{}`", appliance.name);
+            let help = "it is a host name: leave out the `@`".to_owned();
+            found
+                .0
+                .push(source.problem_at(&["appliance", "name"], message, Some(help)));
+        }
         for (name, choice) in &site.units {
             let Some(unit) = manifest.units.get(name) else {
                 let near = nearest(name.as_str(), manifest.units.keys().map(Name::as_str));
@@ -130,8 +158,31 @@ impl Site {
         consumers.next().map(|(name, _)| name)
     }
 
+    /// The choices of an owner who has made none.
+    pub fn unset(manifest: &Manifest) -> Site {
+        let only = manifest.setup.clone().map(|setup| {
+            let mut all = BTreeSet::from([setup]);
+            loop {
+                let units = all.iter().filter_map(|name| manifest.units.get(name));
+                let more: BTreeSet<Name> = units.flat_map(|unit| unit.waits_for.iter().cloned()).collect();
+                let before = all.len();
+                all.extend(more);
+                if all.len() == before {
+                    return all;
+                }
+            }
+        });
+        Site {
+            only,
+            ..Site::default()
+        }
+    }
+
     /// Whether a unit is started with the appliance.
     pub fn enabled(&self, unit: &str) -> bool {
+        if self.only.as_ref().is_some_and(|only| !only.contains(unit)) {
+            return false;
+        }
         self.units.get(unit).and_then(|u| u.enabled).unwrap_or(true)
     }
 

@@ -120,6 +120,56 @@ text_value!(
     ["caddy", "web-1", "worker@1"]
 );
 
+/// A domain of the DNS in lower case, in its ASCII form (RFC 5890: `xn--mller-kva.example` for `müller.example`): at least two labels of
+/// letters, digits and `-`, each of at most 63 octets, at most 253 in all (RFC 1035, section 2.3.4).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Domain(String);
+
+impl Domain {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Domain {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let label = |label: &str| {
+            let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            (1..=63).contains(&label.len())
+                && label.bytes().all(fine)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let last = text.rsplit('.').next().unwrap_or_default();
+        let why = if text.len() > 253 {
+            format!("a domain has at most 253 characters, not {}", text.len())
+        } else if !text.is_ascii() {
+            format!("`{text}` is not in the form that the DNS has: write it with `xn--`")
+        } else if !text.contains('.') || last.bytes().all(|b| b.is_ascii_digit()) || !text.split('.').all(label) {
+            format!(
+                "`{text}` is not a domain: lower case letters, digits and `-`, with dots between, like `example.org`"
+            )
+        } else {
+            return Ok(Domain(text.to_owned()));
+        };
+        Err(ValueError(why))
+    }
+}
+text_value!(
+    Domain,
+    "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    "A domain of the DNS in lower case, in its ASCII form.",
+    ["example.org"]
+);
+
 /// A number of bytes, written as a number with an optional suffix `K`, `M`, `G` or `T` (powers of 1024).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);

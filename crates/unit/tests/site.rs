@@ -67,3 +67,34 @@ fn what_an_enabled_unit_needs_cannot_be_disabled() {
     parse("[units.db]\nenabled = false\n[units.web]\nenabled = false\n").unwrap();
     parse("[units.web]\nenabled = false\n").unwrap();
 }
+
+#[test]
+fn the_appliances_own_name_and_domain_are_names_that_the_network_takes() {
+    let manifest = manifest();
+    let parse = |text: &str| Site::parse(&source("site.toml", text), &manifest);
+    let appliance = parse("[appliance]\nname = \"office\"\ndomain = \"xn--mller-kva.example\"\n")
+        .unwrap()
+        .appliance
+        .unwrap();
+    assert_eq!(appliance.name.as_str(), "office");
+    assert_eq!(appliance.domain.unwrap().as_str(), "xn--mller-kva.example");
+    let long = format!("{}.example", "a".repeat(64));
+    for (domain, why) in [
+        ("müller.example", "xn--"),
+        ("Example.org", "lower case"),
+        ("example", "dots between"),
+        ("10.0.0.1", "dots between"),
+        ("-a.example", "dots between"),
+        ("a..example", "dots between"),
+        (&long, "dots between"),
+        (&format!("{}example", "a.".repeat(150)), "at most 253"),
+    ] {
+        let text = format!("[appliance]\nname = \"office\"\ndomain = \"{domain}\"\n");
+        let problem = &parse(&text).unwrap_err().0[0];
+        assert_eq!(problem.at.map(|at| at.0), Some(3), "{problem:?}");
+        assert!(problem.message.contains(why), "{domain}: {problem:?}");
+    }
+    for name in ["büro", "Office", "a@b", &"a".repeat(300)] {
+        assert!(parse(&format!("[appliance]\nname = \"{name}\"\n")).is_err(), "{name}");
+    }
+}

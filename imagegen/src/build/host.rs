@@ -176,6 +176,8 @@ pub(super) fn manifest(plan: &BuildPlan, roots: &BTreeMap<Name, Root>) -> Result
         version: plan.recipe.version.clone(),
         description: plan.recipe.description.clone(),
         built: plan.epoch,
+        domain: None,
+        setup: plan.recipe.setup.clone(),
         units,
     })
 }

@@ -1,7 +1,8 @@
 //! The control API's answers: what each endpoint does with the supervisor.
 
 use cairn_api::{
-    Accepted, Boot, Edge, EdgeKind, Endpoint, Explained, Graph, Health, Node, Status, Step, Top, UnitPhases, UnitStatus,
+    Accepted, Boot, Edge, EdgeKind, Endpoint, Explained, Graph, Health, Node, SetupCode, Status, Step, Top, UnitPhases,
+    UnitStatus,
 };
 use cairn_init::protocol::Request;
 use cairn_sandbox::{Enter, Job};
@@ -58,12 +59,21 @@ impl Supervisor {
             Endpoint::Restart => self.command(name, Command::Restart),
             Endpoint::ReloadUnit => self.reload_unit(name),
             Endpoint::Kill => self.kill_unit(name, asked.query("signal").unwrap_or("TERM")),
-            Endpoint::Enable => self.enable(name, true),
-            Endpoint::Disable => self.enable(name, false),
+            Endpoint::Enable => self.enable(name, true, &asked.who),
+            Endpoint::Disable => self.enable(name, false, &asked.who),
             Endpoint::Reload => self.reload_site(),
             Endpoint::SiteHistory => self.site_history(),
             Endpoint::SiteDiff => self.site_diff(asked.query("from"), asked.query("to")),
-            Endpoint::SiteRollback => self.roll_back(asked.query("to")),
+            Endpoint::SiteRollback => self.roll_back(asked.query("to"), &asked.who),
+            Endpoint::Setup => Answered::of(200, &self.setup()),
+            Endpoint::SetupCode => match asked.body() {
+                Ok(SetupCode { code }) => self.setup_code(&code),
+                Err(refused) => refused,
+            },
+            Endpoint::SetupApply => match asked.body() {
+                Ok(answers) => self.set_up(&answers, &asked.who),
+                Err(refused) => refused,
+            },
             Endpoint::Certificates => self.certificates(),
             Endpoint::RenewCertificates => self.renew_certificates(false),
             Endpoint::ReplaceAuthority => self.renew_certificates(true),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cairn_config::Real;
 use cairn_config::history::{Current, History, Note};
-use cairn_unit::{Limits, Manifest, Problems, Site, Source};
+use cairn_unit::{Domain, Limits, Manifest, Name, Problems, Site, Source};
 
 use cairn_api::{Change as Told, Reloaded};
 
@@ -23,11 +23,21 @@ pub enum Change {
     Enable(String),
     /// The unit is not to run.
     Disable(String),
+    /// The appliance has another name or domain.
+    Identity(Name, Option<Domain>),
 }
 
 /// What has to be done so that `new` holds instead of `old`; both are of the appliance `built`.
 pub fn changes(built: &Manifest, old: &Site, new: &Site) -> Vec<Change> {
     let mut all = Vec::new();
+    let identity = |site: &Site| match &site.appliance {
+        Some(chosen) => (chosen.name.clone(), chosen.domain.clone()),
+        None => (built.name.clone(), None),
+    };
+    let (name, domain) = identity(new);
+    if (&name, &domain) != (&identity(old).0, &identity(old).1) {
+        all.push(Change::Identity(name, domain));
+    }
     for (name, unit) in &built.units {
         let (name, own) = (name.as_str(), &unit.unit.limits);
         let limits = new.limits(name, own);
@@ -46,10 +56,17 @@ pub fn changes(built: &Manifest, old: &Site, new: &Site) -> Vec<Change> {
 /// Makes these changes to the appliance as it is in force.
 pub fn choose(manifest: &mut Manifest, changes: &[Change]) {
     for change in changes {
-        if let Change::Limits(name, limits) = change
-            && let Some(unit) = manifest.units.get_mut(name.as_str())
-        {
-            unit.unit.limits = limits.as_ref().clone();
+        match change {
+            Change::Limits(name, limits) => {
+                if let Some(unit) = manifest.units.get_mut(name.as_str()) {
+                    unit.unit.limits = limits.as_ref().clone();
+                }
+            }
+            Change::Identity(name, domain) => {
+                manifest.name = name.clone();
+                manifest.domain.clone_from(domain);
+            }
+            Change::Enable(_) | Change::Disable(_) => {}
         }
     }
 }
@@ -64,7 +81,14 @@ impl Supervisor {
         }
         match history.current(|text| self.parse_site(text)) {
             Ok(current) => drop(self.take_site(current)),
-            Err(e) => self.console.say(&format!("{e}; every unit runs as it was built")),
+            Err(e) => {
+                let instead = match &self.built.setup {
+                    Some(_) => "the appliance waits to be set up again",
+                    None => "every unit runs as it was built",
+                };
+                self.console.say(&format!("{e}; {instead}"));
+                self.take_site(None);
+            }
         }
     }
 
@@ -96,7 +120,7 @@ impl Supervisor {
 
     fn take_site(&mut self, current: Option<Current<Site>>) -> Vec<Change> {
         let new = match current {
-            None => Site::default(),
+            None => Site::unset(&self.built),
             Some(current) => {
                 match &current.instead {
                     Some(instead) => self.console.say(instead),
@@ -163,6 +187,13 @@ impl Supervisor {
                     }
                     told(name, "enabled", None)
                 }
+                Change::Identity(name, _) => {
+                    if self.config.network {
+                        let _ = rustix::system::sethostname(name.as_str().as_bytes());
+                    }
+                    self.check_certificates(false);
+                    told(name.to_string(), "identity", None)
+                }
                 Change::Disable(name) => {
                     if let Some(kept) = self.saved.units.get_mut(&name) {
                         kept.up = false;
@@ -182,7 +213,7 @@ impl Supervisor {
     }
 
     /// Writes the owner's choice whether a unit runs, and puts it in force. A choice that cannot be is not written.
-    pub(crate) fn enable(&mut self, name: &str, on: bool) -> Answered {
+    pub(crate) fn enable(&mut self, name: &str, on: bool, who: &str) -> Answered {
         let path = self.config.site();
         let before = match self.written() {
             Ok(before) => before,
@@ -201,14 +232,14 @@ impl Supervisor {
             Some(_) => Ok(()),
         };
         let why = format!("{name} was {}", if on { "enabled" } else { "disabled" });
-        match first.and_then(|()| self.accept_site(&text, "root", &why)) {
+        match first.and_then(|()| self.accept_site(&text, who, &why)) {
             Ok(()) => self.reload_site(),
             Err(e) => Answered::error(500, &e.to_string()),
         }
     }
 
     /// The text that a choice is written into: the file's or, where that is gone, what holds instead.
-    fn written(&self) -> Result<Option<String>, Error> {
+    pub(crate) fn written(&self) -> Result<Option<String>, Error> {
         let path = self.config.site();
         let history = History::of(&Real, &path);
         if let Some(text) = history.text()? {
@@ -313,6 +344,16 @@ mod tests {
         choose(&mut chosen, &all);
         assert_eq!(chosen.units["b"].unit.limits, limits);
         assert_eq!(chosen.units["a"], built.units["a"]);
+        // Another name and domain, and none.
+        let named = site("[appliance]\nname = \"office\"\ndomain = \"example.org\"\n", &built);
+        let identity = changes(&built, &Site::default(), &named);
+        choose(&mut chosen, &identity);
+        assert_eq!(
+            (chosen.name.as_str(), chosen.domain.as_ref().unwrap().as_str()),
+            ("office", "example.org")
+        );
+        choose(&mut chosen, &changes(&built, &named, &Site::default()));
+        assert_eq!((&chosen.name, &chosen.domain), (&built.name, &None));
         // Back again.
         choose(&mut chosen, &changes(&built, &new, &old));
         assert_eq!(

@@ -79,6 +79,11 @@ impl Config {
         self.at("/data/secrets").join(unit)
     }
 
+    /// The code by which the appliance is set up, until it is. No unit's folder can have that name.
+    pub fn setup_code(&self) -> PathBuf {
+        self.at("/data/secrets/.setup/code")
+    }
+
     /// The certificate authority. No unit's folder can have that name.
     pub fn authority(&self) -> PathBuf {
         self.at("/data/secrets/.ca")

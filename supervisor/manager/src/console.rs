@@ -40,9 +40,15 @@ impl Console {
         self.show(&format!("unit {unit}: {line}"));
     }
 
+    /// A picture of block characters.
+    pub(crate) fn draw(&mut self, rows: &[String]) {
+        for row in rows {
+            self.write(format!("{row}\r\n").into_bytes());
+        }
+    }
+
     /// One line that no log needs. What is not printable ASCII is escaped.
     pub(crate) fn show(&mut self, line: &str) {
-        let Some(file) = &mut self.0 else { return };
         let mut bytes: Vec<u8> = line.bytes().flat_map(std::ascii::escape_default).collect();
         // Quotes read better as they are.
         bytes = String::from_utf8_lossy(&bytes)
@@ -50,6 +56,11 @@ impl Console {
             .replace("\\\"", "\"")
             .into_bytes();
         bytes.extend_from_slice(b"\r\n");
+        self.write(bytes);
+    }
+
+    fn write(&mut self, mut bytes: Vec<u8>) {
+        let Some(file) = &mut self.0 else { return };
         for _ in 0..20 {
             match file.write(&bytes) {
                 Ok(n) if n < bytes.len() => drop(bytes.drain(..n)),

@@ -1,6 +1,7 @@
 //! The control API's transport: HTTP/1.1 on a Unix socket, callers known by the kernel's word. What a request means is
 //! the supervisor's business, but for logs: those are read beside it ([`crate::log::api`]).
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -9,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use cairn_api::{Endpoint, Route};
+use cairn_api::{Endpoint, Route, Scope};
+use cairn_unit::{ControlScope, Manifest};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
@@ -23,6 +26,64 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::log::api::Api;
 
+/// The most bytes of a request's body.
+const BODY: usize = 256 << 10;
+/// The header with the name of the person for whom a unit asks.
+const ACTOR: &str = "cairn-actor";
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// What it may ask.
+    pub(crate) scope: Scope,
+    /// What it is called.
+    pub(crate) name: String,
+}
+
+impl Caller {
+    /// The name with that of the person for whom it asks, if it told one that can be shown.
+    fn named(&self, actor: Option<&[u8]>) -> String {
+        let actor = actor.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        match actor.filter(|text| !text.is_empty() && text.len() <= 128 && !text.chars().any(char::is_control)) {
+            Some(person) => format!("{person} ({})", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+/// Who may ask what: root everything, a unit what its file grants, anybody else on the appliance what everybody may know.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Callers(Arc<BTreeMap<u32, Caller>>);
+
+impl Callers {
+    /// Those of an appliance.
+    pub(crate) fn new(manifest: &Manifest) -> Callers {
+        let granted = manifest.units.iter().filter_map(|(name, unit)| {
+            let scope = match unit.unit.sandbox.control? {
+                ControlScope::Observe => Scope::Observe,
+                ControlScope::Operate => Scope::Operate,
+                ControlScope::Own => Scope::Own,
+            };
+            let name = name.to_string();
+            Some((crate::address::id_base(unit.index) >> 16, Caller { scope, name }))
+        });
+        Callers(Arc::new(granted.collect()))
+    }
+
+    /// The caller with this id on the host.
+    fn of(&self, uid: u32) -> Caller {
+        let other = |scope, name: &str| Caller {
+            scope,
+            name: name.to_owned(),
+        };
+        match (uid, self.0.get(&(uid >> 16))) {
+            (0, _) => other(Scope::Root, "root"),
+            (1..=0xffff, _) | (_, None) => other(Scope::Observe, &format!("uid {uid}")),
+            (_, Some(unit)) => unit.clone(),
+        }
+    }
+}
+
 /// A request, reduced to what counts.
 #[derive(Debug)]
 pub struct Asked {
@@ -32,6 +93,10 @@ pub struct Asked {
     pub values: Vec<String>,
     /// The values in its query, decoded.
     pub query: Vec<(String, String)>,
+    /// Its body; empty where the route has none.
+    pub body: Vec<u8>,
+    /// Who asks, for people to read.
+    pub who: String,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Answered>,
 }
@@ -41,6 +106,11 @@ impl Asked {
     pub fn query(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(own, _)| own == name);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// The body as what the route takes; otherwise what is wrong with it.
+    pub fn body<T: serde::de::DeserializeOwned>(&self) -> Result<T, Answered> {
+        serde_json::from_slice(&self.body).map_err(|e| Answered::error(400, &format!("the request's body: {e}")))
     }
 }
 
@@ -96,6 +166,7 @@ pub fn listen(path: &Path) -> Result<OwnedFd, Error> {
 /// Serves for ever, at most 32 callers at a time.
 pub(crate) async fn serve<M: Send + 'static>(
     socket: OwnedFd,
+    callers: Callers,
     to: UnboundedSender<M>,
     wrap: fn(Asked) -> M,
     logs: Api,
@@ -116,14 +187,15 @@ pub(crate) async fn serve<M: Send + 'static>(
             continue;
         };
         let Ok(who) = stream.peer_cred() else { continue };
-        let (to, uid, logs, events) = (to.clone(), who.uid(), logs.clone(), events.clone());
+        let (to, logs, events) = (to.clone(), logs.clone(), events.clone());
+        let caller = callers.of(who.uid());
         tokio::spawn(async move {
             let long = Arc::new(AtomicBool::new(false));
             let told = long.clone();
             let service = service_fn(move |request| {
                 handle(
                     request,
-                    uid,
+                    caller.clone(),
                     to.clone(),
                     wrap,
                     logs.clone(),
@@ -151,7 +223,7 @@ pub(crate) async fn serve<M: Send + 'static>(
 }
 
 /// The route of a request and the values in its path, or why this caller does not get further.
-pub(crate) fn admit<'a>(method: &str, path: &'a str, uid: u32) -> Result<(&'static Route, Vec<&'a str>), Answered> {
+pub(crate) fn admit<'a>(method: &str, path: &'a str, scope: Scope) -> Result<(&'static Route, Vec<&'a str>), Answered> {
     let Some((route, values)) = cairn_api::find(method, path) else {
         let why = format!("there is nothing at {path}; GET /v1/openapi.json tells what there is");
         return Err(Answered::error(404, &why));
@@ -160,15 +232,18 @@ pub(crate) fn admit<'a>(method: &str, path: &'a str, uid: u32) -> Result<(&'stat
         let why = format!("{} is asked by {}", route.path, route.method.as_str());
         return Err(Answered::error(405, &why));
     }
-    if route.root_only && uid != 0 {
-        return Err(Answered::error(403, "only root may ask for this"));
+    if scope < route.scope {
+        return Err(Answered::error(
+            403,
+            &format!("only {} may ask for this", route.scope.who()),
+        ));
     }
     Ok((route, values))
 }
 
 async fn handle<M>(
     request: Request<Incoming>,
-    uid: u32,
+    caller: Caller,
     to: UnboundedSender<M>,
     wrap: fn(Asked) -> M,
     logs: Api,
@@ -183,15 +258,16 @@ async fn handle<M>(
         )
     };
     let refuse = |status: u16, why: &str| Ok(answered(Answered::error(status, why)));
-    let uri = request.uri();
-    let (route, values) = match admit(request.method().as_str(), uri.path(), uid) {
+    let (head, body) = request.into_parts();
+    let uri = &head.uri;
+    let (route, values) = match admit(head.method.as_str(), uri.path(), caller.scope) {
         Ok(admitted) => admitted,
         Err(refused) => return Ok(answered(refused)),
     };
     let query = uri.query().unwrap_or_default();
     match route.endpoint {
         Endpoint::Logs => {
-            return Ok(match logs.answer(uid, query).await {
+            return Ok(match logs.answer(query).await {
                 Ok((kind, stream)) => {
                     long.store(true, Ordering::Relaxed);
                     respond(200, kind, Content::Stream(stream))
@@ -205,8 +281,17 @@ async fn handle<M>(
         }
         _ => {}
     }
+    let body = match route.body {
+        None => Vec::new(),
+        Some(_) => match http_body_util::Limited::new(body, BODY).collect().await {
+            Ok(body) => body.to_bytes().to_vec(),
+            Err(_) => return refuse(413, &format!("the request's body is longer than {} KiB", BODY >> 10)),
+        },
+    };
     let (answer, told) = oneshot::channel();
     let _ = to.send(wrap(Asked {
+        body,
+        who: caller.named(head.headers.get(ACTOR).map(|value| value.as_bytes())),
         endpoint: route.endpoint,
         values: values.into_iter().map(str::to_owned).collect(),
         query: crate::log::api::pairs(query),
@@ -297,5 +382,46 @@ impl Write for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_may_ask_what_its_file_grants_and_no_other_sandbox_more_than_everybody() {
+        let manifest = crate::testing::manifest(&[
+            ("a", r#"{"sandbox":{"control":"own","reason":"x"}}"#),
+            ("b", r#"{"sandbox":{"control":"operate","reason":"x"}}"#),
+            ("c", "{}"),
+        ]);
+        let callers = Callers::new(&manifest);
+        let scope = |uid| callers.of(uid).scope;
+        let base = |unit: u32| crate::address::id_base(unit);
+        assert_eq!(scope(0), Scope::Root);
+        assert_eq!(scope(1000), Scope::Observe);
+        assert_eq!((scope(base(0)), scope(base(0) + 65_535)), (Scope::Own, Scope::Own));
+        assert_eq!(scope(base(1) + 101), Scope::Operate);
+        assert_eq!(scope(base(2)), Scope::Observe);
+        let may = |method, path, uid| admit(method, path, scope(uid)).is_ok();
+        assert!(may("POST", "/v1/units/a/restart", base(1)) && !may("POST", "/v1/setup/apply", base(1)));
+        assert!(may("POST", "/v1/setup/apply", base(0)) && !may("POST", "/v1/manager/upgrade", base(0)));
+        assert!(!may("GET", "/v1/logs", base(2)) && may("GET", "/v1/status", base(2)));
+    }
+
+    #[test]
+    fn the_person_for_whom_a_unit_asks_is_noted_if_it_can_be_shown() {
+        let caller = Caller {
+            scope: Scope::Own,
+            name: "panel".into(),
+        };
+        let named = |actor: &str| caller.named(Some(actor.as_bytes()));
+        assert_eq!(named("anna"), "anna (panel)");
+        assert_eq!(caller.named(None), "panel");
+        for bad in ["", "a\nb", &"a".repeat(129)] {
+            assert_eq!(named(bad), "panel");
+        }
+        assert_eq!(caller.named(Some(b"\xff")), "panel");
     }
 }

@@ -1,6 +1,7 @@
 //! What of the control socket's reading is private, for fuzzers: whatever a caller sends, it is understood or refused, and only
 //! root gets to what is root's.
 
+use cairn_api::Scope;
 use hyper::{Method, Uri};
 
 use crate::log::api;
@@ -19,16 +20,16 @@ pub fn control(text: &str) {
         .into_iter()
         .map(|byte: u8| format!("{byte:02x}"))
         .collect::<String>();
-    for uid in [0, 1000] {
+    for scope in [Scope::Root, Scope::Own, Scope::Observe] {
         let query = uri.query().unwrap_or_default();
-        match crate::control::admit(method.as_str(), uri.path(), uid) {
+        match crate::control::admit(method.as_str(), uri.path(), scope) {
             Err(refused) => {
                 assert!([403, 404, 405].contains(&refused.status));
                 let answer: serde_json::Value = serde_json::from_slice(&refused.body).expect("a refusal is JSON");
                 assert!(answer["error"].is_string());
             }
             Ok((route, values)) => {
-                assert!(uid == 0 || (!route.root_only && route.method == cairn_api::Method::Get));
+                assert!(route.scope <= scope && (scope > Scope::Observe || route.method == cairn_api::Method::Get));
                 let braces = route.path.matches('{').count();
                 assert!(values.len() == braces && values.iter().all(|value| !value.is_empty() && !value.contains('/')));
                 let pairs = api::pairs(query);

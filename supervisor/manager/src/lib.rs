@@ -44,6 +44,7 @@ pub mod rules;
 pub mod saved;
 mod secrets;
 pub mod security;
+mod setup;
 mod supervisor;
 pub mod template;
 #[cfg(test)]

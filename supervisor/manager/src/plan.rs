@@ -163,7 +163,13 @@ pub fn context(
             version: manifest.version.clone(),
             address: address.to_owned(),
         },
-        site: BTreeMap::new(),
+        site: BTreeMap::from([
+            ("name".to_owned(), manifest.name.to_string()),
+            (
+                "domain".to_owned(),
+                manifest.domain.as_ref().map_or(String::new(), ToString::to_string),
+            ),
+        ]),
         bindings: bindings.collect(),
     }
 }
@@ -421,6 +427,10 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
             .extend(text.map(|text| cairn_sandbox::file(path, text, 0o644)));
     }
     plan.mounts.push(bind(config.dev_log(name), "/dev/log", false, false));
+    if unit.unit.sandbox.control.is_some() && !setup {
+        plan.mounts
+            .push(bind(config.control(), "/run/cairn/control.sock", false, false));
+    }
     if role == Role::Main {
         plan.mounts.push(bind(config.notify(name), "/run/notify", false, false));
         plan.notify_socket = Some("/run/notify".into());

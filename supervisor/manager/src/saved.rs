@@ -133,6 +133,8 @@ pub struct Saved {
     pub word: u64,
     /// What was said and is not known to be stored.
     pub words: VecDeque<Word>,
+    /// Wrong codes that were given to set the appliance up.
+    pub tries: crate::setup::Tries,
     /// What was last said about the whole.
     pub announced: String,
 }

@@ -205,8 +205,8 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         control: None,
         saved,
         built: manifest.clone(),
+        site: Site::unset(&manifest),
         manifest,
-        site: Site::default(),
         events: Events::default(),
         config: Arc::new(config),
     };
@@ -367,6 +367,7 @@ impl Supervisor {
         if let Some(socket) = self.control.as_ref().and_then(|s| s.try_clone().ok()) {
             tokio::spawn(crate::control::serve(
                 socket,
+                crate::control::Callers::new(&self.built),
                 self.send.clone(),
                 Msg::Control,
                 self.log_api.clone(),

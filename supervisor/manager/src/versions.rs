@@ -110,7 +110,7 @@ impl Supervisor {
     }
 
     /// Makes an earlier version the newest, and puts it in force.
-    pub(crate) fn roll_back(&mut self, to: Option<&str>) -> Answered {
+    pub(crate) fn roll_back(&mut self, to: Option<&str>, who: &str) -> Answered {
         let Some(number) = to else {
             return Answered::error(400, "which version? `cairn config history` lists them");
         };
@@ -125,7 +125,7 @@ impl Supervisor {
             );
             return Answered::error(409, &why);
         }
-        match self.accept_site(&text, "root", &format!("back to {name}")) {
+        match self.accept_site(&text, who, &format!("back to {name}")) {
             Ok(()) => self.reload_site(),
             Err(e) => Answered::error(500, &e.to_string()),
         }

@@ -143,6 +143,9 @@ impl Supervisor {
         if self.config.network && address.is_empty() && now_ms() < self.started + ADDRESS_MS && bad.is_empty() {
             return;
         }
+        if bad.is_empty() && self.is_unset() {
+            return self.invite(&address);
+        }
         let line = if bad.is_empty() {
             let shown = self.addresses(&address);
             if shown.is_empty() {
@@ -159,11 +162,13 @@ impl Supervisor {
         }
     }
 
-    fn addresses(&self, address: &str) -> String {
+    pub(crate) fn addresses(&self, address: &str) -> String {
         if address.is_empty() && self.config.network {
             return String::new();
         }
-        let publish = self.manifest.units.values().flat_map(|u| &u.unit.network.publish);
+        let running = self.manifest.units.iter();
+        let running = running.filter(|(name, _)| self.site.enabled(name.as_str()));
+        let publish = running.flat_map(|(_, unit)| &unit.unit.network.publish);
         let shown: Vec<String> = publish
             .filter_map(|p| {
                 let scheme = p.scheme.as_deref()?;

@@ -25,7 +25,7 @@ pub use apply::{apply, authority_certificate, ensure, issued};
 pub use import::{Imported, Refusal, import};
 pub use names::{AltName, Names, Permitted};
 pub use plan::{BACKDATED, Certificate, LIFETIME, Step, Wanted, plan};
-pub use read::{Authority, Facts, Found, Held};
+pub use read::{Authority, Facts, Found, Held, fingerprint};
 
 #[cfg(test)]
 mod judge_tests;

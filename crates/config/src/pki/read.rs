@@ -235,6 +235,20 @@ pub(super) fn common_name(name: &x509_parser::x509::X509Name<'_>) -> String {
     common.map_or_else(|| name.to_string(), str::to_owned)
 }
 
+/// A certificate's SHA-256, as browsers and OpenSSL show it.
+fn hash(certificate: &[u8]) -> String {
+    let hash = Sha256::digest(certificate);
+    let hex: Vec<String> = hash.iter().map(|byte| format!("{byte:02X}")).collect();
+    hex.join(":")
+}
+
+/// The SHA-256 fingerprint of the first certificate in a PEM text, as browsers show it.
+pub fn fingerprint(text: &str) -> Option<String> {
+    let blocks = blocks(text.as_bytes()).ok()?;
+    let first = blocks.iter().find(|block| block.tag() == "CERTIFICATE")?;
+    Some(hash(first.contents()))
+}
+
 pub(super) fn authority(pair: &Pair) -> Result<Authority, String> {
     let certificate = parse(&pair.certificate)?;
     let wrong = certificate.verify_signature(None);
@@ -250,12 +264,10 @@ pub(super) fn authority(pair: &Pair) -> Result<Authority, String> {
         GeneralName::DNSName(name) => Some(name.to_owned()),
         _ => None,
     });
-    let hash = Sha256::digest(&pair.certificate);
-    let hex: Vec<String> = hash.iter().map(|byte| format!("{byte:02X}")).collect();
     Ok(Authority {
         name: common_name(certificate.subject()),
         permitted: Permitted(domains.collect()),
-        fingerprint: hex.join(":"),
+        fingerprint: hash(&pair.certificate),
         certificate_damaged: None,
     })
 }

@@ -105,16 +105,23 @@ impl World {
     }
 
     fn ask(&self, method: &str, path: &str) -> Option<serde_json::Value> {
+        Some(self.ask_with(method, path, "")?.1)
+    }
+
+    /// A request with a body: its status and its answer.
+    pub(crate) fn ask_with(&self, method: &str, path: &str, body: &str) -> Option<(u16, serde_json::Value)> {
         let mut stream = UnixStream::connect(self.at("run/cairn/control.sock")).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
         )
         .ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
-        serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()
+        let status = text.split(' ').nth(1)?.parse().ok()?;
+        Some((status, serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()?))
     }
 
     pub(crate) fn status(&self) -> serde_json::Value {
