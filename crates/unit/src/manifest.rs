@@ -2,6 +2,7 @@
 //! `/usr/lib/cairn/appliance.json`. Everything in it was checked at build time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +27,8 @@ pub struct Manifest {
     /// The unit by which the owner sets the appliance up. Until that is done, only it and what it needs run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Name>,
-    /// The units, by name.
-    pub units: BTreeMap<Name, ManifestUnit>,
+    /// The units, by name. A copy of the manifest shares them until one is changed: they are most of what a manager with many units keeps.
+    pub units: BTreeMap<Name, Arc<ManifestUnit>>,
 }
 
 /// A unit with what only its root could tell.

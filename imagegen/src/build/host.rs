@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use cairn_unit::{Manifest, ManifestUnit, Name, Template};
 use serde::{Deserialize, Serialize};
@@ -160,7 +160,7 @@ pub(super) fn manifest(plan: &BuildPlan, roots: &BTreeMap<Name, Root>) -> Result
             .collect::<Result<Vec<_>, _>>()?;
         units.insert(
             name.clone(),
-            ManifestUnit {
+            Arc::new(ManifestUnit {
                 unit: unit.clone(),
                 root: path(&format!("/services/{name}"))?,
                 index,
@@ -168,7 +168,7 @@ pub(super) fn manifest(plan: &BuildPlan, roots: &BTreeMap<Name, Root>) -> Result
                 groups: root.accounts.manifest_groups(),
                 templates,
                 waits_for: plan.waits_for.get(name).cloned().unwrap_or_default(),
-            },
+            }),
         );
     }
     Ok(Manifest {

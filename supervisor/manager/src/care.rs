@@ -299,7 +299,9 @@ impl Supervisor {
 
     /// The longest that the loop may sleep while a time of the calendar is waited for: the real clock can be set.
     pub(crate) fn calendar_pace(&self) -> Option<Duration> {
-        let timed = |u: &cairn_unit::ManifestUnit| u.unit.timer.as_ref().is_some_and(|t| !t.calendar.is_empty());
+        let timed = |u: &std::sync::Arc<cairn_unit::ManifestUnit>| {
+            u.unit.timer.as_ref().is_some_and(|t| !t.calendar.is_empty())
+        };
         self.manifest
             .units
             .values()

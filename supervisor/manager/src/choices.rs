@@ -59,7 +59,7 @@ pub fn choose(manifest: &mut Manifest, changes: &[Change]) {
         match change {
             Change::Limits(name, limits) => {
                 if let Some(unit) = manifest.units.get_mut(name.as_str()) {
-                    unit.unit.limits = limits.as_ref().clone();
+                    Arc::make_mut(unit).unit.limits = limits.as_ref().clone();
                 }
             }
             Change::Identity(name, domain) => {

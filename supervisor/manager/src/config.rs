@@ -201,7 +201,7 @@ mod tests {
         let config = Config::below(dir.path());
         let mut manifest = crate::testing::manifest(&[("a", "{}"), ("b", "{}"), ("c", "{}")]);
         let mut wait = |unit: &str, other: &str| {
-            let waits = &mut manifest.units.get_mut(unit).unwrap().waits_for;
+            let waits = &mut std::sync::Arc::make_mut(manifest.units.get_mut(unit).unwrap()).waits_for;
             waits.push(other.parse().unwrap());
             std::fs::create_dir_all(config.manifest().parent().unwrap()).unwrap();
             std::fs::write(config.manifest(), serde_json::to_vec(&manifest).unwrap()).unwrap();

@@ -33,7 +33,7 @@ pub fn bindings(manifest: &Manifest) -> Vec<(&ManifestUnit, &ManifestUnit, u16)>
                 && on_bridge(consumer)
                 && on_bridge(provider)
             {
-                found.push((consumer, provider, port));
+                found.push((consumer.as_ref(), provider.as_ref(), port));
             }
         }
     }
@@ -42,7 +42,12 @@ pub fn bindings(manifest: &Manifest) -> Vec<(&ManifestUnit, &ManifestUnit, u16)>
 
 /// The ruleset, replacing an earlier one.
 pub fn ruleset(manifest: &Manifest) -> String {
-    let units: Vec<&ManifestUnit> = manifest.units.values().filter(|u| on_bridge(u)).collect();
+    let units: Vec<&ManifestUnit> = manifest
+        .units
+        .values()
+        .map(AsRef::as_ref)
+        .filter(|u| on_bridge(u))
+        .collect();
     let mut dnat = String::new();
     let mut allow = String::new();
     let mut masquerade = String::new();

@@ -101,7 +101,7 @@ fn provider<'a>(manifest: &'a Manifest, need: &str) -> Option<(&'a str, &'a Mani
         unit.unit
             .provides
             .get(need)
-            .map(|provide| (name.as_str(), unit, provide))
+            .map(|provide| (name.as_str(), unit.as_ref(), provide))
     })
 }
 

@@ -128,7 +128,7 @@ impl Supervisor {
 
     /// Whether a unit has failed and takes those that need it along.
     fn takes_along(&self, name: &str) -> bool {
-        let declared = |u: &cairn_unit::ManifestUnit| u.unit.failure.dependants == Dependants::Stop;
+        let declared = |u: &std::sync::Arc<cairn_unit::ManifestUnit>| u.unit.failure.dependants == Dependants::Stop;
         // One that is started again at once has left those two states before anybody looks.
         let failed = |k: &crate::saved::Kept| match k.machine.state {
             State::Failed { .. } | State::Restarting { .. } => true,

@@ -95,7 +95,7 @@ fn code(config: &Config) -> Result<String, Error> {
 /// The units among which the owner chooses: all but those that run while the appliance is set up.
 fn parts(manifest: &Manifest) -> Vec<Part> {
     let required = cairn_unit::Site::unset(manifest).only.unwrap_or_default();
-    let part = |(name, unit): (&Name, &cairn_unit::ManifestUnit)| Part {
+    let part = |(name, unit): (&Name, &std::sync::Arc<cairn_unit::ManifestUnit>)| Part {
         unit: name.to_string(),
         description: unit.unit.description.clone(),
         memory_max: unit.unit.limits.memory_max.0,

@@ -95,7 +95,7 @@ impl Supervisor {
             State::Stopped => {
                 self.note_times(name, true);
                 // What waits for its time, a connection or a path is not wanted up while it rests.
-                let on_demand = |u: &cairn_unit::ManifestUnit| !u.unit.starts_with_appliance();
+                let on_demand = |u: &std::sync::Arc<cairn_unit::ManifestUnit>| !u.unit.starts_with_appliance();
                 if self.manifest.units.get(name).is_some_and(on_demand)
                     && let Some(kept) = self.saved.units.get_mut(name)
                 {

@@ -23,7 +23,7 @@ fn unit() -> (cairn_unit::ManifestUnit, Plan) {
         optional: &[],
     };
     let plan = crate::plan::of(&input, Role::Main).unwrap();
-    (manifest.units["web"].clone(), plan)
+    (manifest.units["web"].as_ref().clone(), plan)
 }
 
 fn process(pid: i32) -> Process {
