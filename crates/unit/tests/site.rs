@@ -55,11 +55,11 @@ fn a_unit_that_is_not_there_and_limits_that_cannot_be_are_refused_where_they_sta
 #[test]
 fn what_an_enabled_unit_needs_cannot_be_disabled() {
     let mut manifest = manifest();
-    let mut db = manifest.units["web"].clone();
+    let mut db = manifest.units["web"].as_ref().clone();
     db.unit.provides = serde_json::from_value(serde_json::json!({"sql": {"kind": "database", "port": 3306}})).unwrap();
-    manifest.units.insert("db".parse().unwrap(), db);
+    manifest.units.insert("db".parse().unwrap(), db.into());
     let needs = serde_json::from_value(serde_json::json!({"db": "sql"})).unwrap();
-    manifest.units.get_mut("web").unwrap().unit.needs = needs;
+    std::sync::Arc::make_mut(manifest.units.get_mut("web").unwrap()).unit.needs = needs;
     let parse = |text: &str| Site::parse(&source("site.toml", text), &manifest);
     let problem = parse("[units.db]\nenabled = false\n").unwrap_err().0.remove(0);
     assert_eq!(problem.at.unwrap().0, 2);
