@@ -2,6 +2,7 @@
 //!
 //! The manager answers by this table and `cairn` asks by it, so that neither can name what the other does not know.
 
+mod accounts;
 mod answers;
 mod certificates;
 mod learned;
@@ -12,6 +13,7 @@ mod routes;
 mod setup;
 mod site;
 
+pub use accounts::{Account, Accounts};
 pub use answers::{
     Accepted, Boot, Change, Edge, EdgeKind, EventLine, Explained, Graph, Health, Node, Pressure, Problem, Reloaded,
     RestartPlan, Status, Step, Top, UnitPhases, UnitStatus, Use,

@@ -2,6 +2,7 @@
 
 use schemars::{Schema, SchemaGenerator};
 
+use crate::accounts::Accounts;
 use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Status, Top};
 use crate::certificates::Certificates;
 use crate::learned::Learned;
@@ -81,6 +82,9 @@ pub enum Endpoint {
     SiteHistory,
     SiteDiff,
     SiteRollback,
+    Accounts,
+    Rotate,
+    Purge,
     Setup,
     SetupCode,
     SetupApply,
@@ -372,6 +376,41 @@ pub const ROUTES: &[Route] = &[
             "/v1/setup/apply",
             "Set the appliance up: its first choices are written, and what was chosen starts.",
             of::<Reloaded>,
+        )
+    },
+    Route {
+        scope: Scope::Operate,
+        ..get(
+            Endpoint::Accounts,
+            "/v1/accounts",
+            "The accounts that units have at others by their bindings.",
+            Some(of::<Accounts>),
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        query: &[Parameter {
+            name: "unit",
+            meaning: "The unit whose accounts get other passwords; left out: every unit.",
+        }],
+        ..post(
+            Endpoint::Rotate,
+            "/v1/accounts/rotate",
+            "Change the passwords of accounts while the units run; the old ones are good until their units use the new ones.",
+            of::<Accepted>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        query: &[Parameter {
+            name: "unit",
+            meaning: "A unit that has accounts which no binding needs any more.",
+        }],
+        ..post(
+            Endpoint::Purge,
+            "/v1/accounts/purge",
+            "Remove what the accounts own that a unit had and that no binding needs any more. This cannot be undone.",
+            of::<Accepted>,
         )
     },
     get(

@@ -3,6 +3,7 @@
 //! What is to be done is a plain value first ([`pki::Step`]); one small place performs it, by the few file operations of
 //! [`Disk`]. A power cut between any two of them leaves whole files, and what is left of a broken write is harmless.
 
+pub mod accounts;
 mod disk;
 mod error;
 pub mod history;

@@ -6,7 +6,7 @@ use crate::bounds::{Limits, LogLimits, NetworkMode};
 use crate::checks::Refuse;
 use crate::service::{Check, Kind, ReadyWhen, Reload, Restart};
 use crate::trigger::Listen;
-use crate::unit::Unit;
+use crate::unit::{AccountSpec, Unit};
 use crate::values::{Path, Seconds, Signal};
 
 const PORTS: &str = "ports are 1 to 65535";
@@ -246,6 +246,25 @@ fn network(unit: &Unit, refuse: &mut Refuse<'_>) {
                 "add `folder`, or leave out `writable`",
             ),
             _ => {}
+        }
+        if let Some(account) = &provide.account {
+            for key in account.tells.keys() {
+                let fine = key
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+                let path = ["provides", name.as_str(), "account", "tells", key];
+                if AccountSpec::RESERVED.contains(&key.as_str()) {
+                    let message = format!("`{key}` is what every bound unit sees anyway");
+                    refuse(&path, message, "give it another name");
+                } else if !fine || !key.starts_with(|c: char| c.is_ascii_lowercase()) {
+                    let message = format!("`{key}` is no name that a template can use");
+                    refuse(
+                        &path,
+                        message,
+                        "lower case letters, digits and `_`, starting with a letter",
+                    );
+                }
+            }
         }
         if provide.port == Some(0) {
             refuse(&["provides", name.as_str(), "port"], "port 0 is no port".into(), PORTS);

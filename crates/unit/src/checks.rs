@@ -157,6 +157,10 @@ fn accounts(unit: &Unit, refuse: &mut Refuse<'_>) {
             }
         }
     }
+    for (name, provide) in &unit.provides {
+        let user = provide.account.as_ref().and_then(|account| account.user.as_deref());
+        names.extend(user.map(|user| (vec!["provides", name.as_str(), "account", "user"], user)));
+    }
     for (name, spec) in &unit.users {
         names.push((vec!["users", name], name));
         names.extend(

@@ -37,6 +37,12 @@ pub struct Graph {
     pub order: Vec<Name>,
 }
 
+/// The name of the account that a unit gets for one of its needs: `UNIT_NEED`, with `_` for what is no letter or digit, since databases and
+/// directories take that without quotes.
+pub fn account_name(consumer: &Name, need: &Name) -> String {
+    format!("{}_{need}", consumer.host()).replace('-', "_")
+}
+
 impl Graph {
     /// Resolves the bindings among `units` and derives the order. Every unmet need, ambiguous provide, port
     /// published twice and cycle is reported at its place in the unit's file.
@@ -119,6 +125,24 @@ impl Graph {
                 );
                 let help = "an instance's `@` is a `-` in its host name: rename one of them".to_owned();
                 found.0.push(source.problem_at(&["description"], message, Some(help)));
+            }
+        }
+        let mut accounts: BTreeMap<(&Name, String), &Name> = BTreeMap::new();
+        for binding in bindings.iter().filter(|b| b.target.account.is_some()) {
+            let Some((unit, source)) = units.get(&binding.consumer) else {
+                continue;
+            };
+            let at = ["needs", binding.name.as_str()];
+            if unit.secrets.contains_key(&binding.name) {
+                let message = format!("`{}` is a secret of this unit, too", binding.name);
+                let help = "the binding's password has its name as a file: rename one of them".to_owned();
+                found.0.push(source.problem_at(&at, message, Some(help)));
+            }
+            let account = account_name(&binding.consumer, &binding.name);
+            if let Some(other) = accounts.insert((&binding.provide, account.clone()), &binding.consumer) {
+                let message = format!("`{other}` has the account `{account}` at `{}` already", binding.provide);
+                let help = "an account is called UNIT_NEED, with `_` for `-`: rename the need".to_owned();
+                found.0.push(source.problem_at(&at, message, Some(help)));
             }
         }
         let mut ports: BTreeMap<(Protocol, u16), &Name> = BTreeMap::new();

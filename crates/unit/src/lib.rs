@@ -20,7 +20,7 @@ mod values;
 
 pub use bounds::{ControlScope, Limits, LogLimits, Network, NetworkMode, Protocol, Publish, SandboxGrants};
 pub use calendar::Calendar;
-pub use graph::{Binding, Graph};
+pub use graph::{Binding, Graph, account_name};
 pub use manifest::{Account, Manifest, ManifestUnit, Template};
 pub use problem::{Problem, Problems, Source, nearest};
 pub use recipe::{Arch, Boot, Exclude, Format, HostTree, ImageSpec, Profile, Recipe, TestOptions};
@@ -30,5 +30,5 @@ pub use service::{
 };
 pub use site::{LimitsChange, Site, SiteAppliance, SiteUnit};
 pub use trigger::{Listen, ListenSocket, PathTrigger, Timer};
-pub use unit::{Directory, Need, Provide, Secret, SecretKind, Setup, Unit, UserSpec};
+pub use unit::{AccountSpec, AccountStep, Directory, Need, Provide, Secret, SecretKind, Setup, Unit, UserSpec};
 pub use values::{Bytes, Domain, Mode, Name, Path, Seconds, Signal, ValueError};

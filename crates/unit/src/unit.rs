@@ -186,6 +186,56 @@ pub struct Provide {
     /// Whether those units may write to that folder.
     #[serde(default)]
     pub writable: bool,
+    /// How each unit that needs this gets an account of its own. Left out: there are no accounts, or none are needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountSpec>,
+}
+
+/// How each unit that needs a provide gets an account of its own, with a password that Cairn makes. The steps run in the ready unit's
+/// sandbox. Each must leave the same behind however often it runs: the first one runs at every start of the unit, so that a state that was
+/// put back has the accounts that are wanted now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountSpec {
+    /// Makes the account, or gives the one that there is its rights and its password. Units that need it start after this.
+    pub grant: AccountStep,
+    /// Takes its rights away and keeps what it owns.
+    pub revoke: AccountStep,
+    /// Removes what it owns, too. Left out: it owns nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purge: Option<AccountStep>,
+    /// The account of this unit's root as which the steps run; left out: the service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What the other unit's templates see beside host, port, socket and password: templates of `account`, `consumer`, `host` and `site`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tells: BTreeMap<String, String>,
+}
+
+/// One step for an account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountStep {
+    /// The program and its arguments.
+    pub command: Command,
+    /// A file of the service root that is rendered as a template for the account; what comes of it is the program's standard input. It sees
+    /// `account` (`name`, `password`, `turn`, and `old` while a password is being changed), `consumer` (`unit`, `host`, `address`, `address6`),
+    /// this unit's `secrets`, `host` and `site`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<Path>,
+}
+
+impl AccountSpec {
+    /// What every bound unit's templates see of it, so that `tells` cannot have it.
+    pub const RESERVED: [&'static str; 5] = ["host", "name", "port", "socket", "password"];
+
+    /// Its steps with their keys.
+    pub fn steps(&self) -> impl Iterator<Item = (&'static str, &AccountStep)> {
+        let purge = self.purge.as_ref().map(|step| ("purge", step));
+        [("grant", &self.grant), ("revoke", &self.revoke)]
+            .into_iter()
+            .chain(purge)
+    }
 }
 
 /// A binding as the consumer writes it: the name of a provide of another unit.
@@ -228,6 +278,14 @@ impl Unit {
         }) = &self.health
         {
             all.push((at(&["health", "check", "exec"]), command));
+        }
+        for (name, provide) in &self.provides {
+            for (key, step) in provide.account.iter().flat_map(AccountSpec::steps) {
+                all.push((
+                    at(&["provides", name.as_str(), "account", key, "command"]),
+                    &step.command,
+                ));
+            }
         }
         if let Some(command) = &self.failure.alert {
             all.push((at(&["failure", "alert"]), command));

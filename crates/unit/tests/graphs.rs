@@ -203,3 +203,32 @@ fn a_unit_watches_only_what_it_can_see() {
     let beside = "[path]\nchanged = \"/var/lib/ab\"\n[state]\n\"/var/lib/a\" = {}\n";
     assert_eq!(problems(&[("watcher", beside)]).len(), 1);
 }
+
+const ACCOUNTS: &str = "[provides.sql]\nkind = \"database\"\nport = 1\n[provides.sql.account]\n\
+    grant = { command = [\"/g\"] }\nrevoke = { command = [\"/r\"] }\n";
+
+#[test]
+fn no_two_bindings_have_one_account_and_none_the_name_of_a_secret() {
+    let named = |consumer: &str, need: &str| {
+        let (consumer, need): (Name, Name) = (consumer.parse().unwrap(), need.parse().unwrap());
+        cairn_unit::account_name(&consumer, &need)
+    };
+    assert_eq!(
+        (named("wiki@2", "db"), named("a-b", "c")),
+        ("wiki_2_db".into(), "a_b_c".into())
+    );
+    graph(&[("wiki", "[needs]\ndb = \"sql\"\nother = \"sql\"\n"), ("sql", ACCOUNTS)]);
+    let problem = &problems(&[
+        ("a", "[needs]\nb-c = \"sql\"\n"),
+        ("a-b", "[needs]\nc = \"sql\"\n"),
+        ("sql", ACCOUNTS),
+    ])[0];
+    assert!(
+        problem.message.contains("`a` has the account `a_b_c` at `sql` already"),
+        "{problem}"
+    );
+    let problem = &problems(&[("a", "[needs]\ndb = \"sql\"\n[secrets]\ndb = {}\n"), ("sql", ACCOUNTS)])[0];
+    assert!(problem.message.contains("is a secret of this unit"), "{problem}");
+    // Where there are no accounts there is no such file.
+    graph(&[("a", "[needs]\ndb = \"mariadb\"\n[secrets]\ndb = {}\n"), ("db", DB)]);
+}

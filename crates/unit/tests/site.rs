@@ -59,7 +59,9 @@ fn what_an_enabled_unit_needs_cannot_be_disabled() {
     db.unit.provides = serde_json::from_value(serde_json::json!({"sql": {"kind": "database", "port": 3306}})).unwrap();
     manifest.units.insert("db".parse().unwrap(), db.into());
     let needs = serde_json::from_value(serde_json::json!({"db": "sql"})).unwrap();
-    std::sync::Arc::make_mut(manifest.units.get_mut("web").unwrap()).unit.needs = needs;
+    std::sync::Arc::make_mut(manifest.units.get_mut("web").unwrap())
+        .unit
+        .needs = needs;
     let parse = |text: &str| Site::parse(&source("site.toml", text), &manifest);
     let problem = parse("[units.db]\nenabled = false\n").unwrap_err().0.remove(0);
     assert_eq!(problem.at.unwrap().0, 2);

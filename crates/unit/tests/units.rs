@@ -493,3 +493,21 @@ fn only_a_folder_of_the_state_is_shown_to_others() {
     let (_, message, _) = added("[provides.a]\nkind = \"spool\"\nport = 1\nwritable = true\n");
     assert_eq!(message, "there is no folder to write to");
 }
+
+#[test]
+fn what_a_provider_tells_of_an_account_has_names_of_its_own() {
+    let account = |more: &str| {
+        let text = "[provides.sql]\nkind = \"database\"\nport = 1\n[provides.sql.account]\n\
+            grant = { command = [\"/g\"] }\nrevoke = { command = [\"/r\"] }\n";
+        added(&format!("{text}{more}"))
+    };
+    for (more, why) in [
+        ("tells = { host = \"x\" }", "sees anyway"),
+        ("tells = { \"a b\" = \"x\" }", "no name that a template can use"),
+        ("user = \"my sql\"", "not an account's name"),
+        ("purge = { command = [\"p\"] }", "not an absolute path"),
+    ] {
+        let (_, message, _) = account(more);
+        assert!(message.contains(why), "{more}: {message}");
+    }
+}

@@ -1,5 +1,6 @@
 //! `cairn`: the command line of a running appliance, a client of the manager's control API.
 
+mod accounts;
 mod certificates;
 mod chart;
 mod check;
@@ -154,6 +155,16 @@ enum Command {
         #[command(subcommand)]
         command: Option<certificates::Command>,
     },
+    /// The accounts that units have at others by their bindings, and their passwords.
+    Secrets {
+        #[command(subcommand)]
+        command: Option<accounts::Command>,
+    },
+    /// Remove what a unit owned at others that no binding needs any more. This cannot be undone.
+    Purge {
+        /// The unit.
+        unit: String,
+    },
     /// The manager itself.
     #[command(subcommand)]
     Manager(Manager),
@@ -276,6 +287,8 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
         Command::Config(config::Config::Rollback { to }) => {
             shown::<Reloaded>(cli, post(format!("/v1/site/rollback?to={to}"))?, table::reloaded)?;
         }
+        Command::Secrets { command } => accounts::run(cli, command.as_ref(), paint)?,
+        Command::Purge { unit } => accounts::purge(cli, unit)?,
         Command::Certificates { command } => certificates::run(cli, command.as_ref(), paint)?,
         Command::Manager(Manager::Upgrade { file }) => {
             let file = std::path::absolute(file).map_err(|e| Refused(e.to_string(), 1))?;

@@ -74,6 +74,9 @@ impl Supervisor {
                 Ok(answers) => self.set_up(&answers, &asked.who),
                 Err(refused) => refused,
             },
+            Endpoint::Accounts => self.listed_accounts(),
+            Endpoint::Rotate => self.rotate(asked.query("unit")),
+            Endpoint::Purge => self.purge(asked.query("unit").unwrap_or_default()),
             Endpoint::Certificates => self.certificates(),
             Endpoint::RenewCertificates => self.renew_certificates(false),
             Endpoint::ReplaceAuthority => self.renew_certificates(true),
@@ -347,7 +350,8 @@ impl Supervisor {
         let (unit, live) = (&self.manifest.units.get(name)?.unit, self.live.get(name)?);
         let status = self.unit_status(name)?;
         let waits_for = self.waits_for(name);
-        let missing: Vec<String> = waits_for.iter().filter(|other| !self.serves(other)).cloned().collect();
+        let mut missing: Vec<String> = waits_for.iter().filter(|other| !self.serves(other)).cloned().collect();
+        missing.extend(self.ungranted(name));
         let needed_by = self
             .manifest
             .units

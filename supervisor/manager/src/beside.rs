@@ -44,15 +44,19 @@ pub enum Purpose {
     Health(String, u64),
     /// A unit's readiness, likewise.
     Ready(String, u64),
+    /// A unit's step for an account, by its key and a number that tells one step from another.
+    Account(String, String, u64),
 }
 
 impl Purpose {
     fn unit(&self) -> Option<&str> {
         match self {
             Purpose::Host(_) => None,
-            Purpose::Reload(unit) | Purpose::Alert(unit) | Purpose::Health(unit, _) | Purpose::Ready(unit, _) => {
-                Some(unit)
-            }
+            Purpose::Reload(unit)
+            | Purpose::Alert(unit)
+            | Purpose::Health(unit, _)
+            | Purpose::Ready(unit, _)
+            | Purpose::Account(unit, ..) => Some(unit),
         }
     }
 
@@ -82,6 +86,7 @@ impl Supervisor {
                 &folder,
                 output.into(),
                 None,
+                None,
             )
         });
         if let Err(e) = result {
@@ -97,7 +102,30 @@ impl Supervisor {
         let (plan, _) = self.plan(&name, Role::Main)?;
         let shown = self.config.cgroup_shown(&name);
         let job = Job::from(Enter::new(&plan, pid, &shown, command.clone()));
-        self.run_for_unit(purpose, &plan, &job, &folder, within_ms)
+        self.run_for_unit(purpose, &plan, &job, &folder, within_ms, None)
+    }
+
+    /// The same as another account of the unit, with something to read.
+    pub(crate) fn enter_as(
+        &mut self,
+        purpose: Purpose,
+        command: &Command,
+        user: Option<&str>,
+        stdin: &[u8],
+        within_ms: u64,
+    ) -> Result<(), Error> {
+        let name = purpose.unit().unwrap_or_default().to_owned();
+        let folder = self.config.cgroup(&name);
+        let pid = self.saved.units.get(&name).map_or(0, |k| k.pid);
+        let (mut plan, _) = self.plan(&name, Role::Main)?;
+        if let Some(unit) = self.manifest.units.get(name.as_str()) {
+            plan.user = crate::plan::user(&name, unit, user)?.0;
+        }
+        let shown = self.config.cgroup_shown(&name);
+        let mut enter = Enter::new(&plan, pid, &shown, command.clone());
+        enter.env.remove("NOTIFY_SOCKET");
+        let stdin = crate::io::memory("stdin", stdin).map_err(Error::io("make", "a descriptor"))?;
+        self.run_for_unit(purpose, &plan, &Job::from(enter), &folder, within_ms, Some(stdin))
     }
 
     /// Runs the command that tells of a unit's failure, in a sandbox of its own.
@@ -112,7 +140,7 @@ impl Supervisor {
         plan.env.insert("CAIRN_UNIT".into(), name.to_owned());
         plan.env.insert("CAIRN_REASON".into(), reason.replace('\0', ""));
         let job = Job::Start(Box::new(plan.clone()));
-        self.run_for_unit(Purpose::Alert(name.to_owned()), &plan, &job, &folder, PATIENCE_MS)
+        self.run_for_unit(Purpose::Alert(name.to_owned()), &plan, &job, &folder, PATIENCE_MS, None)
     }
 
     fn run_for_unit(
@@ -122,6 +150,7 @@ impl Supervisor {
         job: &Job,
         folder: &Path,
         within_ms: u64,
+        stdin: Option<OwnedFd>,
     ) -> Result<(), Error> {
         let name = purpose.unit().unwrap_or_default().to_owned();
         let base = self
@@ -130,7 +159,8 @@ impl Supervisor {
             .get(name.as_str())
             .map_or(0, |u| crate::address::id_base(u.index));
         let output = self.output(&name, base + plan.user.uid)?;
-        self.spawn_beside(purpose, job, folder, output, Some(now_ms().saturating_add(within_ms)))
+        let until_ms = Some(now_ms().saturating_add(within_ms));
+        self.spawn_beside(purpose, job, folder, output, until_ms, stdin)
     }
 
     fn spawn_beside(
@@ -140,6 +170,7 @@ impl Supervisor {
         folder: &Path,
         output: OwnedFd,
         until_ms: Option<u64>,
+        stdin: Option<OwnedFd>,
     ) -> Result<(), Error> {
         let wrap = |e: std::io::Error| Error::io("make", "a descriptor")(e);
         std::fs::create_dir_all(folder).map_err(Error::io("make the cgroup", folder))?;
@@ -148,7 +179,10 @@ impl Supervisor {
         let error = output.try_clone().map_err(wrap)?;
         let (ours, theirs) = crate::io::status_pair().map_err(wrap)?;
         let plan = crate::io::memory("plan", &json).map_err(wrap)?;
-        let null = crate::io::null().map_err(wrap)?;
+        let stdin = match stdin {
+            Some(stdin) => stdin,
+            None => crate::io::null().map_err(wrap)?,
+        };
         self.saved.token += 1;
         let token = self.saved.token;
         self.beside_status.push((token, ours));
@@ -160,7 +194,7 @@ impl Supervisor {
         });
         self.post(
             Request::Spawn { token, listen: 0 },
-            vec![plan, group.into(), null, output, error, theirs],
+            vec![plan, group.into(), stdin, output, error, theirs],
         );
         Ok(())
     }
@@ -239,6 +273,10 @@ impl Supervisor {
                 let _ = self.send.send(Msg::Sign(unit, of));
             }
             Purpose::Ready(unit, of) => self.ask_ready_again(&unit, of),
+            Purpose::Account(unit, key, number) => {
+                let result = if status.success() { Ok(()) } else { Err(failed()) };
+                self.account_step_ended(&unit, &key, number, result);
+            }
         }
     }
 
@@ -266,7 +304,7 @@ impl Supervisor {
         let there = |b: &Beside| match &b.purpose {
             Purpose::Host(_) => true,
             // These are begun anew.
-            Purpose::Health(..) | Purpose::Ready(..) => false,
+            Purpose::Health(..) | Purpose::Ready(..) | Purpose::Account(..) => false,
             Purpose::Reload(unit) | Purpose::Alert(unit) => {
                 b.pid != 0 && crate::cgroup::holds(&config.cgroup(unit), b.pid)
             }

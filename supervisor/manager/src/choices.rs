@@ -192,6 +192,7 @@ impl Supervisor {
                         let _ = rustix::system::sethostname(name.as_str().as_bytes());
                     }
                     self.check_certificates(false);
+                    self.find_due();
                     told(name.to_string(), "identity", None)
                 }
                 Change::Disable(name) => {

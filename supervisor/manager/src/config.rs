@@ -79,6 +79,11 @@ impl Config {
         self.at("/data/secrets").join(unit)
     }
 
+    /// The accounts that bindings have. No unit's folder can have that name.
+    pub fn accounts(&self) -> PathBuf {
+        self.at("/data/secrets/.accounts")
+    }
+
     /// The code by which the appliance is set up, until it is. No unit's folder can have that name.
     pub fn setup_code(&self) -> PathBuf {
         self.at("/data/secrets/.setup/code")

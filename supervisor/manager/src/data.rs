@@ -53,7 +53,8 @@ pub fn load(
     let secrets = secrets::secrets(config, manifest, name, unit, address, false)?;
     let mut rendered = BTreeMap::new();
     if !unit.templates.is_empty() {
-        let context = crate::plan::context(manifest, name, unit, &secrets, address);
+        let accounts = crate::accounts::held(config, manifest, name, unit)?;
+        let context = crate::plan::context(manifest, name, unit, &secrets, &accounts, address)?;
         for each in &unit.templates {
             let source = format!("{}.tmpl", each.path);
             let bytes = root_file(config, unit, &source)?;

@@ -3,6 +3,7 @@
 //! It never waits on children (cairn-init does) and can be killed at any moment: what it knows stands in `/run` before it
 //! acts on it, and what it holds is also held by cairn-init.
 
+mod accounts;
 pub mod address;
 mod answers;
 pub mod beside;

@@ -96,7 +96,10 @@ pub(crate) fn user(name: &str, unit: &ManifestUnit, other: Option<&str>) -> Resu
 }
 
 /// The provider of a need, with the provide.
-fn provider<'a>(manifest: &'a Manifest, need: &str) -> Option<(&'a str, &'a ManifestUnit, &'a cairn_unit::Provide)> {
+pub(crate) fn provider<'a>(
+    manifest: &'a Manifest,
+    need: &str,
+) -> Option<(&'a str, &'a ManifestUnit, &'a cairn_unit::Provide)> {
     manifest.units.iter().find_map(|(name, unit)| {
         unit.unit
             .provides
@@ -140,11 +143,13 @@ pub fn context(
     name: &str,
     unit: &ManifestUnit,
     secrets: &BTreeMap<String, String>,
+    accounts: &BTreeMap<String, cairn_config::accounts::Account>,
     address: &str,
-) -> Context {
+) -> Result<Context, Error> {
     let bindings = unit.unit.needs.iter().filter_map(|(own, need)| {
         let (host, _, provide) = provider(manifest, need.as_str())?;
         let socket = provide.socket.as_ref().map(|s| s.as_str().to_owned());
+        let account = accounts.get(own.as_str());
         Some((
             own.as_str().to_owned(),
             Bound {
@@ -152,26 +157,42 @@ pub fn context(
                 name: crate::certificates::internal_name(manifest, host),
                 port: provide.port,
                 socket,
+                password: account.map(|account| account.password.clone()),
+                tells: BTreeMap::new(),
             },
         ))
     });
-    Context {
+    let mut bindings: BTreeMap<String, Bound> = bindings.collect();
+    for (own, account) in accounts {
+        if let Some(bound) = bindings.get_mut(own) {
+            bound.tells = crate::accounts::tells(manifest, account, address)?;
+        }
+    }
+    Ok(Context {
         unit: name.to_owned(),
         secrets: secrets.clone(),
-        host: Host {
-            name: manifest.name.as_str().to_owned(),
-            version: manifest.version.clone(),
-            address: address.to_owned(),
-        },
-        site: BTreeMap::from([
-            ("name".to_owned(), manifest.name.to_string()),
-            (
-                "domain".to_owned(),
-                manifest.domain.as_ref().map_or(String::new(), ToString::to_string),
-            ),
-        ]),
-        bindings: bindings.collect(),
+        host: host(manifest, address),
+        site: site(manifest),
+        bindings,
+    })
+}
+
+/// The appliance as templates see it.
+pub(crate) fn host(manifest: &Manifest, address: &str) -> Host {
+    Host {
+        name: manifest.name.as_str().to_owned(),
+        version: manifest.version.clone(),
+        address: address.to_owned(),
     }
+}
+
+/// The owner's choices as templates see them.
+pub(crate) fn site(manifest: &Manifest) -> BTreeMap<String, String> {
+    let domain = manifest.domain.as_ref().map_or(String::new(), ToString::to_string);
+    BTreeMap::from([
+        ("name".to_owned(), manifest.name.to_string()),
+        ("domain".to_owned(), domain),
+    ])
 }
 
 /// A unit's host name: an instance's `@` is a `-`, and the build sees to it that no two are the same.

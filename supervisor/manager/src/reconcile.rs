@@ -107,6 +107,7 @@ impl Supervisor {
                 if kept.up
                     && kept.machine.state == State::Waiting
                     && unit.waits_for.iter().all(serves)
+                    && self.ungranted(name).is_empty()
                     && self.sockets(name).is_some()
                 {
                     events.push((name.clone(), Event::Go));

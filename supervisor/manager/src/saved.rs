@@ -65,6 +65,11 @@ pub struct Kept {
     pub learning: Option<Learning>,
     /// Whether the filter of its process is one that refuses nothing.
     pub open: bool,
+    /// What its process has granted to other units: each account with a number that tells one grant from another.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub granted: BTreeMap<String, u64>,
+    /// When it was last told that a password of its is another one, in milliseconds.
+    pub retold: u64,
 }
 
 /// How often a connection or a path has started a unit of late.

@@ -43,6 +43,9 @@ pub(crate) fn secrets(
         };
         all.insert(secret.as_str().to_owned(), text);
     }
+    for (need, account) in crate::accounts::held(config, manifest, name, unit)? {
+        all.insert(need, account.password);
+    }
     let shown = match start {
         true => None,
         false => shown_certificates(config, name, unit),
@@ -54,6 +57,25 @@ pub(crate) fn secrets(
     // Where an earlier version kept a certificate that signed itself.
     for secret in certificates::secrets(unit).filter(|_| start) {
         let _ = fs::remove_file(folder.join(secret));
+    }
+    Ok(all)
+}
+
+/// The unit's passwords that have been made.
+pub(crate) fn passwords(config: &Config, name: &str, unit: &ManifestUnit) -> Result<BTreeMap<String, String>, Error> {
+    let mut all = BTreeMap::new();
+    for (secret, _) in unit
+        .unit
+        .secrets
+        .iter()
+        .filter(|(_, spec)| spec.kind == SecretKind::Password)
+    {
+        let path = config.secrets(name).join(secret.as_str());
+        match fs::read_to_string(&path) {
+            Ok(text) => drop(all.insert(secret.to_string(), text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("read the secret", &path)(e)),
+        }
     }
     Ok(all)
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_config::accounts::Ledger;
 use cairn_init::channel;
 use cairn_init::protocol::{Frame, Request, StoreId};
 use cairn_sandbox::Report;
@@ -62,6 +63,8 @@ pub(crate) enum Msg {
     Net(News),
     /// Why a version of the owner's choices could not be kept.
     Unrecorded(String),
+    /// The accounts that bindings need, and what was done about them.
+    Accounts(Result<(Ledger, Vec<String>), String>),
     /// It is time to look at the certificates.
     CheckCertificates,
     /// They were looked at.
@@ -130,6 +133,7 @@ pub(crate) struct Supervisor {
     pub(crate) quotas: bool,
     /// Why certificates could not be renewed when they were last looked at.
     pub(crate) unrenewed: Vec<String>,
+    pub(crate) accounts: crate::accounts::Accounts,
     /// When units that wait are to be looked after again, in milliseconds.
     pub(crate) look_at: Option<u64>,
     pub(crate) control: Option<OwnedFd>,
@@ -201,6 +205,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         done: false,
         quotas: crate::data::has_quotas(&config),
         unrenewed: Vec::new(),
+        accounts: crate::accounts::Accounts::default(),
         look_at: None,
         control: None,
         saved,
@@ -238,6 +243,7 @@ impl Supervisor {
             if self.pending.is_none() && self.begun {
                 self.tick();
                 self.reconcile();
+                self.settle_accounts();
                 self.look_at = self.arm();
                 self.announce();
                 self.power();
@@ -342,6 +348,7 @@ impl Supervisor {
             Msg::CheckCertificates => self.check_certificates(false),
             Msg::Certificates(checked) => self.certificates_checked(checked),
             Msg::Net(news) => self.network_news(news),
+            Msg::Accounts(found) => self.accounts_found(found),
             Msg::Control(asked) => self.answer(asked),
         }
     }
@@ -397,6 +404,7 @@ impl Supervisor {
         }
         self.start_network();
         self.watch_certificates();
+        self.update_accounts();
         if fresh {
             let wanted: Vec<String> = self
                 .saved

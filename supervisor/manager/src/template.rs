@@ -44,18 +44,61 @@ pub struct Bound {
     pub port: Option<u16>,
     /// Its socket, if it has one.
     pub socket: Option<String>,
+    /// The password of the unit's account there, if it has one.
+    pub password: Option<String>,
+    /// What the provider tells of that account.
+    pub tells: BTreeMap<String, String>,
+}
+
+/// What the template of a provider's step for an account can name.
+#[derive(Debug, Clone, Default)]
+pub struct AccountContext {
+    /// The account.
+    pub account: BTreeMap<String, Value>,
+    /// The unit that it belongs to.
+    pub consumer: BTreeMap<String, String>,
+    /// The provider's secrets.
+    pub secrets: BTreeMap<String, String>,
+    /// The appliance.
+    pub host: Host,
+    /// The owner's choices.
+    pub site: BTreeMap<String, String>,
+}
+
+fn map(entries: Vec<(&str, Value)>) -> Value {
+    let entries = entries.into_iter().map(|(k, v)| (k.to_owned(), v));
+    Value::from(entries.collect::<BTreeMap<String, Value>>())
+}
+
+fn texts(all: &BTreeMap<String, String>) -> Value {
+    map(all.iter().map(|(k, v)| (k.as_str(), Value::from(v.as_str()))).collect())
+}
+
+impl Host {
+    fn value(&self) -> Value {
+        map(vec![
+            ("name", Value::from(self.name.as_str())),
+            ("version", Value::from(self.version.as_str())),
+            ("address", Value::from(self.address.as_str())),
+        ])
+    }
+}
+
+impl AccountContext {
+    /// As [`render_value`] takes it.
+    pub fn value(&self) -> Value {
+        map(vec![
+            ("account", Value::from(self.account.clone())),
+            ("consumer", texts(&self.consumer)),
+            ("secrets", texts(&self.secrets)),
+            ("host", self.host.value()),
+            ("site", texts(&self.site)),
+        ])
+    }
 }
 
 impl Context {
     fn value(&self) -> Value {
-        let map = |entries: Vec<(&str, Value)>| -> Value {
-            Value::from(
-                entries
-                    .into_iter()
-                    .map(|(k, v)| (k.to_owned(), v))
-                    .collect::<BTreeMap<String, Value>>(),
-            )
-        };
         let bindings = self.bindings.iter().map(|(name, bound)| {
             let mut entries = vec![
                 ("host", Value::from(bound.host.as_str())),
@@ -63,23 +106,15 @@ impl Context {
             ];
             entries.extend(bound.port.map(|p| ("port", Value::from(p))));
             entries.extend(bound.socket.as_deref().map(|s| ("socket", Value::from(s))));
+            entries.extend(bound.password.as_deref().map(|s| ("password", Value::from(s))));
+            entries.extend(bound.tells.iter().map(|(k, v)| (k.as_str(), Value::from(v.as_str()))));
             (name.as_str(), map(entries))
         });
-        let text = |all: &BTreeMap<String, String>| {
-            map(all.iter().map(|(k, v)| (k.as_str(), Value::from(v.as_str()))).collect())
-        };
         map(vec![
             ("unit", Value::from(self.unit.as_str())),
-            ("secrets", text(&self.secrets)),
-            (
-                "host",
-                map(vec![
-                    ("name", Value::from(self.host.name.as_str())),
-                    ("version", Value::from(self.host.version.as_str())),
-                    ("address", Value::from(self.host.address.as_str())),
-                ]),
-            ),
-            ("site", text(&self.site)),
+            ("secrets", texts(&self.secrets)),
+            ("host", self.host.value()),
+            ("site", texts(&self.site)),
             ("bindings", map(bindings.collect())),
         ])
     }
@@ -90,6 +125,14 @@ impl Context {
 /// # Errors
 /// [`Error::Template`].
 pub fn render(file: &str, text: &str, context: &Context) -> Result<String, Error> {
+    render_value(file, text, context.value())
+}
+
+/// The same with any value.
+///
+/// # Errors
+/// [`Error::Template`].
+pub fn render_value(file: &str, text: &str, context: Value) -> Result<String, Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
@@ -97,7 +140,7 @@ pub fn render(file: &str, text: &str, context: &Context) -> Result<String, Error
     }
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment
-        .render_named_str(file, text, context.value())
+        .render_named_str(file, text, context)
         .map_err(|e| Error::Template {
             file: file.to_owned(),
             line: e.line().unwrap_or(0),

@@ -32,6 +32,7 @@ impl Supervisor {
                 kept.pid = 0;
                 kept.ended = None;
                 kept.open = false;
+                kept.granted.clear();
             }
             if !kept.machine.ready() {
                 kept.reload = None;

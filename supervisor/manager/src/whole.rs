@@ -192,7 +192,10 @@ impl Supervisor {
         let address = (self.saved.announced.is_empty())
             .then_some(self.started + ADDRESS_MS)
             .filter(|t| *t > now_ms());
-        [units, care, say, address, self.look_at].into_iter().flatten().min()
+        [units, care, say, address, self.look_at, self.accounts.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(crate) fn firewall_ended(&mut self, status: ExitStatus) {

@@ -1,0 +1,176 @@
+//! Accounts of bindings: a unit starts when its provider has granted it one, passwords change under running units, and who is not
+//! bound any more has no rights.
+
+mod fake_init;
+
+use fake_init::World;
+use serde_json::{Value, json};
+
+/// A provider whose steps write down what they read, once the file `open` is there, and a consumer.
+fn world(open: bool) -> World {
+    let dir = tempfile::tempdir().unwrap().keep();
+    let step = |name: &str| {
+        let script = format!("test -e {0}/open && {{ echo {name}; cat; }} >> {0}/done", dir.display());
+        json!({"command": ["/bin/sh", "-c", script], "stdin": "/account"})
+    };
+    let service = json!({"command": ["/fake-service", "ready"]});
+    let db = json!({
+        "service": service, "ready": {"when": "notify"}, "secrets": {"admin": {}},
+        "provides": {"sql": {"kind": "database", "port": 1, "account": {
+            "grant": step("grant"), "revoke": step("revoke"), "purge": step("purge"), "user": "svc",
+            "tells": {"user": "{{ account.name }}_{{ account.turn }}", "at": "{{ site.name }}"},
+        }}},
+    });
+    let told = format!("cat in >/dev/null; echo told >> {}/told", dir.display());
+    let web = json!({
+        "service": {"command": ["/fake-service", "ready"], "reload": {"command": ["/bin/sh", "-c", told]}},
+        "ready": {"when": "notify"}, "needs": {"db": "sql"},
+    });
+    let world = World::prepared(&[("db", &db.to_string()), ("web", &web.to_string())], |at| {
+        let text = "{{ account.name }} {{ account.password }} {% if account.old %}{{ account.old.password }}{% else %}-{% endif %} {{ consumer.unit }} {{ secrets.admin }}\n";
+        std::fs::write(at.join("services/db/account"), text).unwrap();
+        std::fs::write(at.join("place"), dir.display().to_string()).unwrap();
+    });
+    if open {
+        std::fs::write(dir.join("open"), "").unwrap();
+    }
+    world
+}
+
+fn place(world: &World) -> std::path::PathBuf {
+    std::fs::read_to_string(world.at("place")).unwrap().into()
+}
+
+/// The steps that were done: each its name, and the words that it read.
+fn done(world: &World) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(place(world).join("done")).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let words = |pair: &[&str]| {
+        pair.iter()
+            .flat_map(|line| line.split(' '))
+            .map(str::to_owned)
+            .collect()
+    };
+    lines.chunks(2).filter(|pair| pair.len() == 2).map(words).collect()
+}
+
+fn accounts(world: &World) -> Vec<Value> {
+    let answer = world.ask_with("GET", "/v1/accounts", "").map(|(_, answer)| answer);
+    answer
+        .and_then(|all| all["accounts"].as_array().cloned())
+        .unwrap_or_default()
+}
+
+fn granted(world: &World) -> bool {
+    accounts(world)
+        .first()
+        .is_some_and(|account| account["state"] == "granted")
+}
+
+fn password(world: &World) -> String {
+    std::fs::read_to_string(world.at("run/cairn/secrets/web/db")).unwrap_or_default()
+}
+
+#[test]
+fn a_unit_starts_when_it_has_its_account_and_not_before() {
+    let mut world = world(false);
+    world.until("a failed grant", |w| {
+        accounts(w).iter().any(|account| account["state"] == "failing")
+    });
+    assert_eq!(world.state("web"), "waiting");
+    let why = world.ask_with("GET", "/v1/units/web/explain", "").unwrap().1["why"].to_string();
+    assert!(why.contains("its account at db"), "{why}");
+    std::fs::write(place(&world).join("open"), "").unwrap();
+    world.until("the start", |w| w.state("web") == "ready");
+    let steps = done(&world);
+    let admin = std::fs::read_to_string(world.at("data/secrets/db/admin")).unwrap();
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    assert_eq!(steps[0], ["grant", "web_db", &password(&world), "-", "web", &admin]);
+    let shown = accounts(&world);
+    assert_eq!(
+        (&shown[0]["state"], &shown[0]["name"]),
+        (&json!("granted"), &json!("web_db"))
+    );
+    assert!(!shown[0].to_string().contains(&password(&world)));
+    // Another manager knows that it was done; another process of the provider is told again.
+    world.kill_manager();
+    world.until("another manager", |w| w.state("web") == "ready" && granted(w));
+    assert_eq!(done(&world).len(), 1);
+    world.post("/v1/units/db/restart");
+    world.until("the grant", |w| done(w).len() == 2);
+    assert_eq!(done(&world)[1], steps[0]);
+}
+
+#[test]
+fn a_password_changes_under_a_running_unit_also_if_managers_die_meanwhile() {
+    for kill in [false, true] {
+        let mut world = world(true);
+        world.until("the start", |w| w.state("web") == "ready");
+        let (old, pid) = (password(&world), world.pids()["web"]);
+        assert_eq!(
+            world.ask_with("POST", "/v1/accounts/rotate?unit=web", "").unwrap().0,
+            202
+        );
+        if kill {
+            for _ in 0..4 {
+                world.kill_manager();
+                world.until("another manager", |w| w.state("web") == "ready");
+            }
+        }
+        world.until("the end", |w| {
+            let last = done(w).last().cloned().unwrap_or_default();
+            last.get(3).is_some_and(|old| old == "-") && last[2] != old && granted(w)
+        });
+        let new = password(&world);
+        assert_ne!(new, old);
+        let mut steps = done(&world);
+        steps.dedup();
+        let admin = steps[0][5].clone();
+        let read = |new: &str, old: &str| ["grant", "web_db", new, old, "web", &admin].map(str::to_owned).to_vec();
+        // Both are good before the unit is told, and the old one is not when it was.
+        assert_eq!(steps, [read(&old, "-"), read(&new, &old), read(&new, "-")]);
+        assert!(
+            std::fs::read_to_string(place(&world).join("told"))
+                .unwrap()
+                .starts_with("told")
+        );
+        assert_eq!(world.pids()["web"], pid, "it was not restarted");
+        assert_eq!(
+            world.ask_with("POST", "/v1/accounts/rotate?unit=db", "").unwrap().0,
+            409
+        );
+        assert_eq!(
+            world.ask_with("POST", "/v1/accounts/rotate?unit=none", "").unwrap().0,
+            404
+        );
+    }
+}
+
+#[test]
+fn who_is_not_bound_any_more_has_no_rights_and_loses_what_it_owns_only_when_asked() {
+    let mut world = world(true);
+    world.until("the start", |w| w.state("web") == "ready");
+    assert_eq!(
+        world.ask_with("POST", "/v1/accounts/purge?unit=web", "").unwrap().0,
+        409
+    );
+    let path = world.at("usr/lib/cairn/appliance.json");
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    manifest["units"]["web"]["unit"]["needs"] = json!({});
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    world.kill_manager();
+    world.until("the loss of its rights", |w| {
+        accounts(w).iter().any(|account| account["state"] == "gone")
+    });
+    assert_eq!(done(&world)[1][..2], ["revoke", "web_db"]);
+    assert_eq!(
+        world.ask_with("POST", "/v1/accounts/purge?unit=web", "").unwrap().0,
+        202
+    );
+    world.until("nothing of it", |w| accounts(w).is_empty() && done(w).len() == 3);
+    assert_eq!(done(&world)[2][..2], ["purge", "web_db"]);
+    assert_eq!(
+        std::fs::read_dir(world.at("data/secrets/.accounts")).unwrap().count(),
+        0
+    );
+}
