@@ -50,6 +50,14 @@ pub fn hostile() -> Result<PathBuf, HarnessError> {
     build("hostile-test")
 }
 
+/// The raw image of `appliances/bindings-test.toml`: databases, a directory, and units that are bound to them.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn bindings() -> Result<PathBuf, HarnessError> {
+    build("bindings-test")
+}
+
 /// The raw image of `appliances/daemons-test.toml`: daemons of many kinds, and units that do what a test tells them.
 ///
 /// # Errors

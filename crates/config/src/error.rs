@@ -21,6 +21,16 @@ pub enum Error {
     /// A text that is not accepted.
     #[error("{0}")]
     Refused(String),
+    /// A template that names what there is not, or cannot be read.
+    #[error("template {file}:{line}: {why}")]
+    Template {
+        /// Its file.
+        file: String,
+        /// The line; 0 if not known.
+        line: usize,
+        /// What is wrong.
+        why: String,
+    },
     /// The kernel gives no random bytes.
     #[error("the kernel gives no random bytes: {0}")]
     Random(std::io::Error),

@@ -9,6 +9,7 @@ mod error;
 pub mod history;
 pub mod pki;
 mod random;
+pub mod template;
 #[cfg(test)]
 mod testing;
 

@@ -223,6 +223,9 @@ pub struct AccountStep {
     /// this unit's `secrets`, `host` and `site`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Path>,
+    /// Exit statuses beside 0 that mean that it is done: a program may have one of its own for what was so already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub success: Vec<u8>,
 }
 
 impl AccountSpec {

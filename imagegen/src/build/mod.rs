@@ -17,6 +17,7 @@ mod report;
 mod roots;
 mod run;
 mod stamp;
+mod templates;
 
 pub use binaries::Binaries;
 pub use error::BuildError;

@@ -143,6 +143,7 @@ fn make(
 
     let watch = Watch::start("assemble");
     let manifest = host::manifest(plan, &roots)?;
+    super::templates::check(&manifest, &roots)?;
     let host_root = host::host_root(plan, &loaded, &rules, kernel.tree.clone(), &programs, &manifest)?;
     let whole = whole_tree(&host_root, &roots);
     stage(watch.stop(whole.iter().filter_map(|(_, n)| n.content()).map(|c| c.len).sum()));

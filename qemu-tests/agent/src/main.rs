@@ -45,6 +45,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         ["at-terminal", _, ..] => terminal::run(&arguments[1..])?,
         // In one step, so that nobody sees half of it.
         ["rename", from, to] => fs::rename(from, to)?,
+        ["show", path] => print!("{}", fs::read_to_string(path)?),
         // With its permissions.
         ["copy", from, to] => drop(fs::copy(from, to)?),
         _ => return Err(format!("what is {words:?}?").into()),

@@ -328,6 +328,11 @@ impl Supervisor {
                     (None, None) => String::new(),
                 };
                 bound.push(to);
+                let account = provide.account.as_ref().map(|_| cairn_unit::account_name(name, own));
+                let place = match account {
+                    Some(account) => format!("{place}, account {account}"),
+                    None => place,
+                };
                 graph.edges.push(Edge {
                     from: name.to_string(),
                     to: to.to_string(),

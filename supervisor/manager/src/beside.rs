@@ -274,7 +274,8 @@ impl Supervisor {
             }
             Purpose::Ready(unit, of) => self.ask_ready_again(&unit, of),
             Purpose::Account(unit, key, number) => {
-                let result = if status.success() { Ok(()) } else { Err(failed()) };
+                let done = status.success() || self.account_step_done(&key, number, status);
+                let result = if done { Ok(()) } else { Err(failed()) };
                 self.account_step_ended(&unit, &key, number, result);
             }
         }

@@ -15,7 +15,7 @@ use crate::config::{Config, escape};
 use crate::error::Error;
 use crate::plan::{owner, shared};
 use crate::secrets;
-use crate::template;
+use cairn_config::template;
 
 /// What a start needs beside the unit's text.
 #[derive(Debug, Clone, Default)]

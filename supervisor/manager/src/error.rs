@@ -34,16 +34,6 @@ pub enum Error {
         /// Why not.
         why: String,
     },
-    /// A template cannot be rendered.
-    #[error("template {file}:{line}: {why}")]
-    Template {
-        /// The template's path in the unit.
-        file: String,
-        /// The line, from 1; 0 if unknown.
-        line: usize,
-        /// Why.
-        why: String,
-    },
     /// The unit names something that its root does not have.
     #[error("unit {unit}: {what} is not in its root; rebuild the image")]
     Missing {

@@ -26,6 +26,7 @@ pub mod firewall;
 mod from_init;
 #[doc(hidden)]
 pub mod fuzz;
+mod granting;
 pub mod health;
 pub mod host_plan;
 mod io;
@@ -47,7 +48,6 @@ mod secrets;
 pub mod security;
 mod setup;
 mod supervisor;
-pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod timers;

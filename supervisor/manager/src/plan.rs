@@ -10,7 +10,7 @@ use cairn_unit::{Account, Directory, Listen, Manifest, ManifestUnit, NetworkMode
 use crate::address::{BRIDGE, GATEWAY4, GATEWAY6, PREFIX4, PREFIX6, id_base, ipv4, ipv6, link, mac};
 use crate::config::{Config, escape};
 use crate::error::Error;
-use crate::template::{Bound, Context, Host};
+use cairn_config::template::{Bound, Context, Host};
 
 /// Which of a unit's commands the sandbox is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

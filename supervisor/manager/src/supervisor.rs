@@ -133,7 +133,7 @@ pub(crate) struct Supervisor {
     pub(crate) quotas: bool,
     /// Why certificates could not be renewed when they were last looked at.
     pub(crate) unrenewed: Vec<String>,
-    pub(crate) accounts: crate::accounts::Accounts,
+    pub(crate) accounts: crate::granting::Accounts,
     /// When units that wait are to be looked after again, in milliseconds.
     pub(crate) look_at: Option<u64>,
     pub(crate) control: Option<OwnedFd>,
@@ -205,7 +205,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         done: false,
         quotas: crate::data::has_quotas(&config),
         unrenewed: Vec::new(),
-        accounts: crate::accounts::Accounts::default(),
+        accounts: crate::granting::Accounts::default(),
         look_at: None,
         control: None,
         saved,

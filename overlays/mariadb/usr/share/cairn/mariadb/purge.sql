@@ -1,0 +1,2 @@
+drop user if exists '{{ account.name }}'@'%';
+drop database if exists `{{ account.name }}`;

@@ -1,0 +1,3 @@
+\set ON_ERROR_STOP on
+drop role if exists "{{ account.name }}_a";
+drop role if exists "{{ account.name }}_b";
