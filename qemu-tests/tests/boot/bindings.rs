@@ -38,8 +38,8 @@ fn password(guest: &mut Guest, unit: &str, need: &str) -> String {
 fn mariadb(guest: &mut Guest, unit: &str, user: &str, password: &str, database: &str, sql: &str) -> (i32, String) {
     let (user, password) = (format!("--user={user}"), format!("--password={password}"));
     let arguments = [
-        "--host=mariadb",
-        "--skip-ssl-verify-server-cert",
+        "--host=mariadb.bindings-test.internal",
+        "--ssl-ca=/run/secrets/ca",
         "--batch",
         "--skip-column-names",
         "-e",
@@ -53,8 +53,9 @@ fn mariadb(guest: &mut Guest, unit: &str, user: &str, password: &str, database: 
 }
 
 fn postgresql(guest: &mut Guest, unit: &str, user: &str, password: &str, database: &str, sql: &str) -> (i32, String) {
-    let at =
-        format!("postgresql://{user}:{password}@postgresql/{database}?sslmode=verify-ca&sslrootcert=/run/secrets/ca");
+    let at = format!(
+        "postgresql://{user}:{password}@postgresql.bindings-test.internal/{database}?sslmode=verify-full&sslrootcert=/run/secrets/ca"
+    );
     let arguments = ["--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "-c", sql];
     inside(guest, unit, &[&["/usr/bin/psql", &at], &arguments[..]].concat())
 }
