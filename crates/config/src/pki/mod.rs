@@ -22,7 +22,7 @@ mod plan;
 mod read;
 
 pub use apply::{apply, authority_certificate, ensure, issued};
-pub use import::{Imported, Refusal, import};
+pub use import::{Imported, Refusal, examine, import, root_name};
 pub use names::{AltName, Names, Permitted};
 pub use plan::{BACKDATED, Certificate, LIFETIME, Step, Wanted, plan};
 pub use read::{Authority, Facts, Found, Held, fingerprint};
