@@ -81,6 +81,8 @@ pub struct Kept {
     pub order: Option<Pending>,
     /// Records that may stand in the zone: name and value.
     pub records: Vec<(String, String)>,
+    /// When to try again to remove them.
+    pub clear_at: Option<Timestamp>,
     /// The directory that the certificate came from.
     pub directory: String,
     /// When certificates were issued in the last week.

@@ -7,6 +7,7 @@ use instant_acme::{
     Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Error, Identifier, NewOrder,
     Order, OrderStatus, RetryPolicy,
 };
+use jiff::SignedDuration;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -104,14 +105,14 @@ pub(crate) async fn resume(world: &World, of: &str, wanted: &Wanted, kept: &mut 
     let Some(pending) = kept.order.clone() else {
         return Ok(());
     };
-    clear_records(world, of, kept).await;
+    clear_records(world, of, kept).await?;
     let mut shown = Vec::new();
     let out = go_on(world, of, wanted, &pending, kept, &mut shown).await;
     for (name, token) in shown {
         world.answers.page(&token, None);
         world.answers.certificate(&name, None)?;
     }
-    clear_records(world, of, kept).await;
+    clear_records(world, of, kept).await?;
     if let Err(trouble) = &out
         && trouble.kind == Kind::Refused
         && trouble.problem.is_some()
@@ -123,21 +124,21 @@ pub(crate) async fn resume(world: &World, of: &str, wanted: &Wanted, kept: &mut 
     out
 }
 
-/// Removes the records that may stand in the zone. One that cannot be removed now is removed by the next attempt.
-async fn clear_records(world: &World, of: &str, kept: &mut Kept) {
-    let Some(dns) = &world.config.dns else { return };
+/// Removes the records that may stand in the zone. What cannot be removed now is tried again in an hour.
+pub(crate) async fn clear_records(world: &World, of: &str, kept: &mut Kept) -> Result<(), Trouble> {
+    let Some(dns) = world.config.dns.as_ref().filter(|_| !kept.records.is_empty()) else {
+        return Ok(());
+    };
     let mut left = Vec::new();
     for (record, value) in std::mem::take(&mut kept.records) {
         if dns::update(dns, &record, &value, false).await.is_err() {
             left.push((record, value));
         }
     }
-    let changed = left.is_empty();
+    let later = (world.now)().saturating_add(SignedDuration::from_hours(1));
+    kept.clear_at = later.ok().filter(|_| !left.is_empty());
     kept.records = left;
-    if changed {
-        // It says only what need not be cleared, so nothing is lost if this is.
-        let _ = world.store.keep(of, kept);
-    }
+    world.store.keep(of, kept)
 }
 
 fn policy() -> RetryPolicy {

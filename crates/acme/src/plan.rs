@@ -48,6 +48,11 @@ pub enum Step {
         /// Of which certificate.
         of: String,
     },
+    /// Remove records from the zone that an order has left.
+    Clear {
+        /// Of which certificate.
+        of: String,
+    },
     /// Do nothing before a moment.
     Wait {
         /// With which certificate.
@@ -74,6 +79,7 @@ impl Step {
             | Step::Resume { of, .. }
             | Step::Order { of, .. }
             | Step::AskWindow { of }
+            | Step::Clear { of }
             | Step::Wait { of, .. }
             | Step::Forget { of } => of,
         }
@@ -91,6 +97,7 @@ impl fmt::Display for Step {
             Step::Resume { of, url } => write!(f, "{of}: go on with the order {url}"),
             Step::Order { of, names, why } => write!(f, "{of}: order one for {}: {why}", texts(names).join(", ")),
             Step::AskWindow { of } => write!(f, "{of}: ask the authority when to renew"),
+            Step::Clear { of } => write!(f, "{of}: remove the records that an order has left in the zone"),
             Step::Wait { of, until, why, .. } => write!(f, "{of}: wait until {}: {why}", moment(*until)),
             Step::Forget { of } => write!(f, "{of}: forget it: nobody wants it any more"),
         }
@@ -157,6 +164,11 @@ pub fn next(
             Some(failure) => wait(failure.retry_at, failure.why.clone(), true),
             None => Step::Deliver { of: of_owned() },
         };
+    }
+    // While an order is under way its records may be needed.
+    let clear_at = kept.clear_at.unwrap_or(now);
+    if kept.order.is_none() && !kept.records.is_empty() && config.dns.is_some() && clear_at <= now {
+        return Step::Clear { of: of_owned() };
     }
     let need = need(now, config, of, wanted, kept, holding);
     let order = kept.order.as_ref().filter(|order| {

@@ -262,6 +262,43 @@ fn what_a_wrong_clock_has_noted_for_the_future_holds_nothing_up() {
 }
 
 #[test]
+fn records_that_an_order_has_left_are_removed_once_it_is_over_and_again_later_if_they_could_not_be() {
+    let held = holding(&["home.example"]);
+    let mut config = config();
+    config.dns = Some(crate::config::Dns {
+        server: "192.0.2.1:53".parse().unwrap(),
+        zone: "home.example".into(),
+        key: "acme".into(),
+        algorithm: "hmac-sha256".into(),
+        secret_file: "/k".into(),
+        check: Vec::new(),
+        wait_seconds: 1,
+    });
+    let mut kept = Kept {
+        records: vec![("_acme-challenge.home.example".into(), "x".into())],
+        ..delivered(&held)
+    };
+    let clears = |kept: &Kept| {
+        let step = next(
+            at("2026-01-02T00:00"),
+            &config,
+            "home",
+            &config.certificates["home"],
+            kept,
+            Some(&held),
+        );
+        matches!(step, Step::Clear { .. })
+    };
+    assert!(clears(&kept));
+    kept.clear_at = Some(at("2026-01-02T00:30"));
+    assert!(!clears(&kept));
+    kept.clear_at = Some(at("2026-01-01T23:30"));
+    assert!(clears(&kept));
+    kept.order = Some(pending("2026-01-01T00:00"));
+    assert!(!clears(&kept));
+}
+
+#[test]
 fn an_old_order_or_one_for_other_names_or_another_authority_is_not_gone_on_with() {
     let good = pending("2026-01-02T00:00");
     let other = Pending {

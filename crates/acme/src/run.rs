@@ -39,6 +39,7 @@ pub struct World {
     pub(crate) now: Clock,
     /// Where challenges are answered.
     pub addresses: Addresses,
+    _answering: tokio::task::JoinSet<()>,
     account: tokio::sync::Mutex<Option<Account>>,
     said: Mutex<HashMap<String, String>>,
 }
@@ -55,9 +56,11 @@ impl World {
         now: Clock,
     ) -> Result<World, Trouble> {
         let answers = Answers::default();
+        let (addresses, answering) = listen(&config, &answers).await?;
         Ok(World {
             store: Store::open(config.state.clone(), disk)?,
-            addresses: listen(&config, &answers).await?,
+            addresses,
+            _answering: answering,
             client: Client::new(roots, now),
             answers,
             config,
@@ -144,6 +147,7 @@ pub async fn round(world: &World, of: &str) -> Result<(Step, Option<Trouble>), T
             Step::Order { names, .. } => issue::order(world, of, names, &mut kept).await,
             Step::Resume { .. } => issue::resume(world, of, wanted, &mut kept).await,
             Step::AskWindow { .. } => issue::ask_window(world, of, &mut kept).await,
+            Step::Clear { .. } => issue::clear_records(world, of, &mut kept).await,
             Step::Wait { .. } | Step::Forget { .. } => Ok(()),
         };
         tries += 1;

@@ -12,6 +12,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::{Answers, bind};
 use crate::trouble::Trouble;
@@ -56,8 +57,8 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-/// Answers at an address for as long as the runtime runs, 16 callers at a time.
-pub(super) async fn listen(at: SocketAddr, answers: Answers) -> Result<SocketAddr, Trouble> {
+/// Answers at an address for as long as the tasks are kept, 16 callers at a time.
+pub(super) async fn listen(at: SocketAddr, answers: Answers, tasks: &mut JoinSet<()>) -> Result<SocketAddr, Trouble> {
     let (listener, own) = bind(at).await?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -67,7 +68,7 @@ pub(super) async fn listen(at: SocketAddr, answers: Answers) -> Result<SocketAdd
         .with_cert_resolver(Arc::new(ByName(answers)));
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     let (config, places) = (Arc::new(config), Arc::new(Semaphore::new(16)));
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
                 return;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::{Answers, bind};
 use crate::trouble::Trouble;
@@ -17,11 +18,11 @@ const BELOW: &str = "/.well-known/acme-challenge/";
 /// The longest head of a request that is read.
 const LONGEST: usize = 8 << 10;
 
-/// Answers at an address for as long as the runtime runs, 32 callers at a time.
-pub(super) async fn listen(at: SocketAddr, answers: Answers) -> Result<SocketAddr, Trouble> {
+/// Answers at an address for as long as the tasks are kept, 32 callers at a time.
+pub(super) async fn listen(at: SocketAddr, answers: Answers, tasks: &mut JoinSet<()>) -> Result<SocketAddr, Trouble> {
     let (listener, own) = bind(at).await?;
     let places = Arc::new(Semaphore::new(32));
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
                 return;

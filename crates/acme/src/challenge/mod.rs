@@ -11,6 +11,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::task::JoinSet;
+
 use crate::config::Config;
 use crate::trouble::Trouble;
 
@@ -52,16 +54,16 @@ pub struct Addresses {
     pub tls_alpn: Option<SocketAddr>,
 }
 
-/// Begins to answer.
-pub(crate) async fn listen(config: &Config, answers: &Answers) -> Result<Addresses, Trouble> {
-    let mut addresses = Addresses::default();
+/// Begins to answer. It ends when the tasks are dropped.
+pub(crate) async fn listen(config: &Config, answers: &Answers) -> Result<(Addresses, JoinSet<()>), Trouble> {
+    let (mut addresses, mut tasks) = (Addresses::default(), JoinSet::new());
     if let Some(at) = config.http {
-        addresses.http = Some(http::listen(at, answers.clone()).await?);
+        addresses.http = Some(http::listen(at, answers.clone(), &mut tasks).await?);
     }
     if let Some(at) = config.tls_alpn {
-        addresses.tls_alpn = Some(alpn::listen(at, answers.clone()).await?);
+        addresses.tls_alpn = Some(alpn::listen(at, answers.clone(), &mut tasks).await?);
     }
-    Ok(addresses)
+    Ok((addresses, tasks))
 }
 
 async fn bind(at: SocketAddr) -> Result<(tokio::net::TcpListener, SocketAddr), Trouble> {

@@ -1,0 +1,411 @@
+//! Against a real authority and a real name server.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use cairn_acme::{Kind, Step, revoke, round, run};
+use cairn_config::Real;
+use cairn_config::pki::{Names, examine, root_name};
+use common::{Machines, Manner, drive, judge, one};
+use jiff::{SignedDuration, Timestamp};
+
+/// Whether OpenSSL takes a chain for a name.
+fn openssl_takes(machines: &Machines, pem: &str, name: &str) -> bool {
+    let Some(mut openssl) = judge("openssl") else {
+        return true;
+    };
+    let write = |file: &str, text: &str| std::fs::write(machines.at(file), text).unwrap();
+    write("root.pem", &machines.managed("/roots/0"));
+    write("chain.pem", pem);
+    let output = openssl
+        .current_dir(machines.dir.path())
+        .args([
+            "verify",
+            "-CAfile",
+            "root.pem",
+            "-no-CApath",
+            "-untrusted",
+            "chain.pem",
+            "-verify_hostname",
+            name,
+            "chain.pem",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{name}: {said}");
+    true
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn each_way_of_showing_a_name_gives_a_certificate_that_is_handed_over() {
+    let mut machines = Machines::new();
+    let all = one("web", &["a.acme.test", "b.acme.test"], "http-01")
+        + &one("tls", &["c.acme.test"], "tls-alpn-01")
+        + &one("star", &["*.acme.test", "acme.test"], "dns-01");
+    let world = machines
+        .real(&format!("contact = [\"mailto:admin@acme.test\"]---{all}"))
+        .await;
+    if !machines.start(&world, &Manner::default()) {
+        return;
+    }
+    // All at once, each by itself.
+    let (web, tls, star) = tokio::join!(drive(&world, "web"), drive(&world, "tls"), drive(&world, "star"));
+    for (of, step, names) in [
+        ("web", web, &["a.acme.test", "b.acme.test"][..]),
+        ("tls", tls, &["c.acme.test"]),
+        ("star", star, &["acme.test", "x.acme.test"]),
+    ] {
+        let step = step.unwrap_or_else(|e| panic!("{of}: {e}\n{}", machines.log()));
+        assert!(matches!(step, Step::Wait { trouble: false, .. }), "{step}");
+        let pem = machines.out(of).unwrap();
+        let wanted: Names = names.iter().map(|name| name.parse().unwrap()).collect();
+        let seen = examine(&pem, &wanted).unwrap();
+        assert!(seen.issuer.starts_with("Pebble Intermediate CA"), "{}", seen.issuer);
+        for name in names {
+            assert!(openssl_takes(&machines, &pem, name));
+        }
+    }
+    // The zone is as it was, and one account was made for all.
+    assert_eq!(world.store.kept("star").unwrap().records, []);
+    assert_eq!(std::fs::read_dir(machines.at("state/accounts")).unwrap().count(), 1);
+    assert_eq!(
+        machines.log().matches("There are now 1 accounts in memory").count(),
+        1,
+        "{}",
+        machines.log()
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_renewal_has_another_key_and_is_handed_over_in_place_of_the_old() {
+    let mut machines = Machines::new();
+    let world = machines
+        .real(&format!("---{}", one("web", &["a.acme.test"], "http-01")))
+        .await;
+    if !machines.start(&world, &Manner::default()) {
+        return;
+    }
+    drive(&world, "web").await.unwrap();
+    let first = machines.out("web").unwrap();
+    // Nothing is done before its time.
+    let until = match drive(&world, "web").await.unwrap() {
+        Step::Wait { until, .. } => until,
+        other => panic!("{other}"),
+    };
+    assert!(until > Timestamp::now());
+    assert_eq!(machines.out("web").unwrap(), first);
+    // The authority says that it should have been yesterday.
+    machines.change("web", |kept| {
+        let day = |ago: i64| (Timestamp::now() - SignedDuration::from_hours(24 * ago)).to_string();
+        kept["window"] = serde_json::json!({ "between": [day(2), day(1)], "ask_at": "9000-01-01T00:00:00Z" });
+    });
+    drive(&world, "web").await.unwrap();
+    let second = machines.out("web").unwrap();
+    let key = |pem: &str| pem.split("-----END PRIVATE KEY-----").next().unwrap().to_owned();
+    assert_ne!(key(&first), key(&second));
+    assert!(openssl_takes(&machines, &second, "a.acme.test"));
+    assert_eq!(world.store.kept("web").unwrap().issued.len(), 2);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_revoked_certificate_is_known_as_such_to_the_authority_and_replaced() {
+    let mut machines = Machines::new();
+    let world = machines
+        .real(&format!("---{}", one("web", &["a.acme.test"], "http-01")))
+        .await;
+    if !machines.start(&world, &Manner::default()) {
+        return;
+    }
+    let missing = revoke(&world, "web", false).await.unwrap_err();
+    assert_eq!(missing.why, "there is no certificate `web`");
+    drive(&world, "web").await.unwrap();
+    let first = machines.out("web").unwrap();
+    revoke(&world, "web", true).await.unwrap();
+    // Asked twice, it is as it should be.
+    revoke(&world, "web", false).await.unwrap();
+    assert!(
+        machines
+            .managed(&format!("/cert-status-by-serial/{}", serial(&first)))
+            .contains("Revoked")
+    );
+    let (step, failed) = round(&world, "web").await.unwrap();
+    assert_eq!(step.to_string(), "web: order one for a.acme.test: it was revoked");
+    assert_eq!(failed, None);
+    drive(&world, "web").await.unwrap();
+    let second = machines.out("web").unwrap();
+    assert_ne!(first, second);
+    assert!(
+        machines
+            .managed(&format!("/cert-status-by-serial/{}", serial(&second)))
+            .contains("Valid")
+    );
+}
+
+/// The serial number of the first certificate, in hexadecimal.
+fn serial(pem: &str) -> String {
+    let all = pem::parse_many(pem).unwrap();
+    let leaf = all.iter().find(|block| block.tag() == "CERTIFICATE").unwrap();
+    // SEQUENCE, SEQUENCE, [0] version, and then the INTEGER.
+    let at = leaf
+        .contents()
+        .windows(5)
+        .position(|w| w == [0xa0, 3, 2, 1, 2])
+        .unwrap()
+        + 5;
+    let length = usize::from(leaf.contents()[at + 1]);
+    let bytes = &leaf.contents()[at + 2..at + 2 + length];
+    bytes
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .trim_start_matches("00")
+        .to_owned()
+}
+
+/// How far the clock of the next test is set forward, in seconds.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_authority_that_does_not_answer_is_asked_again_later_and_then_served() {
+    let mut machines = Machines::new();
+    let now = || Timestamp::now() + SignedDuration::from_secs(AHEAD.load(Ordering::Relaxed));
+    let config = machines.config(&format!("---{}", one("web", &["a.acme.test"], "http-01")));
+    let world = machines.world(config, Arc::new(Real), now).await;
+    let trouble = drive(&world, "web").await.unwrap_err();
+    assert_eq!(trouble.kind, Kind::Unreachable);
+    assert!(trouble.why.contains("does not answer"), "{trouble}");
+    // Told by the plan, until its time.
+    let waits = drive(&world, "web").await.unwrap();
+    assert!(
+        matches!(&waits, Step::Wait { trouble: true, why, .. } if *why == trouble.why),
+        "{waits}"
+    );
+    if !machines.start(&world, &Manner::default()) {
+        return;
+    }
+    assert_eq!(drive(&world, "web").await.unwrap(), waits);
+    AHEAD.store(120, Ordering::Relaxed);
+    let step = drive(&world, "web").await.unwrap();
+    assert!(matches!(step, Step::Wait { trouble: false, .. }), "{step}");
+    assert!(machines.out("web").is_some());
+    assert_eq!(world.store.kept("web").unwrap().failure, None);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_clock_that_is_not_the_authoritys_orders_nothing_and_says_so() {
+    for (now, way) in [
+        (
+            (|| Timestamp::now() - SignedDuration::from_hours(24 * 400)) as fn() -> Timestamp,
+            "minutes behind the authority's",
+        ),
+        (
+            || Timestamp::now() + SignedDuration::from_hours(24 * 400),
+            "minutes ahead of the authority's",
+        ),
+    ] {
+        let mut machines = Machines::new();
+        let config = machines.config(&format!("---{}", one("web", &["a.acme.test"], "http-01")));
+        let world = machines.world(config, Arc::new(Real), now).await;
+        if !machines.start(&world, &Manner::default()) {
+            return;
+        }
+        let trouble = drive(&world, "web").await.unwrap_err();
+        assert!(
+            trouble.why.contains(way) && trouble.why.ends_with("set the clock"),
+            "{trouble}"
+        );
+        assert!(matches!(
+            drive(&world, "web").await.unwrap(),
+            Step::Wait { trouble: true, .. }
+        ));
+        assert!(
+            !machines.log().contains("newOrder") && !machines.log().contains("Added order"),
+            "{}",
+            machines.log()
+        );
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_authority_that_refuses_good_nonces_is_asked_again_at_once() {
+    let mut machines = Machines::new();
+    let world = machines
+        .real(&format!("---{}", one("web", &["a.acme.test"], "http-01")))
+        .await;
+    let manner = Manner {
+        variables: vec![("PEBBLE_WFE_NONCEREJECT", "30")],
+        ..Manner::default()
+    };
+    if !machines.start(&world, &manner) {
+        return;
+    }
+    let step = drive(&world, "web")
+        .await
+        .unwrap_or_else(|e| panic!("{e}\n{}", machines.log()));
+    assert!(matches!(step, Step::Wait { trouble: false, .. }), "{step}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_external_account_is_asked_for_in_words_and_used_where_it_is_given() {
+    let mut machines = Machines::new();
+    let wanted = one("web", &["a.acme.test"], "http-01");
+    let without = machines.real(&format!("---{wanted}")).await;
+    let manner = Manner {
+        external: true,
+        ..Manner::default()
+    };
+    if !machines.start(&without, &manner) {
+        return;
+    }
+    let trouble = drive(&without, "web").await.unwrap_err();
+    assert!(
+        trouble
+            .why
+            .ends_with("the authority wants an external account: set [external_account]"),
+        "{trouble}"
+    );
+    let key = machines.at("external");
+    let given = format!(
+        "external_account = {{ id = \"kid-1\", key_file = \"{}\" }}",
+        key.display()
+    );
+    let world = machines.real(&format!("{given}---{wanted}")).await;
+    machines.change("web", |kept| kept["failure"] = serde_json::Value::Null);
+    let (step, failed) = round(&world, "web").await.unwrap();
+    assert!(
+        matches!(step, Step::Order { .. }) && failed.is_none(),
+        "{step}: {failed:?}"
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_chain_to_the_preferred_root_is_taken() {
+    let mut machines = Machines::new();
+    let wanted = one("web", &["a.acme.test"], "http-01");
+    let first = machines.real(&format!("---{wanted}")).await;
+    let manner = Manner {
+        variables: vec![("PEBBLE_ALTERNATE_ROOTS", "2")],
+        ..Manner::default()
+    };
+    if !machines.start(&first, &manner) {
+        return;
+    }
+    let name = |n: u32| root_name(&machines.managed(&format!("/roots/{n}"))).unwrap();
+    drive(&first, "web").await.unwrap();
+    assert_eq!(root_name(&machines.out("web").unwrap()).unwrap(), name(0));
+    let config = machines.config(&format!("chain = \"{}\"---{wanted}", name(2)));
+    let config = same_ports(config, &first);
+    drop(first);
+    // The tasks that answered for the first end when the runtime comes to them.
+    tokio::task::yield_now().await;
+    let second = machines.world(config, Arc::new(Real), Timestamp::now).await;
+    revoke(&second, "web", false).await.unwrap();
+    drive(&second, "web").await.unwrap();
+    assert_eq!(root_name(&machines.out("web").unwrap()).unwrap(), name(2));
+}
+
+/// The configuration with challenges answered where another world does.
+fn same_ports(mut config: cairn_acme::Config, world: &cairn_acme::World) -> cairn_acme::Config {
+    (config.http, config.tls_alpn) = (world.addresses.http, world.addresses.tls_alpn);
+    config
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_name_that_fails_holds_no_other_up_and_its_reason_is_told() {
+    let mut machines = Machines::new();
+    // A name server that takes connections and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = machines.at("control.sock");
+    let manager = tokio::net::UnixListener::bind(&socket).unwrap();
+    let all = one("slow", &["slow.acme.test"], "dns-01")
+        + &one("bad", &["bad.acme.test"], "http-01")
+        + &one("good", &["good.acme.test"], "http-01");
+    let mut config = machines.config(&format!("---{all}"));
+    config.deliver = cairn_acme::Deliver::Control(socket);
+    config.dns.as_mut().unwrap().server = silent.local_addr().unwrap();
+    let world = Arc::new(machines.world(config, Arc::new(Real), Timestamp::now).await);
+    if !machines.start(&world, &Manner::default()) {
+        return;
+    }
+    let handed_over = async {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut stream, _) = manager.accept().await.unwrap();
+        let mut heard = String::new();
+        while !heard.ends_with("\"}") {
+            let mut block = [0; 4096];
+            let length = stream.read(&mut block).await.unwrap();
+            heard.push_str(std::str::from_utf8(&block[..length]).unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        heard
+    };
+    let heard = tokio::select! {
+        heard = handed_over => heard,
+        ended = run(world.clone()) => panic!("{ended:?}"),
+    };
+    let told: serde_json::Value = serde_json::from_str(heard.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let good = examine(
+        told["pem"].as_str().unwrap(),
+        &["good.acme.test".parse().unwrap()].into(),
+    );
+    assert!(good.is_ok(), "{good:?}");
+    assert!(world.store.pem("slow").unwrap().is_none());
+    // The one that fails says why, and waits.
+    machines.change("bad", |kept| kept["failure"] = serde_json::Value::Null);
+    let trouble = drive(&world, "bad").await.unwrap_err();
+    assert_eq!(trouble.kind, Kind::Refused);
+    assert!(
+        trouble.why.starts_with("bad.acme.test: the authority refuses: "),
+        "{trouble}"
+    );
+    assert!(
+        trouble
+            .why
+            .ends_with("look whether the authority reaches this appliance from outside"),
+        "{trouble}"
+    );
+    let kept = world.store.kept("bad").unwrap();
+    assert_eq!((kept.order, kept.failure.unwrap().why), (None, trouble.why));
+    drop(silent);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_name_server_that_knows_another_key_is_told_apart_and_costs_no_validation() {
+    let mut machines = Machines::new();
+    let world = machines
+        .real(&format!("---{}", one("star", &["*.acme.test"], "dns-01")))
+        .await;
+    if !machines.start(&world, &Manner::default()) {
+        return;
+    }
+    std::fs::write(
+        machines.at("tsig"),
+        "YW5vdGhlciBrZXkgYWx0b2dldGhlciwgb2YgdGhlIHNhbWUgbGVuZ3Ro",
+    )
+    .unwrap();
+    let trouble = drive(&world, "star").await.unwrap_err();
+    assert!(
+        trouble.why.contains("refuses to change _acme-challenge.acme.test"),
+        "{trouble}"
+    );
+    assert!(
+        trouble.why.contains("look at the key's name, algorithm and secret"),
+        "{trouble}"
+    );
+    // The order is gone on with when the key is right.
+    let order = world.store.kept("star").unwrap().order.unwrap();
+    std::fs::write(machines.at("tsig"), common::TSIG).unwrap();
+    machines.change("star", |kept| kept["failure"] = serde_json::Value::Null);
+    let (step, failed) = round(&world, "star").await.unwrap();
+    assert!(matches!(&step, Step::Resume { url, .. } if *url == order.url), "{step}");
+    assert_eq!(failed, None);
+}
+
+#[test]
+fn the_tests_folder_is_one_that_the_judges_see() {
+    assert!(Path::new(&common::folder().path()).is_dir());
+}
