@@ -405,7 +405,82 @@ async fn a_name_server_that_knows_another_key_is_told_apart_and_costs_no_validat
     assert_eq!(failed, None);
 }
 
+/// The program, with its lines as they come; killed when it is dropped.
+struct Program(
+    std::process::Child,
+    std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+);
+
+impl Program {
+    fn start(config: &Path) -> Program {
+        use std::io::BufRead as _;
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cairn-acme"));
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(config)
+            .stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        Program(child, lines)
+    }
+
+    /// Reads until a line begins so.
+    fn until(&mut self, beginning: &str) -> Vec<String> {
+        let mut seen = Vec::new();
+        for line in &mut self.1 {
+            seen.push(line.unwrap());
+            if seen.last().is_some_and(|line| line.starts_with(beginning)) {
+                return seen;
+            }
+        }
+        panic!("it has ended: {seen:?}");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
-fn the_tests_folder_is_one_that_the_judges_see() {
-    assert!(Path::new(&common::folder().path()).is_dir());
+fn the_program_goes_on_with_its_order_after_a_kill_and_says_what_it_does() {
+    let mut machines = Machines::new();
+    let (http, tls) = (common::free_port(), common::free_port());
+    let text = machines.text(&format!("---{}", one("web", &["a.acme.test"], "http-01")));
+    let text = text.replacen("127.0.0.1:0", &format!("127.0.0.1:{http}"), 1).replacen(
+        "127.0.0.1:0",
+        &format!("127.0.0.1:{tls}"),
+        1,
+    );
+    let config = machines.at("config.toml");
+    std::fs::write(&config, text).unwrap();
+    let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    if !machines.start_for(at(http), at(tls), &Manner::default()) {
+        return;
+    }
+    let mut first = Program::start(&config);
+    first.until("web: order one for a.acme.test: there is none");
+    drop(first);
+    let mut second = Program::start(&config);
+    let lines = second.until("web: wait until ");
+    drop(second);
+    let said = lines.join("\n");
+    assert!(said.contains("web: go on with the order https://localhost:"), "{said}");
+    assert!(
+        said.contains("web: hand it over") && !said.contains("order one"),
+        "{said}"
+    );
+    assert!(openssl_takes(&machines, &machines.out("web").unwrap(), "a.acme.test"));
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cairn-acme"));
+        let output = command.args(args).arg("--config").arg(&config).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(run(&["plan"]).starts_with("web: wait until "));
+    assert_eq!(run(&["revoke", "web"]), "web is revoked.\n");
+    assert_eq!(run(&["plan"]), "web: order one for a.acme.test: it was revoked\n");
 }

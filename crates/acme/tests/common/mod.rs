@@ -122,10 +122,15 @@ impl Machines {
         self.dir.path().join(name)
     }
 
-    /// The configuration; `more` is laid behind it.
+    /// The configuration: what stands in `more` before `---` at its beginning, and what stands behind it at its end.
     pub(crate) fn config(&self, more: &str) -> Config {
+        Config::parse(&self.text(more)).unwrap()
+    }
+
+    /// As [`Machines::config`], as a text.
+    pub(crate) fn text(&self, more: &str) -> String {
         let at = |name: &str| self.at(name).display().to_string();
-        let text = format!(
+        format!(
             "directory = \"https://localhost:{}/dir\"\nterms_agreed = true\nstate = \"{}\"\ntrust = \"{}\"\n{}\n[deliver]\n\
              folder = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n[tls_alpn]\nlisten = \"127.0.0.1:0\"\n[dns]\n\
              server = \"127.0.0.1:{}\"\nzone = \"acme.test\"\nkey = \"acme\"\nsecret_file = \"{}\"\nwait_seconds = 20\n{}",
@@ -137,8 +142,7 @@ impl Machines {
             self.dns,
             at("tsig"),
             more.split("---").nth(1).unwrap(),
-        );
-        Config::parse(&text).unwrap()
+        )
     }
 
     /// The program's world.
