@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_config::pki::{Imported, Names, examine};
@@ -162,7 +162,7 @@ impl Store {
         self.folder.join("certificates").join(format!("{of}.{ending}"))
     }
 
-    fn text(&self, path: &PathBuf) -> Result<Option<String>, Trouble> {
+    fn text(&self, path: &Path) -> Result<Option<String>, Trouble> {
         match self.disk.read(path) {
             Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -170,18 +170,18 @@ impl Store {
         }
     }
 
-    fn json<T: DeserializeOwned + Default>(&self, path: &PathBuf) -> Result<T, Trouble> {
+    fn json<T: DeserializeOwned + Default>(&self, path: &Path) -> Result<T, Trouble> {
         let text = self.text(path)?;
         Ok(text
             .and_then(|text| serde_json::from_str(&text).ok())
             .unwrap_or_default())
     }
 
-    fn write(&self, path: &PathBuf, text: &str) -> Result<(), Trouble> {
+    fn write(&self, path: &Path, text: &str) -> Result<(), Trouble> {
         Ok(put(&*self.disk, path, text.as_bytes(), MODE)?)
     }
 
-    fn write_json(&self, path: &PathBuf, value: &impl Serialize) -> Result<(), Trouble> {
+    fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<(), Trouble> {
         let text = serde_json::to_string_pretty(value).map_err(|e| Trouble::refused(e.to_string()))?;
         self.write(path, &text)
     }

@@ -225,8 +225,8 @@ pub async fn run(world: Arc<World>) -> Result<(), Trouble> {
         }
     }
     let mut tasks = tokio::task::JoinSet::new();
-    for of in world.config.certificates.keys().cloned() {
-        let world = world.clone();
+    for of in world.config.certificates.keys() {
+        let (world, of) = (world.clone(), of.clone());
         tasks.spawn(async move {
             loop {
                 let pause = one(&world, &of).await;

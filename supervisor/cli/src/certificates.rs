@@ -60,7 +60,7 @@ pub(crate) fn run(cli: &Cli, command: Option<&Command>, paint: Paint) -> Outcome
             }
             let body = serde_json::to_vec(&ImportCertificate { pem }).map_err(|e| Refused(e.to_string(), 1))?;
             let answer = ask_with(cli, "POST", "/v1/certificates/imported", &body)?;
-            shown::<Imported>(cli, answer, |one| imported(one)).map(drop)
+            shown::<Imported>(cli, answer, imported).map(drop)
         }
         Some(Command::Remove { id }) => {
             let path = format!("/v1/certificates/imported/remove?id={}", client::encode(id));

@@ -218,8 +218,7 @@ fn an_imported_certificate_and_each_renewal_of_it_reach_the_units_that_need_it_a
     let mut world = in_a_domain();
     let own = shown(&world, "web", "tls");
     let mut pids = world.pids();
-    let mut reloads = 0;
-    for begins in [-60, -1] {
+    for (reloads, begins) in [(1, -60), (2, -1)] {
         let (key, chain) = foreign(&["home.example", "mail.home.example"], begins);
         let (status, told) = import(&world, &(chain.clone() + &key));
         assert_eq!(status, 200, "{told}");
@@ -229,7 +228,6 @@ fn an_imported_certificate_and_each_renewal_of_it_reach_the_units_that_need_it_a
             (Some("Somebody"), &Value::Null)
         );
         assert!(!told.to_string().contains("PRIVATE"));
-        reloads += 1;
         world.until("reloaded", |w| w.log("web").matches("reloading").count() == reloads);
         world.until("restarted", |w| {
             w.pids()["mail"] != pids["mail"] && w.state("mail") == "ready"
