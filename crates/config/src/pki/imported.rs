@@ -152,7 +152,12 @@ mod tests {
         assert!(all.contains(&(id.clone(), Held::Whole(new))));
         assert!(remove_imported(&disk, place(), &id).unwrap());
         assert!(!remove_imported(&disk, place(), &id).unwrap());
-        assert!(!remove_imported(&disk, place(), "../.ca/authority").unwrap());
+        // An id is no way to another folder.
+        let outside = file(place(), "other/authority");
+        disk.make_folder(outside.parent().unwrap()).unwrap();
+        put(&disk, &outside, b"key", MODE).unwrap();
+        assert!(!remove_imported(&disk, place(), "other/authority").unwrap());
+        assert_eq!(disk.read(&outside).unwrap(), b"key");
         assert_eq!(
             imported(&disk, place()).unwrap(),
             [(import_id(&other.names), Held::Whole(other))]
