@@ -98,7 +98,10 @@ async fn a_renewal_has_another_key_and_is_handed_over_in_place_of_the_old() {
     assert!(until > Timestamp::now());
     // The authority was asked when to renew, and has said it.
     let window = world.store.kept("web").unwrap().window.unwrap();
-    assert!(window.between.is_some() && window.ask_at > Timestamp::now(), "{window:?}");
+    assert!(
+        window.between.is_some() && window.ask_at > Timestamp::now(),
+        "{window:?}"
+    );
     assert_eq!(machines.out("web").unwrap(), first);
     // The authority says that it should have been yesterday.
     machines.change("web", |kept| {
