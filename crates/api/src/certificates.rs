@@ -10,8 +10,36 @@ pub struct Certificates {
     pub authority: Option<Authority>,
     /// The certificates, by unit.
     pub certificates: Vec<Certificate>,
+    /// The certificates that were imported.
+    pub imported: Vec<Imported>,
     /// What could not be done, in sentences.
     pub errors: Vec<String>,
+}
+
+/// A certificate that somebody else issued, with its key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ImportCertificate {
+    /// The private key and the chain, the service's own certificate first, in PEM.
+    pub pem: String,
+}
+
+/// A certificate that was imported.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Imported {
+    /// What it is called here.
+    pub id: String,
+    /// What it is for.
+    pub names: Vec<String>,
+    /// Who issued it; empty where it cannot be read.
+    pub issuer: String,
+    /// Its beginning, as in RFC 3339; empty where it cannot be read.
+    pub from: String,
+    /// Its end, as in RFC 3339; empty where it cannot be read.
+    pub until: String,
+    /// The units that show it to those who connect from outside.
+    pub used_by: Vec<String>,
+    /// Why it is not used, if it is not.
+    pub unused: Option<String>,
 }
 
 /// The appliance's certificate authority.
@@ -44,4 +72,6 @@ pub struct Certificate {
     pub until: String,
     /// What has to be done about it and why, if something has to.
     pub due: Option<String>,
+    /// The imported certificate that is shown to those who connect from outside, if there is one.
+    pub imported: Option<String>,
 }

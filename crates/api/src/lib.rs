@@ -18,7 +18,7 @@ pub use answers::{
     Accepted, Boot, Change, Edge, EdgeKind, EventLine, Explained, Graph, Health, Node, Pressure, Problem, Reloaded,
     RestartPlan, Status, Step, Top, UnitPhases, UnitStatus, Use,
 };
-pub use certificates::{Authority, Certificate, Certificates};
+pub use certificates::{Authority, Certificate, Certificates, ImportCertificate, Imported};
 pub use learned::{Advice, Direction, LearnState, Learned, Sighting, Sightings};
 pub use markdown::markdown;
 pub use openapi::openapi;

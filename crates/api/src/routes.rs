@@ -4,7 +4,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use crate::accounts::Accounts;
 use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Status, Top};
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, ImportCertificate, Imported};
 use crate::learned::Learned;
 use crate::parameters::{self, Parameter};
 use crate::setup::{Setup, SetupAnswers, SetupCode};
@@ -24,7 +24,7 @@ pub enum Method {
 pub enum Scope {
     /// What anybody on the appliance may know.
     Observe,
-    /// Running it: starting and stopping units, reading logs.
+    /// Running it: starting and stopping units, reading logs, handing over certificates.
     Operate,
     /// The owner's choices, certificates, and the machine's power.
     Own,
@@ -90,6 +90,8 @@ pub enum Endpoint {
     SetupApply,
     Certificates,
     RenewCertificates,
+    ImportCertificate,
+    RemoveCertificate,
     ReplaceAuthority,
     Upgrade,
     PowerOff,
@@ -425,6 +427,29 @@ pub const ROUTES: &[Route] = &[
         "Look at the certificates now instead of within ten minutes, and renew those that are due.",
         of::<Accepted>,
     ),
+    // A unit that gets certificates hands them over by this, and need not own the appliance for it.
+    Route {
+        body: Some(of::<ImportCertificate>),
+        ..post(
+            Endpoint::ImportCertificate,
+            "/v1/certificates/imported",
+            "Take a certificate with its key, in place of one for the same names. Units that are reached by one of its names show it.",
+            of::<Imported>,
+        )
+    },
+    Route {
+        query: &[Parameter {
+            name: "id",
+            meaning: "What it is called in the list.",
+        }],
+        scope: Scope::Own,
+        ..post(
+            Endpoint::RemoveCertificate,
+            "/v1/certificates/imported/remove",
+            "Remove an imported certificate with its key. Units that showed it show the authority's again.",
+            of::<Accepted>,
+        )
+    },
     Route {
         scope: Scope::Own,
         ..post(

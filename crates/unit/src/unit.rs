@@ -148,8 +148,10 @@ pub enum SecretKind {
     #[default]
     Password,
     /// A private key (ECDSA, P-256) and a certificate for it by the appliance's authority, both in PEM in one file. It is for
-    /// `UNIT.APPLIANCE.internal` and, if the unit publishes a port, for `APPLIANCE.local` and the appliance's private address. It holds for 30 days
-    /// and is renewed before: the file changes, and the unit is told to reload, or restarted if it cannot.
+    /// `UNIT.APPLIANCE.internal` and, if the unit publishes a port, for `APPLIANCE.local`, the appliance's private address, the owner's domain and the
+    /// unit's name in it. It holds for 30 days and is renewed before: the file changes, and the unit is told to reload, or restarted if it cannot. If
+    /// the unit publishes a port and a certificate was imported for the domain, the file has that one; `/run/secrets/NAME.internal` always has the
+    /// authority's.
     Certificate,
 }
 

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// Asks; gives the status and the body.
-pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> io::Result<(u16, Vec<u8>)> {
+/// Asks with a body; gives the status and the answer's body.
+pub(crate) fn ask(socket: &Path, method: &str, path: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
     if !path.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -17,8 +17,11 @@ pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> io::Result<(u16, V
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: cairn\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: cairn\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
     )?;
+    // A body that is too long is refused before all of it is read; the answer says so.
+    let _ = stream.write_all(body);
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     read(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))

@@ -342,7 +342,12 @@ fn silent(cli: &Cli, error: &std::io::Error) -> Refused {
 
 /// The body of a good answer.
 fn ask(cli: &Cli, method: &str, path: &str) -> Outcome<Vec<u8>> {
-    let (status, body) = client::ask(&cli.socket, method, path).map_err(|e| silent(cli, &e))?;
+    ask_with(cli, method, path, &[])
+}
+
+/// As [`ask`], with a body of the question.
+fn ask_with(cli: &Cli, method: &str, path: &str, body: &[u8]) -> Outcome<Vec<u8>> {
+    let (status, body) = client::ask(&cli.socket, method, path, body).map_err(|e| silent(cli, &e))?;
     if status < 400 {
         return Ok(body);
     }

@@ -1,8 +1,8 @@
 //! The control API's answers: what each endpoint does with the supervisor.
 
 use cairn_api::{
-    Accepted, Boot, Edge, EdgeKind, Endpoint, Explained, Graph, Health, Node, SetupCode, Status, Step, Top, UnitPhases,
-    UnitStatus,
+    Accepted, Boot, Edge, EdgeKind, Endpoint, Explained, Graph, Health, ImportCertificate, Node, SetupCode, Status,
+    Step, Top, UnitPhases, UnitStatus,
 };
 use cairn_init::protocol::Request;
 use cairn_sandbox::{Enter, Job};
@@ -79,6 +79,11 @@ impl Supervisor {
             Endpoint::Purge => self.purge(asked.query("unit").unwrap_or_default()),
             Endpoint::Certificates => self.certificates(),
             Endpoint::RenewCertificates => self.renew_certificates(false),
+            Endpoint::ImportCertificate => match asked.body() {
+                Ok(ImportCertificate { pem }) => self.import_certificate(&pem),
+                Err(refused) => refused,
+            },
+            Endpoint::RemoveCertificate => self.remove_certificate(asked.query("id").unwrap_or_default()),
             Endpoint::ReplaceAuthority => self.renew_certificates(true),
             Endpoint::Upgrade => self.upgrade(asked.query("file").unwrap_or_default()),
             Endpoint::PowerOff => {

@@ -1,17 +1,26 @@
-//! The units' certificates: their names, and when they are issued and renewed. What they are and the rules stand in
-//! `cairn_config::pki`.
+//! The units' certificates: their names, when they are issued and renewed, and which units show an imported one. What they are and
+//! the rules stand in `cairn_config::pki`.
+//!
+//! A unit that publishes a port is asked for by two kinds of people: those outside, by the owner's domain, and other units, by its
+//! internal name. The first get an imported certificate if there is one for the domain, as the secret itself; the second the
+//! authority's, which the unit sees beside it as `SECRET.internal` ([`INTERNAL`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cairn_config::pki::{self, AltName, Found, Names, Permitted, Step, Wanted};
+use cairn_config::pki::{self, AltName, Found, Held, Names, Permitted, Step, Wanted};
 use cairn_config::{Real, Timestamp};
 use cairn_unit::{Manifest, ManifestUnit, SecretKind};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::imported::{look, public_names, shown};
 
 /// The secret by which a unit sees the authority's certificate.
 pub(crate) const AUTHORITY: &str = "ca";
+
+/// How the name of a secret ends under which a unit that publishes a port sees the authority's certificate. A dot is in no secret's
+/// name.
+pub(crate) const INTERNAL: &str = ".internal";
 
 /// What a check of all certificates came to.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -46,19 +55,22 @@ pub(crate) fn internal_name(manifest: &Manifest, unit: &str) -> String {
     format!("{}.{}.internal", crate::plan::host_name(unit), manifest.name.host())
 }
 
+/// Whether a unit is reached from outside.
+pub(crate) fn is_published(unit: &ManifestUnit) -> bool {
+    !unit.unit.network.publish.is_empty()
+}
+
 /// The names of a unit's certificates: its own, and the appliance's if it is reached from outside. A public address is left out,
 /// because the authority may not vouch for it.
 pub(crate) fn names(manifest: &Manifest, name: &str, unit: &ManifestUnit, address: &str) -> Names {
     let mut all = vec![internal_name(manifest, name)];
-    if !unit.unit.network.publish.is_empty() {
+    if is_published(unit) {
         all.push(format!("{}.local", manifest.name.host()));
         all.push(address.to_owned());
     }
     let private = |name: &AltName| matches!(name, AltName::Dns(_)) || Permitted::default().allows(name);
-    all.iter()
-        .filter_map(|name| name.parse().ok())
-        .filter(private)
-        .collect()
+    let own = all.iter().filter_map(|name| name.parse().ok()).filter(private);
+    own.chain(public_names(manifest, name, unit)).collect()
 }
 
 /// The time by which certificates are issued. The image was built before it ran, so the clock is not right before that.
@@ -78,7 +90,7 @@ pub(crate) fn wanted(manifest: &Manifest, address: &str) -> Wanted {
     }
     Wanted {
         appliance: manifest.name.host(),
-        domain: None,
+        domain: manifest.domain.as_ref().map(ToString::to_string),
         certificates,
         replace: false,
     }
@@ -102,12 +114,27 @@ pub(crate) fn prepare(
         pki::ensure(&Real, &folder, now(manifest), &wanted, Some(only))
     };
     let mut texts = BTreeMap::new();
+    let imported = match is_published(unit) {
+        true => pki::imported(&Real, &config.imported())?,
+        false => Vec::new(),
+    };
+    let chosen = shown(&imported, manifest, name, unit).map(|(_, one)| &one.pem);
     for secret in secrets(unit) {
         let of = of(name, secret);
         let names = all.certificates.get(&of).cloned().unwrap_or_default();
         let done = ensure(&of, [(of.clone(), names)].into());
         match (pki::issued(&Real, &folder, &of)?, done) {
-            (Some(text), _) => drop(texts.insert(secret.to_owned(), text)),
+            (Some(text), _) => {
+                texts.insert(secret.to_owned(), chosen.unwrap_or(&text).clone());
+                if is_published(unit) {
+                    texts.insert(format!("{secret}{INTERNAL}"), text);
+                }
+            }
+            (None, Ok(_)) if chosen.is_some() => {
+                let pem = chosen.cloned().unwrap_or_default();
+                texts.insert(format!("{secret}{INTERNAL}"), pem.clone());
+                texts.insert(secret.to_owned(), pem);
+            }
             (None, Ok(steps)) => {
                 let why: Vec<String> = steps.iter().filter_map(Step::refusal).collect();
                 return Err(Error::Sandbox {
@@ -128,12 +155,31 @@ pub(crate) fn prepare(
     Ok(texts)
 }
 
+/// The files that [`prepare`] gives a unit, by name.
+pub(crate) fn files(unit: &ManifestUnit) -> Vec<String> {
+    let mut all = Vec::new();
+    for secret in secrets(unit) {
+        all.push(secret.to_owned());
+        if is_published(unit) {
+            all.push(format!("{secret}{INTERNAL}"));
+        }
+    }
+    if sees_authority(unit) {
+        all.push(AUTHORITY.to_owned());
+    }
+    all
+}
+
 /// Renews what is due of the certificates that there are; units without one get theirs when they start. Makes another authority if
 /// the owner asks for that.
 pub(crate) fn check(config: &Config, manifest: &Manifest, address: &str, replace: bool) -> Checked {
     let mut checked = Checked::default();
     if let Err(e) = renew(config, manifest, address, replace, &mut checked) {
         checked.failed.push(e.to_string());
+    }
+    match pki::imported(&Real, &config.imported()) {
+        Ok(imported) => look(config, manifest, &imported, &mut checked),
+        Err(e) => checked.failed.push(e.to_string()),
     }
     for (name, unit) in &manifest.units {
         let name = name.as_str();
@@ -157,7 +203,7 @@ fn renew(
 ) -> Result<(), Error> {
     let folder = config.authority();
     let found = Found::read(&Real, &folder, None)?;
-    if found.authority == pki::Held::Absent {
+    if found.authority == Held::Absent {
         return Ok(());
     }
     let mut all = wanted(manifest, "");
@@ -168,7 +214,7 @@ fn renew(
     let full = wanted(manifest, address).certificates;
     for (of, names) in &mut all.certificates {
         let there = match found.certificates.get(of) {
-            Some(pki::Held::Whole(facts)) if !due.contains(of.as_str()) => Some(&facts.names),
+            Some(Held::Whole(facts)) if !due.contains(of.as_str()) => Some(&facts.names),
             _ => full.get(of),
         };
         names.extend(there.into_iter().flatten().cloned());
@@ -200,101 +246,5 @@ fn issues(step: &Step) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::manifest;
-
-    const WEB: &str =
-        r#"{"secrets":{"tls":{"kind":"certificate"}},"network":{"mode":"bridge","publish":[{"port":443}]}}"#;
-    const DB: &str = r#"{"secrets":{"tls":{"kind":"certificate"}}}"#;
-
-    fn texts(names: &Names) -> Vec<String> {
-        names.iter().map(AltName::to_string).collect()
-    }
-
-    fn of_web(config: &Config) -> Vec<String> {
-        match &Found::read(&Real, &config.authority(), None).unwrap().certificates["web.tls"] {
-            pki::Held::Whole(facts) => texts(&facts.names),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Starts both units, at no address yet.
-    fn started() -> (tempfile::TempDir, Config, Manifest) {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config::below(dir.path());
-        let manifest = manifest(&[("web", WEB), ("db", DB)]);
-        for (name, unit) in &manifest.units {
-            crate::secrets::refresh(&config, &manifest, name.as_str(), unit, "").unwrap();
-        }
-        (dir, config, manifest)
-    }
-
-    #[test]
-    fn a_certificate_has_the_names_by_which_the_unit_is_reached_and_no_public_address() {
-        let manifest = manifest(&[("web@1", WEB), ("db", DB)]);
-        let of = |name: &str, address: &str| texts(&names(&manifest, name, &manifest.units[name], address));
-        assert_eq!(of("db", "192.168.1.5"), ["db.test.internal"]);
-        assert_eq!(of("web@1", ""), ["test.local", "web-1.test.internal"]);
-        assert_eq!(
-            of("web@1", "192.168.1.5"),
-            ["test.local", "web-1.test.internal", "192.168.1.5"]
-        );
-        assert_eq!(of("web@1", "203.0.113.5"), of("web@1", ""));
-    }
-
-    #[test]
-    fn another_address_disturbs_no_unit_and_is_taken_when_the_certificate_is_renewed_or_the_unit_starts() {
-        let (_dir, config, manifest) = started();
-        assert_eq!(check(&config, &manifest, "10.0.0.5", false), Checked::default());
-        assert_eq!(of_web(&config), ["test.local", "web.test.internal"]);
-        let then = now(&manifest) - std::time::Duration::from_secs(25 * 86_400);
-        pki::ensure(&Real, &config.authority(), then, &wanted(&manifest, ""), None).unwrap();
-        // Not started in this boot: what it sees at its start is made then.
-        std::fs::remove_dir_all(config.shown_secrets("web")).unwrap();
-        let checked = check(&config, &manifest, "10.0.0.5", false);
-        assert!(!config.shown_secrets("web").exists());
-        assert_eq!(checked.changed, ["db".to_owned(), "web".to_owned()].into());
-        assert_eq!(of_web(&config), ["test.local", "web.test.internal", "10.0.0.5"]);
-        // An address that has gone is no reason either; another one is at a start.
-        assert_eq!(check(&config, &manifest, "", false), Checked::default());
-        crate::secrets::refresh(&config, &manifest, "web", &manifest.units["web"], "10.0.0.6").unwrap();
-        assert_eq!(of_web(&config), ["test.local", "web.test.internal", "10.0.0.6"]);
-    }
-
-    #[test]
-    fn a_check_leaves_units_alone_that_have_not_started_and_removes_what_no_unit_has() {
-        let (dir, config, manifest) = started();
-        let more = crate::testing::manifest(&[("web", WEB), ("new", DB)]);
-        let checked = check(&config, &more, "", false);
-        assert_eq!(checked.changed, BTreeSet::new());
-        assert_eq!(checked.done, ["remove db.tls: nothing wants it any more"]);
-        assert_eq!(checked.failed, [""; 0]);
-        // Before anything was started there is nothing to look at.
-        let other = Config::below(&dir.path().join("other"));
-        assert_eq!(check(&other, &manifest, "", false), Checked::default());
-        assert!(!other.authority().exists());
-    }
-
-    #[test]
-    fn a_unit_that_is_bound_sees_the_authority_and_one_with_a_secret_of_that_name_sees_its_own() {
-        let (_dir, config, _) = started();
-        let needs = r#"{"needs":{"db":"sql"}}"#;
-        let own = r#"{"secrets":{"ca":{},"tls":{"kind":"certificate"}}}"#;
-        let db = r#"{"provides":{"sql":{"kind":"database","port":3306}}}"#;
-        let manifest = manifest(&[("web", needs), ("own", own), ("db", db)]);
-        let seen =
-            |name: &str| crate::secrets::secrets(&config, &manifest, name, &manifest.units[name], "", true).unwrap();
-        assert!(seen("web")["ca"].starts_with("-----BEGIN CERTIFICATE-----"));
-        assert_eq!(seen("own")["ca"].len(), 32);
-        assert!(seen("db").is_empty());
-    }
-
-    #[test]
-    fn the_clock_is_never_taken_to_be_before_the_image_was_built() {
-        let mut manifest = manifest(&[("db", DB)]);
-        assert!(now(&manifest) <= crate::clock::timestamp());
-        manifest.built = 40_000_000_000;
-        assert_eq!(now(&manifest).as_second(), 40_000_000_000);
-    }
-}
+#[path = "certificates_tests.rs"]
+mod tests;

@@ -94,6 +94,11 @@ impl Config {
         self.at("/data/secrets/.ca")
     }
 
+    /// The certificates that were imported. No unit's folder can have that name.
+    pub fn imported(&self) -> PathBuf {
+        self.at("/data/secrets/.imported")
+    }
+
     /// A unit's secrets as its sandbox sees them, in memory.
     pub fn shown_secrets(&self, unit: &str) -> PathBuf {
         self.at("/run/cairn/secrets").join(unit)

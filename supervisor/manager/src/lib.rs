@@ -29,6 +29,7 @@ pub mod fuzz;
 mod granting;
 pub mod health;
 pub mod host_plan;
+mod imported;
 mod io;
 pub mod learn;
 mod listening;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cairn_api::{Accepted, Authority, Certificate, Certificates};
 use cairn_config::Real;
-use cairn_config::pki::{AltName, Found, Held, Names, Step, plan};
+use cairn_config::pki::{self, AltName, Found, Held, Names, Step, plan};
 
 use crate::certificates::{self, Checked};
 use crate::control::Answered;
@@ -86,6 +86,7 @@ impl Supervisor {
         let found = Found::read(&Real, &folder, None)?;
         let wanted = certificates::wanted(&self.manifest, "");
         let steps = plan(certificates::now(&self.manifest), &found, &wanted);
+        let imported = pki::imported(&Real, &self.config.imported())?;
         let text = |names: &Names| names.iter().map(AltName::to_string).collect::<Vec<_>>();
         let mut all = Vec::new();
         for (name, unit) in &self.manifest.units {
@@ -103,6 +104,8 @@ impl Supervisor {
                     from: String::new(),
                     until: String::new(),
                     due: due.map(Step::to_string),
+                    imported: crate::imported::shown(&imported, &self.manifest, name.as_str(), unit)
+                        .map(|(id, _)| id.to_owned()),
                 };
                 if let Some(Held::Whole(facts)) = found.certificates.get(&of) {
                     shown.names = text(&facts.names);
@@ -133,6 +136,7 @@ impl Supervisor {
         Ok(Certificates {
             authority,
             certificates: all,
+            imported: self.imported(&imported),
             errors,
         })
     }

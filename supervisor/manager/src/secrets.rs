@@ -83,10 +83,9 @@ pub(crate) fn passwords(config: &Config, name: &str, unit: &ManifestUnit) -> Res
 /// The certificates that the unit sees since its start, if it sees all of them.
 fn shown_certificates(config: &Config, name: &str, unit: &ManifestUnit) -> Option<BTreeMap<String, String>> {
     let folder = config.shown_secrets(name);
-    let authority = certificates::sees_authority(unit).then_some(certificates::AUTHORITY);
-    let texts = certificates::secrets(unit).chain(authority).map(|secret| {
-        let text = fs::read_to_string(folder.join(secret)).ok()?;
-        Some((secret.to_owned(), text))
+    let texts = certificates::files(unit).into_iter().map(|secret| {
+        let text = fs::read_to_string(folder.join(&secret)).ok()?;
+        Some((secret, text))
     });
     texts.collect()
 }

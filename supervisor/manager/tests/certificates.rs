@@ -1,4 +1,5 @@
-//! Certificates of the appliance's own authority: issued before a unit starts, renewed while it runs, and never in its way.
+//! Certificates of the appliance's own authority: issued before a unit starts, renewed while it runs, and never in its way. And those
+//! that somebody else issued, as they come to units.
 
 mod fake_init;
 
@@ -77,7 +78,7 @@ fn a_unit_has_its_certificate_and_the_authoritys_before_it_starts() {
         names.sort();
         names
     };
-    assert_eq!(shown("web"), ["ca", "tls"]);
+    assert_eq!(shown("web"), ["ca", "tls", "tls.internal"]);
     assert_eq!(shown("db"), ["admin", "ca", "tls"]);
     assert_eq!(shown("plain"), [""; 0]);
     assert_eq!(
@@ -166,4 +167,140 @@ fn a_lost_authority_stops_no_unit_that_has_a_certificate_and_is_replaced_when_th
     assert_eq!(all["errors"], serde_json::json!([]));
     assert_eq!(all["certificates"][0]["issuer"], all["authority"]["name"]);
     assert_eq!(all["authority"]["pem"], read(world.at("run/cairn/secrets/web/ca")));
+}
+
+const MAIL: &str = r#"{"service":{"command":["/fake-service","ready"]},"ready":{"when":"notify"},
+    "secrets":{"tls":{"kind":"certificate"}},"network":{"publish":[{"port":25}]}}"#;
+
+/// An appliance in the domain `home.example`, with two units that are reached from outside: one can reload.
+fn in_a_domain() -> World {
+    let mut world = World::prepared(&[("db", DB), ("mail", MAIL), ("web", WEB)], |at| {
+        std::fs::create_dir_all(at.join("data/site")).unwrap();
+        let site = "[appliance]\nname = \"test\"\ndomain = \"home.example\"\n";
+        std::fs::write(at.join("data/site/site.toml"), site).unwrap();
+    });
+    all_ready(&mut world);
+    world
+}
+
+fn all_ready(world: &mut World) {
+    world.until("ready", |w| {
+        ["db", "mail", "web"].iter().all(|unit| w.state(unit) == "ready")
+    });
+}
+
+/// A certificate that somebody else issued, which begins so many days from now and lasts for 90, and its key.
+fn foreign(names: &[&str], begins: i64) -> (String, String) {
+    let all: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut wanted = rcgen::CertificateParams::new(all).unwrap();
+    let day = |days: i64| {
+        let seconds = Timestamp::now().as_second() + days * 86_400;
+        rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(u64::try_from(seconds).unwrap())
+    };
+    (wanted.not_before, wanted.not_after) = (day(begins), day(begins + 90));
+    wanted.distinguished_name = rcgen::DistinguishedName::new();
+    wanted.distinguished_name.push(rcgen::DnType::CommonName, "Somebody");
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    (key.serialize_pem(), wanted.self_signed(&key).unwrap().pem())
+}
+
+fn import(world: &World, pem: &str) -> (u16, Value) {
+    let body = serde_json::json!({ "pem": pem }).to_string();
+    world.ask_with("POST", "/v1/certificates/imported", &body).unwrap()
+}
+
+fn shown(world: &World, unit: &str, file: &str) -> String {
+    read(world.at("run/cairn/secrets").join(unit).join(file))
+}
+
+#[test]
+fn an_imported_certificate_and_each_renewal_of_it_reach_the_units_that_need_it_and_no_others() {
+    let mut world = in_a_domain();
+    let own = shown(&world, "web", "tls");
+    let mut pids = world.pids();
+    for (reloads, begins) in [(1, -60), (2, -1)] {
+        let (key, chain) = foreign(&["home.example", "mail.home.example"], begins);
+        let (status, told) = import(&world, &(chain.clone() + &key));
+        assert_eq!(status, 200, "{told}");
+        assert_eq!(told["used_by"], serde_json::json!(["mail", "web"]));
+        assert_eq!(
+            (told["issuer"].as_str(), &told["unused"]),
+            (Some("Somebody"), &Value::Null)
+        );
+        assert!(!told.to_string().contains("PRIVATE"));
+        world.until("reloaded", |w| w.log("web").matches("reloading").count() == reloads);
+        world.until("restarted", |w| {
+            w.pids()["mail"] != pids["mail"] && w.state("mail") == "ready"
+        });
+        all_ready(&mut world);
+        // One that can reload goes on running, and one that is not reached from outside is left alone.
+        for unit in ["web", "db"] {
+            assert_eq!(world.pids()[unit], pids[unit], "{unit}");
+        }
+        for unit in ["web", "mail"] {
+            assert_eq!(shown(&world, unit, "tls"), key.clone() + &chain, "{unit}");
+        }
+        assert_eq!(shown(&world, "web", "tls.internal"), own);
+        pids = world.pids();
+    }
+    // It was for the same names, so it took the place of the first.
+    let all = listed(&world);
+    assert_eq!(all["imported"].as_array().unwrap().len(), 1);
+    let id = all["imported"][0]["id"].as_str().unwrap();
+    assert_eq!(all["certificates"][2]["imported"], id);
+    assert_eq!(all["certificates"][0]["imported"], Value::Null);
+    // The key is for root alone.
+    use std::os::unix::fs::PermissionsExt as _;
+    let kept = world.at(&format!("data/secrets/.imported/{id}.pem"));
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o7777, 0o600);
+
+    // A manager that comes later finds the same.
+    world.kill_manager();
+    world.until("another manager", |w| w.state("web") == "ready");
+    assert_eq!(listed(&world)["imported"][0]["id"], id);
+    world.post(&format!("/v1/certificates/imported/remove?id={id}"));
+    world.until("the authority's again", |w| shown(w, "web", "tls") == own);
+    assert!(!kept.exists());
+    let (status, _) = world
+        .ask_with("POST", "/v1/certificates/imported/remove?id=../.ca/authority", "")
+        .unwrap();
+    assert_eq!(status, 404);
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_with_a_sentence_and_nothing_is_kept() {
+    let world = in_a_domain();
+    let ((key, chain), (other, _)) = (foreign(&["home.example"], -1), foreign(&["home.example"], -1));
+    let (late_key, late) = foreign(&["home.example"], 10);
+    let (old_key, old) = foreign(&["home.example"], -100);
+    for (pem, why) in [
+        (chain.clone(), "it has no private key"),
+        (
+            chain.clone() + &other,
+            "the private key belongs to none of the certificates",
+        ),
+        (late_key + &late, "certificate 1 begins on "),
+        (old_key + &old, "certificate 1 ended on "),
+        ("x".into(), "there is nothing in PEM in it"),
+    ] {
+        let (status, told) = import(&world, &pem);
+        assert_eq!(status, 422, "{told}");
+        assert!(told["error"].as_str().unwrap().starts_with(why), "{told}");
+    }
+    assert_eq!(
+        world.ask_with("POST", "/v1/certificates/imported", "{}").unwrap().0,
+        400
+    );
+    assert_eq!(listed(&world)["imported"], serde_json::json!([]));
+    assert!(!world.at("data/secrets/.imported").exists());
+    // What is for other names is kept, and says that nobody shows it.
+    let (foreign_key, elsewhere) = foreign(&["other.example"], -1);
+    let (status, told) = import(&world, &(foreign_key + &elsewhere));
+    assert_eq!((status, &told["used_by"]), (200, &serde_json::json!([])));
+    let why = told["unused"].as_str().unwrap();
+    assert!(
+        why.contains("is reached as home.example and UNIT.home.example"),
+        "{why}"
+    );
+    drop(key);
 }

@@ -14,10 +14,14 @@ pub struct Imported {
     pub pem: String,
     /// The names that it is for.
     pub names: Names,
+    /// The last beginning of any certificate in it.
+    pub from: Timestamp,
     /// The first end of any certificate in it.
     pub until: Timestamp,
     /// Who issued it.
     pub issuer: String,
+    /// The beginning and end of each certificate.
+    validity: Vec<(Timestamp, Timestamp)>,
 }
 
 /// Why a key and chain are not taken.
@@ -84,6 +88,23 @@ fn day(at: Timestamp) -> String {
 /// # Errors
 /// What is wrong with it.
 pub fn import(text: &str, wanted: &Names, now: Timestamp) -> Result<Imported, Refusal> {
+    let seen = examine(text, wanted)?;
+    for (at, (from, until)) in seen.validity.iter().enumerate() {
+        if now < *from {
+            return Err(Refusal::Early(at + 1, day(*from)));
+        }
+        if now >= *until {
+            return Err(Refusal::Ended(at + 1, day(*until)));
+        }
+    }
+    Ok(seen)
+}
+
+/// Checks a private key and a chain as [`import`] does, but for the time.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn examine(text: &str, wanted: &Names) -> Result<Imported, Refusal> {
     let key = key(text.as_bytes()).map_err(Refusal::Unreadable)?;
     let all = blocks(text.as_bytes()).map_err(Refusal::Unreadable)?;
     let ders: Vec<&pem::Pem> = all.iter().filter(|block| block.tag() == "CERTIFICATE").collect();
@@ -100,15 +121,6 @@ pub fn import(text: &str, wanted: &Names, now: Timestamp) -> Result<Imported, Re
     for (at, pair) in chain.windows(2).enumerate() {
         issued(at + 1, &pair[0], &pair[1])?;
     }
-    for (at, certificate) in chain.iter().enumerate() {
-        let validity = certificate.validity();
-        if now < time(validity.not_before) {
-            return Err(Refusal::Early(at + 1, day(time(validity.not_before))));
-        }
-        if now >= time(validity.not_after) {
-            return Err(Refusal::Ended(at + 1, day(time(validity.not_after))));
-        }
-    }
     let have = names(&chain[0]).map_err(Refusal::Unreadable)?;
     if let Some(missing) = wanted.iter().find(|wanted| !have.iter().any(|own| own.covers(wanted))) {
         let have = match have.is_empty() {
@@ -120,16 +132,25 @@ pub fn import(text: &str, wanted: &Names, now: Timestamp) -> Result<Imported, Re
     }
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     let chain_text = ders.iter().map(|block| pem::encode_config(block, config));
+    let validity: Vec<(Timestamp, Timestamp)> = chain
+        .iter()
+        .map(|one| (time(one.validity().not_before), time(one.validity().not_after)))
+        .collect();
     Ok(Imported {
         pem: key.serialize_pem() + &chain_text.collect::<String>(),
         names: have,
-        until: chain
-            .iter()
-            .map(|one| time(one.validity().not_after))
-            .min()
-            .unwrap_or(now),
+        from: validity.iter().map(|(from, _)| *from).max().unwrap_or_default(),
+        until: validity.iter().map(|(_, until)| *until).min().unwrap_or_default(),
         issuer: common_name(chain[0].issuer()),
+        validity,
     })
+}
+
+/// The name of the root that a chain in PEM leads to: who issued the last certificate of it.
+pub fn root_name(chain: &str) -> Option<String> {
+    let all = blocks(chain.as_bytes()).ok()?;
+    let last = all.iter().rfind(|block| block.tag() == "CERTIFICATE")?;
+    Some(common_name(parse(last.contents()).ok()?.issuer()))
 }
 
 /// Whether a certificate may be a server's.

@@ -13,16 +13,19 @@
 //!   machine whose clock keeps local time is up to 14 hours off.
 //! - The appliance goes by its own clock. Where that stands before a certificate's beginning it was set back, where it stands behind
 //!   the end it was set forward or the time has come: both ways the certificate is renewed by the time that the clock shows now.
+//! - What somebody else issued lies in a folder of its own, checked when it is imported and whenever it is read.
 
 mod apply;
 mod import;
+mod imported;
 mod make;
 mod names;
 mod plan;
 mod read;
 
 pub use apply::{apply, authority_certificate, ensure, issued};
-pub use import::{Imported, Refusal, import};
+pub use import::{Imported, Refusal, examine, import, root_name};
+pub use imported::{choose, import_id, imported, keep_imported, remove_imported};
 pub use names::{AltName, Names, Permitted};
 pub use plan::{BACKDATED, Certificate, LIFETIME, Step, Wanted, plan};
 pub use read::{Authority, Facts, Found, Held, fingerprint};
