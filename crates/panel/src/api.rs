@@ -186,7 +186,7 @@ pub(crate) async fn answer(app: &App, request: &Request) -> Response {
     }
     let answered = match route.method {
         "GET" => app.control.get::<Value>(&to).await,
-        _ => app.control.post(&to, None).await,
+        _ => app.control.of(&format!("token {}", token.name)).post(&to, None).await,
     };
     if route.method == "POST" {
         let result = answered

@@ -82,6 +82,11 @@ impl Visit {
         secret::kept(&self.token)
     }
 
+    /// The manager, asked for who is logged in.
+    pub(crate) fn control(&self, app: &App) -> Control {
+        app.control.of(&self.who())
+    }
+
     /// Gives the browser another cookie: whoever knew the old one is left behind.
     pub(crate) fn rotate(&mut self) -> Result<(), NoRandom> {
         self.token = secret::token()?;

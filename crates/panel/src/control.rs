@@ -3,72 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cairn_api::{Setup, SetupAnswers, SetupCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
 use hyper::{Method, Response};
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-
-/// What can be set up, and on what machine.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Setup {
-    /// Whether the appliance still waits for it.
-    pub open: bool,
-    /// The appliance's name.
-    pub name: String,
-    /// Where it is reached.
-    pub addresses: Vec<String>,
-    /// What it runs on.
-    pub machine: Machine,
-    /// What it can run.
-    pub parts: Vec<Part>,
-    /// What is in the way, in sentences.
-    pub problems: Vec<String>,
-}
-
-/// What the appliance runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Machine {
-    /// Bytes of memory.
-    pub memory: u64,
-    /// Bytes of the data partition.
-    pub disk: u64,
-    /// Processors.
-    pub cpus: u32,
-}
-
-/// A unit that the owner can choose.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Part {
-    /// The unit.
-    pub unit: String,
-    /// What it is.
-    pub description: String,
-    /// The memory that it may use.
-    pub memory_max: u64,
-    /// The units that it needs.
-    pub needs: Vec<String>,
-    /// Whether it cannot be left out.
-    pub required: bool,
-}
-
-/// What the owner chose.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Choice {
-    /// The code from the console.
-    pub code: String,
-    /// The appliance's name.
-    pub name: String,
-    /// The domain, in ASCII.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub domain: Option<String>,
-    /// What is to run.
-    pub units: Vec<String>,
-}
 
 /// A question that was not answered as hoped.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -120,12 +65,22 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct Control {
     path: PathBuf,
+    actor: Option<HeaderValue>,
 }
 
 impl Control {
     /// By this socket.
     pub fn new(path: PathBuf) -> Control {
-        Control { path }
+        Control { path, actor: None }
+    }
+
+    /// For this person, whom the manager then notes beside the panel.
+    #[must_use]
+    pub fn of(&self, person: &str) -> Control {
+        Control {
+            actor: HeaderValue::from_bytes(person.as_bytes()).ok(),
+            ..self.clone()
+        }
     }
 
     /// Asks for what changes nothing.
@@ -166,16 +121,16 @@ impl Control {
     /// # Errors
     /// If it is not, or was tried too often.
     pub async fn try_code(&self, code: &str) -> Result<(), ControlError> {
-        self.post("/v1/setup/code", Some(json!({ "code": code })))
-            .await
-            .map(|_| ())
+        let code = SetupCode { code: code.to_owned() };
+        let body = serde_json::to_value(code).ok();
+        self.post("/v1/setup/code", body).await.map(|_| ())
     }
 
     /// Sets the appliance up.
     ///
     /// # Errors
     /// If something in the choice is wrong, or it is set up already.
-    pub async fn apply(&self, choice: &Choice) -> Result<Value, ControlError> {
+    pub async fn apply(&self, choice: &SetupAnswers) -> Result<Value, ControlError> {
         self.post("/v1/setup/apply", serde_json::to_value(choice).ok()).await
     }
 
@@ -226,13 +181,15 @@ impl Control {
             .map_err(|e| self.away(e))?;
         tokio::spawn(connection);
         let body = body.map(|value| value.to_string()).unwrap_or_default();
-        let request = hyper::Request::builder()
+        let mut request = hyper::Request::builder()
             .method(method)
             .uri(path)
             .header("host", "cairn")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|e| self.away(e))?;
+            .header("content-type", "application/json");
+        if let Some(actor) = &self.actor {
+            request = request.header("cairn-actor", actor);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|e| self.away(e))?;
         send.send_request(request).await.map_err(|e| self.away(e))
     }
 

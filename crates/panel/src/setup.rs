@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use cairn_api::Part;
 use serde::{Deserialize, Serialize};
-
-use crate::control::Part;
 
 /// How far the setup is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

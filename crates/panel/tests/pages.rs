@@ -89,6 +89,16 @@ async fn what_is_asked_for_reaches_the_manager_and_the_audit_log() {
         assert!(page.status < 400, "{path}: {}", page.text);
         assert_eq!(panel.manager.posts().last().unwrap(), to);
     }
+    assert!(
+        panel
+            .manager
+            .told
+            .lock()
+            .unwrap()
+            .actors
+            .iter()
+            .all(|actor| actor == "ada")
+    );
     let log = owner.get("/audit").await;
     for what in [
         "the appliance was set up",
@@ -195,6 +205,7 @@ async fn a_token_does_what_its_scope_says_and_no_more() {
     }
     assert_eq!(panel.manager.posts().len() - before, done);
     owner.get("/audit").await.says("token operate");
+    assert_eq!(panel.manager.told.lock().unwrap().actors.last().unwrap(), "token own");
 }
 
 #[tokio::test]

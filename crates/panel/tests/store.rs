@@ -59,6 +59,23 @@ async fn a_damaged_store_is_set_aside_told_and_put_back_from_its_copy() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_gone_is_put_back_as_well_and_the_copy_is_not_lost_before() {
+    let panel = Panel::new().await;
+    panel.owner().await;
+    let gone = |state: &Path| {
+        for end in ["panel.db", "panel.db-wal", "panel.db-shm"] {
+            let _ = std::fs::remove_file(state.join(end));
+        }
+    };
+    // Twice: the first start's own daily copy must not take the good one's place.
+    let panel = panel.restart(gone).await.restart(|_| ()).await;
+    let mut owner = panel.browser();
+    owner.get("/setup").await.says("Its file is gone");
+    assert_eq!(owner.post("/store/put-back", &[]).await.status, 303);
+    assert_eq!(owner.log_in(PASSWORD).await.location, "/");
+}
+
+#[tokio::test]
 async fn a_copy_is_put_back_only_in_the_place_of_a_damaged_store() {
     let panel = Panel::new().await;
     let mut owner = panel.owner().await;

@@ -52,7 +52,10 @@ pub(super) async fn rollback(app: &App, visit: &mut Visit) -> Result<Response, F
         .get("to")
         .parse()
         .map_err(|_| Failure::Refused(400, "error.form"))?;
-    app.control.post(&format!("/v1/site/rollback?to={to}"), None).await?;
+    visit
+        .control(app)
+        .post(&format!("/v1/site/rollback?to={to}"), None)
+        .await?;
     visit.told = format!("version {to} is in force again");
     Ok(Response::see("/history?said=rolled-back"))
 }

@@ -5,13 +5,14 @@ use std::time::Instant;
 use super::setup_finish::{finish, saved, show_done, show_progress};
 use super::setup_show::{show, steps};
 use crate::app::{App, Failure, Visit};
-use crate::control::{ControlError, Setup};
+use crate::control::ControlError;
 use crate::http::Response;
 use crate::limits::Bound;
 use crate::secret;
 use crate::setup::{self, Admin, Phase, STEPS, Wizard};
 use crate::store::{Db, StoreError, now};
 use crate::view::values;
+use cairn_api::Setup;
 use data_encoding::HEXLOWER;
 
 const WIZARD: &str = "wizard";

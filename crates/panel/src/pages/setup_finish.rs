@@ -1,13 +1,13 @@
 //! The end of the setup: the manager is told, once, and the owner's account is made.
 
-use cairn_api::Status;
+use cairn_api::{Setup, SetupAnswers, Status};
 use minijinja::Value;
 
 use super::overview;
 use super::setup::{Wrong, change, own, read};
 use super::setup_show::{show, steps};
 use crate::app::{App, Failure, Visit};
-use crate::control::{Choice, ControlError, Setup};
+use crate::control::ControlError;
 use crate::http::Response;
 use crate::secret;
 use crate::setup::{Phase, Wizard};
@@ -30,13 +30,18 @@ pub(super) async fn finish(app: &App, visit: &mut Visit, setup: &Setup) -> Resul
     let Some((wizard, sent_before)) = begun else {
         return Err(Failure::Refused(409, "error.not-holder"));
     };
-    let choice = Choice {
+    let choice = SetupAnswers {
         code: wizard.code.clone(),
         name: wizard.name.clone().unwrap_or_default(),
         domain: wizard.domain.clone(),
         units: wizard.units.clone().unwrap_or_default(),
     };
-    match app.control.apply(&choice).await {
+    let actor = wizard
+        .admin
+        .as_ref()
+        .map(|admin| admin.name.clone())
+        .unwrap_or_default();
+    match app.control.of(&actor).apply(&choice).await {
         Ok(_) => {}
         // It was told before and did it; only its answer was lost.
         Err(error) if error.status() == 409 && sent_before => {}

@@ -1,10 +1,10 @@
 //! The pages of the setup's steps.
 
+use cairn_api::Setup;
 use minijinja::Value;
 
 use super::setup::{Wrong, code_page};
 use crate::app::{App, Failure, Visit};
-use crate::control::Setup;
 use crate::http::Response;
 use crate::setup::{self, STEPS, Wizard};
 use crate::view::values;

@@ -18,8 +18,8 @@ pub(super) async fn certificates(app: &App, visit: &Visit) -> Result<Response, F
 }
 
 /// Renews what is due.
-pub(super) async fn renew(app: &App, _: &Visit) -> Result<Response, Failure> {
-    app.control.post("/v1/certificates/renew", None).await?;
+pub(super) async fn renew(app: &App, visit: &Visit) -> Result<Response, Failure> {
+    visit.control(app).post("/v1/certificates/renew", None).await?;
     Ok(Response::see("/certificates?said=renewed"))
 }
 
@@ -39,7 +39,7 @@ pub(super) async fn switch(app: &App, visit: &mut Visit, verb: &str) -> Result<R
     if visit.request.form.get("sure") != verb {
         return Err(Failure::Refused(400, "error.sure"));
     }
-    app.control.post(&format!("/v1/power/{verb}"), None).await?;
+    visit.control(app).post(&format!("/v1/power/{verb}"), None).await?;
     visit.told = format!("{verb} was begun");
     app.page(visit, 200, "power.html", values! { begun => verb })
 }

@@ -82,7 +82,8 @@ fn rows(security: &serde_json::Value) -> Vec<Value> {
 
 /// Starts, stops, restarts or reloads it.
 pub(super) async fn act(app: &App, visit: &mut Visit, name: &str, verb: &str) -> Result<Response, Failure> {
-    app.control
+    visit
+        .control(app)
         .post(&format!("/v1/units/{}/{verb}", encode(name)), None)
         .await?;
     visit.told = format!("{verb} was begun");

@@ -9,6 +9,8 @@ use super::{Db, StoreError, Trouble};
 
 const NAME: &str = "panel.db";
 const COPY: &str = "panel.copy.db";
+/// What the mark says if there is no damaged file.
+const MISSING: &str = "missing";
 /// Holds the name of the damaged file for as long as the owner has not answered.
 const MARK: &str = "damaged";
 
@@ -28,7 +30,12 @@ PRAGMA user_version = 1;
 
 impl Db {
     pub(super) fn open(folder: &Path) -> Result<Db, StoreError> {
-        let path = folder.join(NAME);
+        let (path, copy) = (folder.join(NAME), folder.join(COPY));
+        if copy.is_file() && !path.exists() {
+            // A store that had an owner is gone; without the mark the owner would be asked to set up anew.
+            let mark = folder.join(MARK);
+            fs::write(&mark, MISSING).map_err(StoreError::io("write", &mark))?;
+        }
         let connection = match connect(&path) {
             Ok(connection) => connection,
             // Neither a full disk nor a folder that cannot be read is damage of the file.
@@ -42,7 +49,7 @@ impl Db {
         let mark = fs::read_to_string(folder.join(MARK)).ok();
         let trouble = Trouble {
             damaged: mark,
-            copy: folder.join(COPY).is_file(),
+            copy: copy.is_file(),
             ..Trouble::default()
         };
         Ok(Db {
@@ -53,12 +60,13 @@ impl Db {
         })
     }
 
-    /// Makes the daily copy, whole or not at all. A damaged store's place is not copied over the last good copy.
+    /// Makes the daily copy, whole or not at all. What stands in a damaged store's place, or has no account, is not copied over the
+    /// last good copy.
     ///
     /// # Errors
     /// If it cannot be written; [`Trouble::copy_failed`] then says why.
     pub fn copy(&mut self) -> Result<(), StoreError> {
-        if self.trouble.damaged.is_some() {
+        if self.trouble.damaged.is_some() || self.account()?.is_none() {
             return Ok(());
         }
         let made = self.make_copy();

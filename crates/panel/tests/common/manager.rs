@@ -22,6 +22,8 @@ pub(crate) struct Told {
     pub(crate) wrong_codes: u32,
     /// Requests that change something, with their bodies.
     pub(crate) posts: Vec<(String, Value)>,
+    /// For whom it was asked.
+    pub(crate) actors: Vec<String>,
     /// How it answers the next `apply`, if not as usual.
     pub(crate) apply: Option<(u16, Value)>,
     /// Whether everything is ready.
@@ -51,6 +53,7 @@ impl Manager {
                 open,
                 wrong_codes: 0,
                 posts: Vec::new(),
+                actors: Vec::new(),
                 apply: None,
                 settled: !open,
                 clock: 90_000,
@@ -95,6 +98,11 @@ impl Manager {
             .map(ToString::to_string)
             .unwrap_or_default();
         let post = request.method() == "POST";
+        let actor = request
+            .headers()
+            .get("cairn-actor")
+            .map(|actor| String::from_utf8_lossy(actor.as_bytes()).into_owned());
+        self.told.lock().unwrap().actors.extend(actor.filter(|_| post));
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         if path == "/v1/events" {
