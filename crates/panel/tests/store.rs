@@ -5,7 +5,19 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
+use cairn_panel::store::{Db, Store, StoreError};
 use common::{PASSWORD, Panel};
+
+/// Does something with the store while no panel has it.
+fn with_store(state: &Path, work: impl FnOnce(&mut Db) -> Result<(), StoreError> + Send + 'static) {
+    let store = Store::open(state).unwrap();
+    // In a thread of its own: a test's own loop cannot wait for another.
+    let alone = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(store.with(work)).unwrap();
+    });
+    alone.join().unwrap();
+}
 
 fn spoil(state: &Path) {
     // The first page is the schema's; without it nothing can be read.
@@ -23,6 +35,8 @@ fn spoil(state: &Path) {
 async fn a_damaged_store_is_set_aside_told_and_put_back_from_its_copy() {
     let panel = Panel::new().await;
     let cookies = panel.owner().await.cookies;
+    // The session is in the copy, too.
+    let panel = panel.restart(|state| with_store(state, |db| db.copy())).await;
     let panel = panel.restart(spoil).await;
     let mut owner = panel.browser();
     owner.cookies = cookies;
@@ -67,8 +81,14 @@ async fn a_store_that_is_gone_is_put_back_as_well_and_the_copy_is_not_lost_befor
             let _ = std::fs::remove_file(state.join(end));
         }
     };
-    // Twice: the first start's own daily copy must not take the good one's place.
-    let panel = panel.restart(gone).await.restart(|_| ()).await;
+    // Also a copy that is made before the owner answered must not take the good one's place.
+    let panel = panel.restart(gone).await;
+    let copied = |state: &Path| {
+        std::fs::remove_file(state.join("damaged")).unwrap();
+        with_store(state, |db| db.copy());
+        std::fs::write(state.join("damaged"), "missing").unwrap();
+    };
+    let panel = panel.restart(copied).await;
     let mut owner = panel.browser();
     owner.get("/setup").await.says("Its file is gone");
     assert_eq!(owner.post("/store/put-back", &[]).await.status, 303);
@@ -96,15 +116,10 @@ async fn a_setup_that_was_cut_off_goes_on_at_the_next_start() {
     let manager = panel.manager.clone();
     let panel = panel
         .restart(|state| {
-            let store = cairn_panel::store::Store::open(state).unwrap();
-            let work = store.with(|db| {
+            with_store(state, |db| {
                 let text = String::from_utf8(db.get("wizard")?.unwrap()).unwrap();
                 let text = text.replace("\"phase\":\"Open\"", "\"phase\":\"Applying\"");
                 db.put("wizard", text.as_bytes())
-            });
-            std::thread::scope(|scope| {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                scope.spawn(move || runtime.block_on(work).unwrap());
             });
             manager.told.lock().unwrap().open = false;
         })
