@@ -19,6 +19,7 @@ pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {
         refuse(&["description"], "the description has more than one line".into(), help);
     }
     packages(&unit.packages, &["packages"], refuse);
+    programs(&unit.programs, refuse);
     texts(unit, refuse);
     accounts(unit, refuse);
     folders(unit, refuse);
@@ -78,6 +79,22 @@ fn packages(list: &[String], at: &[&str], refuse: &mut Refuse<'_>) {
             refuse(&path, format!("`{name}` is not a package's name"), help);
         } else if list[..i].contains(name) {
             refuse(&path, format!("`{name}` is named twice"), "name each package once");
+        }
+    }
+}
+
+fn programs(list: &[Name], refuse: &mut Refuse<'_>) {
+    for (i, name) in list.iter().enumerate() {
+        let number = i.to_string();
+        if name.instance().is_some() {
+            let message = format!("`{name}` has a `@`, which only a unit's name can have");
+            refuse(&["programs", &number], message, "give the cargo package's name");
+        } else if list[..i].contains(name) {
+            refuse(
+                &["programs", &number],
+                format!("`{name}` is named twice"),
+                "name each program once",
+            );
         }
     }
 }

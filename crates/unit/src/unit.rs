@@ -20,6 +20,10 @@ pub struct Unit {
     /// Debian packages by name. Their closure, and nothing else, is the service root.
     #[serde(default)]
     pub packages: Vec<String>,
+    /// Programs of Cairn's own workspace, laid on the service root as `/usr/bin/NAME`. Each is a cargo package below `crates/` or
+    /// `supervisor/` with a binary of the same name. A unit with programs may have no packages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<Name>,
     /// Folders under `overlays/` laid on the service root, in this order. Left out: the folder with the unit's
     /// own name, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

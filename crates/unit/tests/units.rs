@@ -405,6 +405,20 @@ fn package_names_that_debian_cannot_hold_are_refused() {
 }
 
 #[test]
+fn a_program_of_our_own_is_named_once_and_by_a_package_name() {
+    let text = |list: &str| format!("description = \"A\"\nprograms = {list}\n[service]\ncommand = [\"/a\"]\n");
+    Unit::parse(&source("units/a.toml", &text("[\"own-page\", \"own-tool\"]"))).unwrap();
+    let problem = only(&text("[\"own-page\", \"own-page\"]"));
+    assert_eq!(
+        (problem.at, problem.message.as_str()),
+        (Some((2, 25)), "`own-page` is named twice")
+    );
+    let problem = only(&text("[\"own@1\"]"));
+    assert_eq!(problem.message, "`own@1` has a `@`, which only a unit's name can have");
+    assert!(!problems(&text("[\"../../bin/sh\"]")).is_empty());
+}
+
+#[test]
 fn a_text_with_a_nul_byte_never_reaches_exec() {
     let problem = only("description = \"A\"\n[service]\ncommand = [\"/a\", \"x\\u0000y\"]\n");
     assert_eq!(problem.message, "an argument holds a NUL character");

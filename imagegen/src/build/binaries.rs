@@ -3,11 +3,12 @@
 //! Built programs are the same bytes from any checkout: they are static, stripped, and the folders of the checkout, of
 //! cargo and of the toolchain are written as fixed names.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cairn_unit::Arch;
+use cairn_unit::{Arch, Name, Unit};
 use rustix::process::Pid;
 
 use super::BuildError;
@@ -41,6 +42,83 @@ pub(super) fn lay_agent(programs: &Path, root: &mut Tree) -> Result<(), BuildErr
     Ok(())
 }
 
+/// Where a unit's root has a program of ours.
+pub(super) fn place(program: &Name) -> String {
+    format!("usr/bin/{program}")
+}
+
+/// Keeps the places of a unit's programs in its root with empty files, until they are compiled: what else looks at the root
+/// meanwhile finds them there.
+pub(super) fn keep_places(unit: &Name, spec: &Unit, root: &mut Tree) -> Result<(), BuildError> {
+    for program in &spec.programs {
+        let path = place(program);
+        if root.lookup(&path).is_some() {
+            return Err(BuildError::TwoPrograms {
+                unit: unit.to_string(),
+                path,
+            });
+        }
+        root.put(&path, Node::file(Content::bytes(Vec::new()), 0o755, "imagegen"));
+    }
+    Ok(())
+}
+
+/// Lays a unit's programs on its root.
+pub(super) fn lay_programs(programs: &Path, spec: &Unit, root: &mut Tree) -> Result<(), BuildError> {
+    for program in &spec.programs {
+        let from = programs.join(program.as_str());
+        let bytes = std::fs::read(&from).map_err(BuildError::io("read", &from))?;
+        root.put(&place(program), Node::file(Content::bytes(bytes), 0o755, "imagegen"));
+    }
+    Ok(())
+}
+
+/// The programs that units ask for, each once.
+pub(super) fn asked(units: &BTreeMap<Name, Unit>) -> BTreeSet<&Name> {
+    units.values().flat_map(|unit| &unit.programs).collect()
+}
+
+/// The folders of a workspace whose packages can be programs of a unit; a change in them means that programs may change.
+const FOLDERS: [&str; 2] = ["supervisor", "crates"];
+
+/// What this needs to know of a package.
+#[derive(serde::Deserialize)]
+struct CargoToml {
+    package: Option<CargoPackage>,
+    #[serde(default)]
+    bin: Vec<CargoPackage>,
+}
+
+#[derive(serde::Deserialize)]
+struct CargoPackage {
+    name: Option<String>,
+}
+
+/// The packages of a workspace that have a binary of their own name.
+fn offered(root: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let folders = FOLDERS
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(root.join(folder)).ok());
+    for package in folders.flatten().flatten() {
+        let folder = package.path();
+        let Ok(text) = std::fs::read_to_string(folder.join("Cargo.toml")) else {
+            continue;
+        };
+        let Ok(CargoToml { package, bin }) = toml::from_str(&text) else {
+            continue;
+        };
+        let Some(name) = package.and_then(|package| package.name) else {
+            continue;
+        };
+        let declared = bin.iter().any(|bin| bin.name.as_deref() == Some(name.as_str()));
+        if declared || folder.join("src/main.rs").is_file() {
+            found.insert(name);
+        }
+    }
+    found
+}
+
 /// The packages of the workspace that hold them.
 const CRATES: [&str; 4] = ["cairn-init", "cairn-exec", "cairn-manager", "cairn"];
 
@@ -55,13 +133,39 @@ pub enum Binaries {
 }
 
 impl Binaries {
+    /// That the workspace has every program that units ask for. A folder is looked at when its programs are needed.
+    pub(super) fn check(&self, units: &BTreeMap<Name, Unit>) -> Result<(), BuildError> {
+        let Binaries::Workspace(root) = self else {
+            return Ok(());
+        };
+        let offered = match asked(units).is_empty() {
+            true => return Ok(()),
+            false => offered(root),
+        };
+        for (unit, spec) in units {
+            if let Some(program) = spec.programs.iter().find(|program| !offered.contains(program.as_str())) {
+                return Err(BuildError::NoWorkspaceProgram {
+                    unit: unit.to_string(),
+                    program: program.to_string(),
+                    folder: root.clone(),
+                    offered: offered.into_iter().collect::<Vec<_>>().join(", "),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// The folder that holds the programs, after building them if need be.
-    pub(super) fn provide(&self, arch: Arch, agent: bool) -> Result<PathBuf, BuildError> {
+    pub(super) fn provide(&self, arch: Arch, agent: bool, units: &BTreeMap<Name, Unit>) -> Result<PathBuf, BuildError> {
+        let asked = asked(units);
         let folder = match self {
             Binaries::Folder(folder) => folder.clone(),
-            Binaries::Workspace(root) => build(root, arch, agent)?,
+            Binaries::Workspace(root) => build(root, arch, agent, &asked)?,
         };
-        for (name, _) in programs(agent) {
+        for name in programs(agent)
+            .map(|(name, _)| name)
+            .chain(asked.iter().map(|name| name.as_str()))
+        {
             let path = folder.join(name);
             if !path.is_file() {
                 return Err(BuildError::NoProgram { path });
@@ -71,16 +175,16 @@ impl Binaries {
     }
 
     /// The files whose change means that the programs may change: path, length and time.
-    pub(super) fn inputs(&self, agent: bool) -> std::io::Result<Vec<PathBuf>> {
+    pub(super) fn inputs(&self, agent: bool, units: &BTreeMap<Name, Unit>) -> std::io::Result<Vec<PathBuf>> {
         let mut out = Vec::new();
         match self {
-            Binaries::Folder(folder) => out.extend(programs(agent).map(|(name, _)| folder.join(name))),
+            Binaries::Folder(folder) => {
+                out.extend(programs(agent).map(|(name, _)| folder.join(name)));
+                out.extend(asked(units).into_iter().map(|name| folder.join(name.as_str())));
+            }
             Binaries::Workspace(root) => {
                 out.extend([root.join("Cargo.toml"), root.join("Cargo.lock")]);
-                for folder in ["supervisor", "crates"]
-                    .into_iter()
-                    .chain(Some("qemu-tests/agent").filter(|_| agent))
-                {
+                for folder in FOLDERS.into_iter().chain(Some("qemu-tests/agent").filter(|_| agent)) {
                     files(&root.join(folder), &mut out)?;
                 }
             }
@@ -102,7 +206,7 @@ fn files(folder: &Path, out: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn build(root: &Path, arch: Arch, agent: bool) -> Result<PathBuf, BuildError> {
+fn build(root: &Path, arch: Arch, agent: bool, asked: &BTreeSet<&Name>) -> Result<PathBuf, BuildError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let failed = |program: &str, why: String| BuildError::Cargo {
@@ -169,7 +273,8 @@ fn build(root: &Path, arch: Arch, agent: bool) -> Result<PathBuf, BuildError> {
             command.env(&linker, format!("{}-gcc", arch.multiarch()));
         }
     }
-    for name in CRATES.into_iter().chain(Some(AGENT.0).filter(|_| agent)) {
+    let own = CRATES.into_iter().chain(Some(AGENT.0).filter(|_| agent));
+    for name in own.chain(asked.iter().map(|name| name.as_str())) {
         command.args(["-p", name]);
     }
     // In a group of its own, which an interruption ends: of cargo alone, its compilers would live on.
@@ -189,4 +294,105 @@ fn build(root: &Path, arch: Arch, agent: bool) -> Result<PathBuf, BuildError> {
         ));
     }
     Ok(folder.join(target).join("appliance"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn units(program: &str) -> BTreeMap<Name, Unit> {
+        let text =
+            format!("description = \"A\"\nprograms = [\"{program}\"]\n[service]\ncommand = [\"/usr/bin/{program}\"]\n");
+        let source = cairn_unit::Source {
+            file: "units/own.toml".into(),
+            text,
+        };
+        BTreeMap::from([("own".parse().unwrap(), Unit::parse(&source).unwrap())])
+    }
+
+    fn workspace() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (at, manifest, main) in [
+            (
+                "crates/page",
+                "[package]\nname = \"example-page\"\n",
+                Some("src/main.rs"),
+            ),
+            (
+                "crates/parts",
+                "[package]\nname = \"example-parts\"\n",
+                Some("src/lib.rs"),
+            ),
+            (
+                "supervisor/tool",
+                "[package]\nname = \"example-tool\"\n[[bin]]\nname = \"example-tool\"\npath = \"tool.rs\"\n",
+                None,
+            ),
+        ] {
+            let at = folder.path().join(at);
+            std::fs::create_dir_all(at.join("src")).unwrap();
+            std::fs::write(at.join("Cargo.toml"), manifest).unwrap();
+            if let Some(main) = main {
+                std::fs::write(at.join(main), "").unwrap();
+            }
+        }
+        folder
+    }
+
+    #[test]
+    fn a_unit_can_ask_for_any_package_with_a_binary_of_its_name() {
+        let folder = workspace();
+        let binaries = Binaries::Workspace(folder.path().to_owned());
+        for program in ["example-page", "example-tool"] {
+            binaries.check(&units(program)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_program_that_the_workspace_lacks_is_refused_with_those_that_it_has() {
+        let folder = workspace();
+        let binaries = Binaries::Workspace(folder.path().to_owned());
+        for program in ["example-pge", "example-parts"] {
+            let error = binaries.check(&units(program)).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("unit `own`: the workspace {}", folder.path().display())),
+                "{error}"
+            );
+            assert!(error.contains(&format!("no program `{program}`")), "{error}");
+            assert!(error.contains("example-page, example-tool"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_folder_without_a_units_program_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, _) in programs(false) {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let binaries = Binaries::Folder(folder.path().to_owned());
+        let error = binaries
+            .provide(Arch::Amd64, false, &units("example-page"))
+            .unwrap_err();
+        assert!(error.to_string().contains("example-page"), "{error}");
+        binaries.provide(Arch::Amd64, false, &BTreeMap::new()).unwrap();
+    }
+
+    #[test]
+    fn a_units_programs_lie_in_its_usr_bin() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("example-page"), "the program").unwrap();
+        let (units, name) = (units("example-page"), "own".parse().unwrap());
+        let mut root = Tree::new("own");
+        keep_places(&name, &units[&name], &mut root).unwrap();
+        assert!(root.lookup("usr/bin/example-page").is_some());
+        lay_programs(folder.path(), &units[&name], &mut root).unwrap();
+        let (_, node) = root.lookup("usr/bin/example-page").unwrap();
+        assert_eq!(node.content().unwrap().read().unwrap(), b"the program");
+        assert_eq!(node.mode & 0o7777, 0o755);
+        let error = keep_places(&name, &units[&name], &mut root).unwrap_err().to_string();
+        assert!(
+            error.contains("usr/bin/example-page") && error.contains("`own`"),
+            "{error}"
+        );
+    }
 }

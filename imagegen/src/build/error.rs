@@ -67,6 +67,29 @@ pub enum BuildError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// A unit asks for a program that the workspace does not have.
+    #[error(
+        "unit `{unit}`: the workspace {} has no program `{program}`: correct `programs`, or add a package of that name with a \
+         binary below crates/; it has: {offered}", folder.display()
+    )]
+    NoWorkspaceProgram {
+        /// The unit.
+        unit: String,
+        /// The program.
+        program: String,
+        /// The workspace.
+        folder: PathBuf,
+        /// The programs that it has.
+        offered: String,
+    },
+    /// A unit's program would lie where its root already has a file.
+    #[error("unit `{unit}`: both its `programs` and a package or overlay of it hold /{path}: leave one of them out")]
+    TwoPrograms {
+        /// The unit.
+        unit: String,
+        /// The path.
+        path: String,
+    },
     /// The compiler cannot build for the architecture.
     #[error(
         "Cairn's own programs cannot be built for {arch} here: Rust's target {target} is not installed; run \

@@ -142,6 +142,11 @@ pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildErr
     let kernel = packages("@kernel")
         .into_iter()
         .filter(|p| p.source == "linux" || p.source.starts_with("linux-signed"));
+    let binaries = match &options.binaries {
+        Some(folder) => Binaries::Folder(folder.clone()),
+        None => Binaries::Workspace(project.folder.clone()),
+    };
+    binaries.check(&units)?;
     Ok(BuildPlan {
         host: RootPlan {
             name: "host".into(),
@@ -159,10 +164,7 @@ pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildErr
             .filter(|p| p.name.starts_with("systemd-boot"))
             .collect(),
         waits_for: project.graph.before,
-        binaries: match &options.binaries {
-            Some(folder) => Binaries::Folder(folder.clone()),
-            None => Binaries::Workspace(project.folder),
-        },
+        binaries,
         profile: options.profile.unwrap_or(recipe.image.profile),
         recipe_file: recipe_file.to_owned(),
         arch: options.arch,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cairn_unit::{Directory, Name, Unit};
 
 use super::contents::Loaded;
-use super::{BuildError, BuildPlan, RootPlan, ids};
+use super::{BuildError, BuildPlan, RootPlan, binaries, ids};
 use crate::tree::{
     Accounts, Content, Node, OverlaySet, PackageFiles, Rules, Tree, alternatives, base_links, cache_entries,
     certificate_bundle, check_libraries, empty_machine_id, lay_overlays, lay_packages, loader_cache, mount_point,
@@ -113,6 +113,7 @@ pub(super) fn service_root(
         }
     }
     finish_root(plan, root, &mut built)?;
+    binaries::keep_places(name, unit, &mut built.tree)?;
     alternatives(&mut built.tree, &unit.alternatives)?;
     let commands = unit.commands();
     for program in commands.iter().filter_map(|(_, command)| command.first()) {

@@ -76,7 +76,7 @@ pub fn run(plan: &BuildPlan, services: &Services<'_>) -> Result<Report, BuildErr
     Ok(report(root_hash, false, stages))
 }
 
-/// A unit's root as it will be in the image, without building one: for tests and for looking at it.
+/// A unit's root as it will be in the image, without building one: for tests and for looking at it. Its `programs` are empty files.
 pub fn preview_root(plan: &BuildPlan, unit: &Name, services: &Services<'_>) -> Result<Tree, BuildError> {
     let rules = Rules::new(&plan.recipe.exclude)?;
     let loaded = fetch_and_unpack(plan, services, &|_| ())?;
@@ -111,7 +111,7 @@ fn make(
         let programs = scope.spawn(|| {
             let watch = Watch::start("programs");
             services.progress.start(Stage::Compile, 0);
-            let folder = plan.binaries.provide(plan.arch, plan.agent());
+            let folder = plan.binaries.provide(plan.arch, plan.agent(), &plan.units);
             services.progress.finish(Stage::Compile);
             stage(watch.stop(0));
             folder
@@ -126,8 +126,11 @@ fn make(
         made.and_then(|(loaded, assembled)| Ok((programs?, loaded, assembled)))
     })?;
     let (kernel, mut roots) = assembled;
-    for root in roots.values_mut().filter(|_| plan.agent()) {
-        binaries::lay_agent(&programs, &mut root.tree)?;
+    for (name, root) in &mut roots {
+        if plan.agent() {
+            binaries::lay_agent(&programs, &mut root.tree)?;
+        }
+        binaries::lay_programs(&programs, &plan.units[name], &mut root.tree)?;
     }
     let own_tools;
     let tools: &dyn ToolRunner = match services.tools {

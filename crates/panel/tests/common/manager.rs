@@ -1,0 +1,356 @@
+//! A manager that only pretends: it answers on a Unix socket as the real one does, and remembers what it was asked to do.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio::sync::broadcast;
+
+/// What the manager knows and was told.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// Whether it waits to be set up.
+    pub(crate) open: bool,
+    /// Wrong codes so far.
+    pub(crate) wrong_codes: u32,
+    /// Requests that change something, with their bodies.
+    pub(crate) posts: Vec<(String, Value)>,
+    /// For whom it was asked.
+    pub(crate) actors: Vec<String>,
+    /// How it answers the next `apply`, if not as usual.
+    pub(crate) apply: Option<(u16, Value)>,
+    /// Whether everything is ready.
+    pub(crate) settled: bool,
+    clock: u64,
+}
+
+/// The manager.
+#[derive(Debug, Clone)]
+pub(crate) struct Manager {
+    /// What it knows and was told.
+    pub(crate) told: Arc<Mutex<Told>>,
+    /// Lines of its stream of events.
+    pub(crate) events: broadcast::Sender<String>,
+}
+
+/// The code on its console.
+pub(crate) const CODE: &str = "K7QM-4RTX";
+
+type Body = BoxBody<Bytes, Infallible>;
+
+impl Manager {
+    /// Listens on this socket.
+    pub(crate) fn start(socket: &Path, open: bool) -> Manager {
+        let manager = Manager {
+            told: Arc::new(Mutex::new(Told {
+                open,
+                wrong_codes: 0,
+                posts: Vec::new(),
+                actors: Vec::new(),
+                apply: None,
+                settled: !open,
+                clock: 90_000,
+            })),
+            events: broadcast::channel(16).0,
+        };
+        let listener = UnixListener::bind(socket).unwrap();
+        let shared = manager.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| {
+                        let shared = shared.clone();
+                        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+                    });
+                    let mut http = hyper::server::conn::http1::Builder::new();
+                    http.keep_alive(false);
+                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        manager
+    }
+
+    /// What it was asked to change, without the tries of codes.
+    pub(crate) fn posts(&self) -> Vec<String> {
+        self.told
+            .lock()
+            .unwrap()
+            .posts
+            .iter()
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request
+            .uri()
+            .path_and_query()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let post = request.method() == "POST";
+        let actor = request
+            .headers()
+            .get("cairn-actor")
+            .map(|actor| String::from_utf8_lossy(actor.as_bytes()).into_owned());
+        self.told.lock().unwrap().actors.extend(actor.filter(|_| post));
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if path == "/v1/events" {
+            let events = self.events.subscribe();
+            return stream(events);
+        }
+        if path.contains("follow=1") {
+            return stream(self.events.subscribe());
+        }
+        if path.starts_with("/v1/logs") {
+            let body = Full::new(Bytes::from(LOG)).boxed();
+            return Response::new(body);
+        }
+        let (status, value) = match post {
+            true => self.change(&path, body),
+            false => self.look(&path),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(value.to_string())).boxed());
+        *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap();
+        response
+    }
+
+    fn change(&self, path: &str, body: Value) -> (u16, Value) {
+        let mut told = self.told.lock().unwrap();
+        match path {
+            "/v1/setup/code" if told.wrong_codes >= 5 => (429, json!({ "error": "too many tries", "after_s": 60 })),
+            "/v1/setup/code" if body["code"] == CODE => (200, json!({})),
+            "/v1/setup/code" => {
+                told.wrong_codes += 1;
+                (403, json!({ "error": "that is not the code" }))
+            }
+            "/v1/setup/apply" => {
+                told.posts.push((path.to_owned(), body.clone()));
+                if let Some(answer) = told.apply.take() {
+                    return answer;
+                }
+                if !told.open {
+                    return (409, json!({ "error": "the appliance is set up already" }));
+                }
+                if body["code"] != CODE {
+                    return (403, json!({ "error": "that is not the code" }));
+                }
+                told.open = false;
+                (200, json!({ "version": 1 }))
+            }
+            _ => {
+                told.posts.push((path.to_owned(), body));
+                (200, json!({ "units": [] }))
+            }
+        }
+    }
+
+    fn look(&self, path: &str) -> (u16, Value) {
+        let mut told = self.told.lock().unwrap();
+        let bare = path.split('?').next().unwrap_or_default();
+        let parts: Vec<&str> = bare.split('/').skip(2).collect();
+        let value = match parts[..] {
+            ["setup"] => setup(told.open),
+            ["status"] => status(told.settled),
+            ["top"] => {
+                told.clock += 5000;
+                top(told.clock)
+            }
+            ["graph"] => graph(),
+            ["units", unit, "explain"] => match status(told.settled)["units"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|u| u["name"] == unit)
+            {
+                Some(found) => explained(found.clone()),
+                None => return (404, json!({ "error": format!("there is no unit {unit}") })),
+            },
+            ["units", unit, "security"] => security(unit),
+            ["certificates"] => certificates(),
+            ["site", "history"] => history(),
+            ["site", "diff"] => {
+                json!({ "from": "2", "to": "3", "diff": "--- 2\n+++ 3\n@@ -1,4 +1,4 @@\n [units]\n-mariadb = { memory_max = \"256M\" }\n+mariadb = { memory_max = \"512M\" }\n valkey = {}\n" })
+            }
+            _ => return (404, json!({ "error": format!("there is nothing at {bare}") })),
+        };
+        (200, value)
+    }
+}
+
+fn stream(mut events: broadcast::Receiver<String>) -> Response<Body> {
+    let (to, mut from) = tokio::sync::mpsc::channel::<Bytes>(4);
+    tokio::spawn(async move {
+        while let Ok(line) = events.recv().await {
+            if to.send(Bytes::from(line + "\n")).await.is_err() {
+                return;
+            }
+        }
+    });
+    let parts = Parts(std::future::poll_fn(move |context| from.poll_recv(context)));
+    Response::new(BodyExt::boxed(StreamBody::new(parts)))
+}
+
+/// A stream of a function that is asked again and again.
+struct Parts<F>(F);
+
+impl<F> futures_core::Stream for Parts<std::future::PollFn<F>>
+where
+    F: FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<Bytes>> + Unpin,
+{
+    type Item = Result<Frame<Bytes>, Infallible>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        use std::future::Future as _;
+        std::pin::Pin::new(&mut self.0)
+            .poll(context)
+            .map(|part| part.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+const UNITS: [(&str, &str, u64, &[&str], bool); 6] = [
+    ("caddy", "Web server and reverse proxy with HTTPS", 256, &[], true),
+    ("mariadb", "Relational database", 512, &[], false),
+    (
+        "wiki",
+        "Wiki with a database and a directory",
+        384,
+        &["mariadb", "slapd"],
+        false,
+    ),
+    ("slapd", "Directory of people and groups", 256, &[], false),
+    ("valkey", "Key-value store in memory", 192, &[], false),
+    ("unbound", "Resolver that checks signatures", 128, &[], false),
+];
+
+fn setup(open: bool) -> Value {
+    let parts: Vec<Value> = UNITS
+        .iter()
+        .map(|(unit, description, memory, needs, required)| {
+            json!({ "unit": unit, "description": description, "memory_max": memory << 20, "needs": needs, "required": required })
+        })
+        .collect();
+    json!({
+        "open": open, "name": "cairn", "addresses": ["192.168.1.20"], "parts": parts, "problems": [],
+        "machine": { "memory": 2u64 << 30, "disk": 60u64 << 30, "cpus": 2 },
+    })
+}
+
+fn status(settled: bool) -> Value {
+    let units: Vec<Value> = UNITS
+        .iter()
+        .enumerate()
+        .map(|(i, (name, description, ..))| {
+            let state = match (settled, i) {
+                (true, 4) => "failed",
+                (true, 5) => "stopped",
+                (true, _) | (false, 0 | 1) => "ready",
+                (false, 2) => "waiting",
+                (false, 3) => "setting-up",
+                (false, _) => "starting",
+            };
+            json!({
+                "name": name, "description": description, "state": state, "for_ms": 5_400_000 * (i + 1), "errno": 0, "reloading": false,
+                "reason": if state == "failed" { "it ended with exit code 1, five times in a row" } else { "" },
+                "pid": if state == "ready" { 400 + i } else { 0 }, "failures": 0, "wanted": i != 5, "says": "",
+                "health": { "failed": 0, "last": "" }, "starts_in_ms": null, "learning_ms": null,
+            })
+        })
+        .collect();
+    json!({
+        "appliance": "birch", "version": "0.1.0", "address": "192.168.1.20", "ready": settled, "firewall": true, "going_down": null,
+        "uptime_ms": 273_600_000, "units": units,
+    })
+}
+
+fn top(clock: u64) -> Value {
+    let beat = clock / 5000;
+    let units: Vec<Value> = UNITS
+        .iter()
+        .enumerate()
+        .map(|(i, (name, _, memory, ..))| {
+            let i = i as u64;
+            let wave = (beat * (i + 3) * 7919) % 100;
+            json!({
+                "name": name, "memory": (memory << 20) * (40 + i * 5 + wave / 8) / 100, "memory_peak": memory << 19, "memory_max": memory << 20,
+                "cpu_us": clock * (20 + i * 3) + (beat * beat * (i + 1) * 3571) % 400_000, "processes": 3 + i * 4, "processes_max": 512,
+                "read": 1 << 20, "written": 1 << 24, "kept": (i * i * 37) << 20, "kept_max": 10u64 << 30,
+                "pressure": { "cpu": wave as f64 / 12.0, "memory": 0.0, "io": 0.4 },
+            })
+        })
+        .collect();
+    json!({ "at_ms": clock, "units": units })
+}
+
+fn graph() -> Value {
+    let nodes: Vec<Value> = UNITS
+        .iter()
+        .map(|(name, ..)| json!({ "name": name, "state": "ready", "publishes": if *name == "caddy" { vec!["443/tcp"] } else { vec![] } }))
+        .collect();
+    json!({
+        "nodes": nodes,
+        "edges": [
+            { "from": "wiki", "to": "mariadb", "kind": "binding", "label": "db (3306)" },
+            { "from": "wiki", "to": "slapd", "kind": "binding", "label": "people (636)" },
+            { "from": "caddy", "to": "wiki", "kind": "binding", "label": "pages (8080)" },
+        ],
+    })
+}
+
+fn explained(status: Value) -> Value {
+    json!({
+        "why": format!("It is {} since its last start succeeded.", status["state"].as_str().unwrap_or_default()), "status": status,
+        "started_by": ["the appliance's start"], "waits_for": ["mariadb", "slapd"], "needed_by": ["caddy"],
+        "ready": "when port 8080 accepts a connection, within 2 min", "health": "GET /up on port 8080 every 30 s",
+        "restart": { "policy": "on-failure", "delays_ms": [1000, 2000], "limit": 20, "healthy_after_ms": 60000, "failure": "nothing" },
+        "stop": "SIGTERM, and SIGKILL after 30 s", "reload": "SIGHUP",
+        "limits": { "memory.max": "402653184", "pids.max": "512", "cpu.weight": "100" },
+        "exceptions": ["writable code: the page renderer compiles templates while it runs"],
+    })
+}
+
+fn security(unit: &str) -> Value {
+    let row = |item: &str, declared: &str, found: &str, state: &str| json!({ "item": item, "declared": declared, "in_force": found, "state": state });
+    json!({ "units": [{
+        "unit": unit, "score": 1.4, "differs": 0, "processes": 3, "exceptions": [],
+        "rows": [
+            row("user namespace", "its own, 65536 ids", "its own, 65536 ids", "same"), row("capabilities", "none", "none", "same"),
+            row("system calls", "312 allowed", "filter with 312", "same"), row("network", "10.111.0.4, tcp 8080", "10.111.0.4, tcp 8080", "same"),
+        ],
+    }] })
+}
+
+fn certificates() -> Value {
+    json!({
+        "authority": { "name": "birch (Cairn)", "fingerprint": "3F:A1:77:0C:52:9E:B4:18:6D:E2:41:90:AA:5B:C3:0F:11:87:6E:24:D9:38:F5:4C:72:BE:03:9A:60:DD:2B:E7",
+            "permitted": ["birch.local", "birch.internal"], "pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n" },
+        "certificates": [
+            { "unit": "caddy", "secret": "tls", "names": ["birch.local", "caddy.birch.internal"], "issuer": "birch (Cairn)", "from": "2026-11-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "due": null },
+            { "unit": "panel", "secret": "tls", "names": ["birch.local"], "issuer": "", "from": "", "until": "", "due": "it is not issued yet" },
+        ],
+        "errors": [],
+    })
+}
+
+fn history() -> Value {
+    json!({ "instead": null, "versions": [
+        { "number": 3, "when": "2026-11-20T18:04:11Z", "who": "ada", "why": "more memory for mariadb", "in_force": true, "damaged": null },
+        { "number": 2, "when": "2026-11-12T09:30:00Z", "who": "ada", "why": "enabled valkey", "in_force": false, "damaged": null },
+        { "number": 1, "when": "2026-11-10T07:12:45Z", "who": "setup", "why": "first setup", "in_force": false, "damaged": null },
+    ] })
+}
+
+const LOG: &str = "Nov 22 21:03:12 wiki[1]: listening on 0.0.0.0:8080\nNov 22 21:03:12 wiki[1]: database schema is current (42)\nNov 22 21:07:55 wiki[7]: GET / 200 12 ms\nNov 22 21:09:31 wiki[7]: GET /search?q=<script>alert(1)</script> 200 31 ms\nNov 22 21:12:02 wiki[9]: slow query: 1.2 s\n";

@@ -1,0 +1,230 @@
+//! The owner's pages, and the API for programs.
+
+mod common;
+
+use common::{Browser, Panel};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+
+#[tokio::test]
+async fn every_page_stands_in_both_languages_without_inline_script_or_style() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let paths = [
+        "/",
+        "/units/wiki",
+        "/units/valkey",
+        "/certificates",
+        "/history",
+        "/history?from=2&to=3",
+        "/audit",
+        "/tokens",
+        "/sessions",
+        "/power",
+        "/setup/progress",
+        "/setup/done",
+        "/no-such-page",
+    ];
+    for (lang, word) in [("en", "Log out"), ("de", "Abmelden")] {
+        assert_eq!(owner.get(&format!("/?lang={lang}")).await.location, "/");
+        for path in paths {
+            let page = owner.get(path).await;
+            assert_eq!(
+                page.status,
+                if path == "/no-such-page" { 404 } else { 200 },
+                "{path}: {}",
+                page.text
+            );
+            page.says(&format!("<html lang=\"{lang}\">"));
+            if !path.starts_with("/setup") && page.status == 200 {
+                page.says(word);
+            }
+            for forbidden in [" style=", "<style", "<script>", " onclick=", "javascript:"] {
+                assert!(!page.text.contains(forbidden), "{path}: {forbidden}");
+            }
+            for what in ["<main id=\"main\"", "<h1", "<title>"] {
+                assert_eq!(page.text.matches(what).count(), 1, "{path}: {what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_language_is_the_browsers_until_another_is_chosen() {
+    let panel = Panel::new().await;
+    let mut browser = panel.browser();
+    browser.headers = vec![("accept-language", "de-DE,de;q=0.9,en;q=0.5".to_owned())];
+    browser.get("/setup/code").await.says("Ihr Gerät einrichten");
+    browser.get("/setup/code?lang=en").await;
+    browser.get("/setup/code").await.says("Set up your appliance");
+}
+
+#[tokio::test]
+async fn a_units_page_shows_its_log_as_text() {
+    let panel = Panel::new().await;
+    let page = panel.owner().await.get("/units/wiki").await;
+    page.says("&lt;script&gt;alert(1)&lt;&#x2f;script&gt;");
+    page.says("db (3306)");
+    page.says("writable code");
+    assert!(!page.text.contains("<script>alert"));
+    let missing = panel.owner_again().await.get("/units/nothing").await;
+    assert_eq!(missing.status, 404);
+    missing.says("there is no unit nothing");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_reaches_the_manager_and_the_audit_log() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    for (path, to) in [
+        ("/units/wiki/restart", "/v1/units/wiki/restart"),
+        ("/units/worker@1/stop", "/v1/units/worker@1/stop"),
+        ("/units/wiki%2f..%2fx/stop", "/v1/units/wiki%2F%2E%2E%2Fx/stop"),
+        ("/certificates/renew", "/v1/certificates/renew"),
+        ("/history/rollback", "/v1/site/rollback?to=2"),
+        ("/power/reboot", "/v1/power/reboot"),
+    ] {
+        owner.get("/").await;
+        let page = owner.post(path, &[("to", "2"), ("sure", "reboot")]).await;
+        assert!(page.status < 400, "{path}: {}", page.text);
+        assert_eq!(panel.manager.posts().last().unwrap(), to);
+    }
+    assert!(
+        panel
+            .manager
+            .told
+            .lock()
+            .unwrap()
+            .actors
+            .iter()
+            .all(|actor| actor == "ada")
+    );
+    let log = owner.get("/audit").await;
+    for what in [
+        "the appliance was set up",
+        "restart was begun",
+        "version 2 is in force again",
+        "reboot was begun",
+        "127.0.0.1",
+    ] {
+        log.says(what);
+    }
+}
+
+#[tokio::test]
+async fn the_power_is_switched_only_by_who_is_sure() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let before = panel.manager.posts();
+    for sure in ["", "on", "reboot"] {
+        let page = owner.post("/power/poweroff", &[("sure", sure)]).await;
+        assert_eq!(page.status, 400);
+        owner.get("/power").await;
+    }
+    assert_eq!(panel.manager.posts(), before);
+    assert_eq!(owner.get("/power/poweroff").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_change_of_a_unit_reaches_a_page_that_follows() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let mut body = owner.stream("/live").await;
+    let mut next =
+        async || String::from_utf8(body.frame().await.unwrap().unwrap().into_data().unwrap().to_vec()).unwrap();
+    assert!(next().await.starts_with("retry:"));
+    // The panel listens at the manager, once it has connected.
+    while panel.manager.events.receiver_count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    panel.manager.events.send("{\"unit\":\"wiki\"}".into()).unwrap();
+    assert!(next().await.contains("event: change"));
+}
+
+#[tokio::test]
+async fn new_lines_of_a_log_reach_the_page_and_cannot_become_events() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    while panel.manager.events.receiver_count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut body = owner.stream("/units/wiki/log?search=x").await;
+    let mut next =
+        async || String::from_utf8(body.frame().await.unwrap().unwrap().into_data().unwrap().to_vec()).unwrap();
+    assert!(next().await.starts_with("retry:"));
+    panel.manager.events.send("a line\revent: change".into()).unwrap();
+    assert_eq!(next().await, "data: a line event: change\n\n");
+}
+
+#[tokio::test]
+async fn a_manager_that_is_away_is_told_and_waited_for() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let away = panel.settings.control.with_extension("away");
+    std::fs::rename(&panel.settings.control, &away).unwrap();
+    let page = owner.get("/").await;
+    assert_eq!(page.status, 502);
+    page.says("The manager does not answer");
+    // What is the panel's own stays there.
+    assert_eq!(owner.get("/audit").await.status, 200);
+    std::fs::rename(&away, &panel.settings.control).unwrap();
+    assert_eq!(owner.get("/").await.status, 200);
+}
+
+async fn token(owner: &mut Browser<'_>, name: &str, scope: &str) -> String {
+    owner.get("/tokens").await;
+    let page = owner.post("/tokens/make", &[("name", name), ("scope", scope)]).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    let (_, rest) = page.text.split_once("tabindex=\"0\">cairn_").unwrap();
+    format!("cairn_{}", rest.split('<').next().unwrap())
+}
+
+#[tokio::test]
+async fn a_token_does_what_its_scope_says_and_no_more() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let before = panel.manager.posts().len();
+    let requests = [
+        ("GET", "/api/v1/status", 0),
+        ("GET", "/api/v1/units/wiki", 0),
+        ("POST", "/api/v1/units/wiki/restart", 1),
+        ("GET", "/api/v1/site/history", 2),
+        ("POST", "/api/v1/power/reboot", 2),
+    ];
+    let mut done = 0;
+    for (rank, scope) in ["read", "operate", "own"].into_iter().enumerate() {
+        let made = token(&mut owner, scope, scope).await;
+        let mut program = panel.browser();
+        program.headers = vec![("authorization", format!("Bearer {made}"))];
+        for (method, path, needs) in requests {
+            let answer = program.send(method, path, String::new()).await;
+            let allowed = rank >= needs;
+            assert_eq!(answer.status, if allowed { 200 } else { 403 }, "{scope} {path}");
+            done += usize::from(allowed && method == "POST");
+        }
+    }
+    assert_eq!(panel.manager.posts().len() - before, done);
+    owner.get("/audit").await.says("token operate");
+    assert_eq!(panel.manager.told.lock().unwrap().actors.last().unwrap(), "token own");
+}
+
+#[tokio::test]
+async fn without_a_token_that_holds_the_api_says_nothing() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let made = token(&mut owner, "home", "read").await;
+    assert_eq!(owner.get("/api/v1/status").await.status, 401, "a cookie is no token");
+    let mut program = panel.browser();
+    program.headers = vec![("authorization", format!("Bearer {made}x"))];
+    assert_eq!(program.get("/api/v1/status").await.status, 401);
+    program.headers = vec![("authorization", format!("Bearer {made}"))];
+    assert_eq!(program.get("/api/v1/status").await.status, 200);
+    owner.get("/tokens").await;
+    owner.post("/tokens/end", &[("name", "home")]).await;
+    assert_eq!(program.get("/api/v1/status").await.status, 401);
+    let document: Value = serde_json::from_str(&panel.browser().get("/api/v1/openapi.json").await.text).unwrap();
+    assert!(
+        document["paths"]["/api/v1/units/{unit}/stop"]["post"]["responses"].is_object(),
+        "{document}"
+    );
+}
