@@ -58,6 +58,14 @@ pub fn bindings() -> Result<PathBuf, HarnessError> {
     build("bindings-test")
 }
 
+/// The raw image of `appliances/panel-test.toml`: an appliance that waits to be set up.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn panel() -> Result<PathBuf, HarnessError> {
+    build("panel-test")
+}
+
 /// The raw image of `appliances/daemons-test.toml`: daemons of many kinds, and units that do what a test tells them.
 ///
 /// # Errors

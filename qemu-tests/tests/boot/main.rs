@@ -16,6 +16,7 @@ mod kills;
 mod manager;
 mod power_cuts;
 mod services;
+mod setup;
 mod shutdown;
 mod watchdog;
 
