@@ -73,9 +73,9 @@ fn who_reads_the_console_sets_the_appliance_up_in_a_browser_and_it_stays_so() {
     let mut browser = Browser::new(must(machine.port(8443)));
     assert_eq!(must(browser.get("/setup/code")).location, "/login");
     must(browser.get("/login"));
-    let wrong = must(browser.post("/login", &[("account", "ada"), ("password", "velvet")]));
+    let wrong = must(browser.post("/login", &[("name", "ada"), ("password", "velvet")]));
     assert_eq!(wrong.status, 403);
-    let page = must(browser.post("/login", &[("account", "ada"), ("password", PASSWORD)]));
+    let page = must(browser.post("/login", &[("name", "ada"), ("password", PASSWORD)]));
     assert_eq!((page.status, page.location.as_str()), (303, "/"), "{}", page.text);
     assert!(must(browser.get("/")).text.contains("birch"));
 }
