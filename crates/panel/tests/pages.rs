@@ -47,6 +47,16 @@ async fn every_page_stands_in_both_languages_without_inline_script_or_style() {
             }
         }
     }
+    // Whoever issued them, certificates stand on one page.
+    let page = owner.get("/certificates").await;
+    for what in [
+        "birch (Cairn)",
+        "An authority",
+        "2027-01-30",
+        "Zertifikate anderer Stellen",
+    ] {
+        page.says(what);
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ pub(super) async fn certificates(app: &App, visit: &Visit) -> Result<Response, F
         visit,
         200,
         "certificates.html",
-        values! { authority => all.authority, certificates => all.certificates, errors => all.errors },
+        values! { authority => all.authority, certificates => all.certificates, imported => all.imported, errors => all.errors },
     )
 }
 

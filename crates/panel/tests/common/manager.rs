@@ -341,6 +341,9 @@ fn certificates() -> Value {
             { "unit": "caddy", "secret": "tls", "names": ["birch.local", "caddy.birch.internal"], "issuer": "birch (Cairn)", "from": "2026-11-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "due": null },
             { "unit": "panel", "secret": "tls", "names": ["birch.local"], "issuer": "", "from": "", "until": "", "due": "it is not issued yet" },
         ],
+        "imported": [
+            { "id": "5d2c", "names": ["example.org"], "issuer": "An authority", "from": "2026-11-01T00:00:00Z", "until": "2027-01-30T00:00:00Z", "used_by": ["caddy"], "unused": null },
+        ],
         "errors": [],
     })
 }
