@@ -42,6 +42,8 @@ pub(crate) struct Accounts {
     purging: Vec<String>,
     /// Whether a thread is at work on the ledger.
     busy: bool,
+    /// Since the ledger could not be read or changed: the time of the next try in milliseconds, and why.
+    broken: Option<(u64, String)>,
 }
 
 impl Accounts {
@@ -50,7 +52,8 @@ impl Accounts {
         let now = now_ms();
         let failed = self.failed.values().map(|(_, at, _)| *at);
         let told = self.told.values().map(|at| at.saturating_add(GRACE_MS));
-        failed.chain(told).filter(|at| *at > now).min()
+        let broken = self.broken.iter().map(|(at, _)| *at);
+        failed.chain(told).chain(broken).filter(|at| *at > now).min()
     }
 }
 
@@ -86,6 +89,7 @@ impl Supervisor {
         self.accounts.busy = false;
         match found {
             Ok((ledger, said)) => {
+                self.accounts.broken = None;
                 for line in said {
                     self.console.say(&format!("Accounts: {line}"));
                 }
@@ -103,21 +107,13 @@ impl Supervisor {
                 self.accounts.ledger = Some(ledger);
                 self.find_due();
             }
+            // A full disk stays one for a while: it is tried again, and the same trouble is said once.
             Err(why) => {
-                self.console
-                    .say(&format!("{why}; units that need an account wait for it"));
-                let send = self.send.clone();
-                let wanted = wanted(&self.manifest);
-                let folder = self.config.accounts();
-                tokio::spawn(async move {
-                    tokio::time::sleep(std::time::Duration::from_millis(PAUSE_MAX_MS)).await;
-                    let again = tokio::task::spawn_blocking(move || accounts::update(&Real, &folder, &wanted)).await;
-                    if let Ok(again) = again {
-                        let again =
-                            again.map(|(ledger, steps)| (ledger, steps.iter().map(ToString::to_string).collect()));
-                        let _ = send.send(Msg::Accounts(again.map_err(|e| e.to_string())));
-                    }
-                });
+                if self.accounts.broken.as_ref().is_none_or(|(_, said)| *said != why) {
+                    self.console
+                        .say(&format!("{why}; units that need an account wait for it"));
+                }
+                self.accounts.broken = Some((now_ms().saturating_add(PAUSE_MS), why));
             }
         }
     }
@@ -177,6 +173,13 @@ impl Supervisor {
         if self.saved.power.is_some() {
             return;
         }
+        let now = now_ms();
+        if self.accounts.busy || self.accounts.broken.as_ref().is_some_and(|(at, _)| *at > now) {
+            return;
+        }
+        if self.accounts.ledger.is_none() {
+            return self.update_accounts();
+        }
         let Some(ledger) = self
             .accounts
             .ledger
@@ -186,20 +189,13 @@ impl Supervisor {
         else {
             return;
         };
-        let now = now_ms();
         for (key, account) in &ledger.accounts {
             let provider = &account.provider;
             let ready = |kept: &crate::saved::Kept| kept.machine.ready() && kept.pid != 0;
             if !self.saved.units.get(provider).is_some_and(ready) {
                 continue;
             }
-            if matches!(self.accounts.due.get(key), None | Some(Err(_)))
-                && self
-                    .saved
-                    .units
-                    .get(provider)
-                    .is_some_and(|k| !k.granted.contains_key(key))
-            {
+            if matches!(self.accounts.due.get(key), Some(Err(_))) {
                 // What could not be rendered before the provider had its secrets can be now.
                 self.find_due();
             }
@@ -377,6 +373,10 @@ impl Supervisor {
         let Some(ledger) = &self.accounts.ledger else {
             return Answered::error(503, "the accounts have not been read yet");
         };
+        // Of two threads the one that ends later could tell what the other has changed already.
+        if self.accounts.busy {
+            return Answered::error(503, "the accounts are being worked on; try again in a moment");
+        }
         if let Some(unit) = unit.filter(|unit| !self.manifest.units.contains_key(*unit)) {
             return Answered::error(404, &format!("there is no unit {unit}"));
         }

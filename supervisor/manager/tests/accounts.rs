@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 
 /// A provider whose steps write down what they read, once the file `open` is there, and a consumer.
 fn world(open: bool) -> World {
+    prepared(open, |_| {})
+}
+
+fn prepared(open: bool, prepare: impl FnOnce(&std::path::Path)) -> World {
     let dir = tempfile::tempdir().unwrap().keep();
     let step = |name: &str| {
         let script = format!("test -e {0}/open && {{ echo {name}; cat; }} >> {0}/done", dir.display());
@@ -30,6 +34,7 @@ fn world(open: bool) -> World {
         let text = "{{ account.name }} {{ account.password }} {% if account.old %}{{ account.old.password }}{% else %}-{% endif %} {{ consumer.unit }} {{ secrets.admin }}\n";
         std::fs::write(at.join("services/db/account"), text).unwrap();
         std::fs::write(at.join("place"), dir.display().to_string()).unwrap();
+        prepare(at);
     });
     if open {
         std::fs::write(dir.join("open"), "").unwrap();
@@ -172,5 +177,29 @@ fn who_is_not_bound_any_more_has_no_rights_and_loses_what_it_owns_only_when_aske
     assert_eq!(
         std::fs::read_dir(world.at("data/secrets/.accounts")).unwrap().count(),
         0
+    );
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_is_told_once_and_tried_again() {
+    // What is in the folder's place stands for a disk that takes nothing.
+    let mut world = prepared(true, |at| {
+        std::fs::create_dir_all(at.join("data/secrets")).unwrap();
+        std::fs::write(at.join("data/secrets/.accounts"), "").unwrap();
+    });
+    world.until("the trouble", |w| {
+        w.console().contains("units that need an account wait for it")
+    });
+    world.until("the provider", |w| w.state("db") == "ready");
+    // Nothing shows further tries, which is what is asked here: two of them at least fail in this time.
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert_eq!(world.state("web"), "waiting");
+    std::fs::remove_file(world.at("data/secrets/.accounts")).unwrap();
+    world.until("the start", |w| w.state("web") == "ready");
+    let console = world.console();
+    assert_eq!(
+        console.matches("units that need an account wait for it").count(),
+        1,
+        "{console}"
     );
 }
