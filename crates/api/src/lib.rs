@@ -12,6 +12,7 @@ mod parameters;
 mod routes;
 mod setup;
 mod site;
+mod upgrade;
 
 pub use accounts::{Account, Accounts};
 pub use answers::{
@@ -24,5 +25,9 @@ pub use markdown::markdown;
 pub use openapi::openapi;
 pub use parameters::Parameter;
 pub use routes::{Endpoint, Method, ROUTES, Route, Scope, find};
-pub use setup::{Machine, Part, Setup, SetupAnswers, SetupCode};
+pub use setup::{Administrator, FirstAccount, Machine, Part, Setup, SetupAnswers, SetupCode};
 pub use site::{SiteDiff, SiteHistory, SiteVersion};
+pub use upgrade::{
+    FailedVersion, Proving, UpgradeHistory, UpgradeLine, UpgradeOffer, UpgradeTask, UpgradeVersion, UpgradeVersions,
+    Upgrades,
+};

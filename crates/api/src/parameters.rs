@@ -69,3 +69,9 @@ pub(crate) const ROLLBACK: &[Parameter] = &[Parameter {
     name: "to",
     meaning: "The version's number.",
 }];
+
+/// Where a later version is read from.
+pub(crate) const FROM: &[Parameter] = &[Parameter {
+    name: "from",
+    meaning: "A repository's address, or the absolute path of a bundle; left out: the repository that the appliance was built with.",
+}];

@@ -7,8 +7,9 @@ use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Stat
 use crate::certificates::{Certificates, ImportCertificate, Imported};
 use crate::learned::Learned;
 use crate::parameters::{self, Parameter};
-use crate::setup::{Setup, SetupAnswers, SetupCode};
+use crate::setup::{FirstAccount, Setup, SetupAnswers, SetupCode};
 use crate::site::{SiteDiff, SiteHistory};
+use crate::upgrade::{UpgradeHistory, Upgrades};
 
 /// How a route is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,12 +89,21 @@ pub enum Endpoint {
     Setup,
     SetupCode,
     SetupApply,
+    /// The owner's account from first choices.
+    Administrator,
+    /// It was taken.
+    AdministratorTaken,
     Certificates,
     RenewCertificates,
     ImportCertificate,
     RemoveCertificate,
     ReplaceAuthority,
     Upgrade,
+    Upgrades,
+    UpgradeHistory,
+    CheckUpgrade,
+    InstallUpgrade,
+    RollBackUpgrade,
     PowerOff,
     Reboot,
 }
@@ -372,6 +382,24 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         scope: Scope::Own,
+        ..get(
+            Endpoint::Administrator,
+            "/v1/setup/administrator",
+            "The owner's account from first choices that came without a person, until it is taken.",
+            Some(of::<FirstAccount>),
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::AdministratorTaken,
+            "/v1/setup/administrator/taken",
+            "Say that the account was made; it is forgotten then.",
+            of::<Accepted>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
         body: Some(of::<SetupAnswers>),
         ..post(
             Endpoint::SetupApply,
@@ -469,6 +497,47 @@ pub const ROUTES: &[Route] = &[
             Endpoint::Upgrade,
             "/v1/manager/upgrade",
             "Put another manager in this one's place; no unit notices, and one that does not come up is given up.",
+            of::<Accepted>,
+        )
+    },
+    get(
+        Endpoint::Upgrades,
+        "/v1/upgrade",
+        "The versions that the appliance has, and what is being done about them.",
+        Some(of::<Upgrades>),
+    ),
+    get(
+        Endpoint::UpgradeHistory,
+        "/v1/upgrade/history",
+        "What happened to versions, the newest first.",
+        Some(of::<UpgradeHistory>),
+    ),
+    Route {
+        query: parameters::FROM,
+        scope: Scope::Own,
+        ..post(
+            Endpoint::CheckUpgrade,
+            "/v1/upgrade/check",
+            "Ask what the repository offers; `/v1/upgrade` tells when that is known.",
+            of::<Accepted>,
+        )
+    },
+    Route {
+        query: parameters::FROM,
+        scope: Scope::Own,
+        ..post(
+            Endpoint::InstallUpgrade,
+            "/v1/upgrade/install",
+            "Bring the newest version into the free slot; `/v1/upgrade` tells how far that is. It starts with the next restart.",
+            of::<Accepted>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::RollBackUpgrade,
+            "/v1/upgrade/rollback",
+            "Let the next restart start the version of before, which the other slot holds.",
             of::<Accepted>,
         )
     },

@@ -68,3 +68,32 @@ pub struct SetupAnswers {
     /// The units that are to run, beside those that run in any case.
     pub units: Vec<String>,
 }
+
+/// What first choices that came without a person say of accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct FirstAccount {
+    /// The owner's account, until it is taken.
+    pub administrator: Option<Administrator>,
+}
+
+/// The owner's account, as first choices that came without a person say it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Administrator {
+    /// Its name.
+    pub name: String,
+    /// Its password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// The password's Argon2id hash (PHC string format), if that was given instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_hash: Option<String>,
+}
+
+// A password is in no log.
+impl std::fmt::Debug for Administrator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Administrator")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

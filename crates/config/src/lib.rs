@@ -4,6 +4,7 @@
 //! [`Disk`]. A power cut between any two of them leaves whole files, and what is left of a broken write is harmless.
 
 pub mod accounts;
+pub mod context;
 mod disk;
 mod error;
 pub mod history;

@@ -18,8 +18,10 @@ pub struct Context {
     pub host: Host,
     /// The owner's choices.
     pub site: BTreeMap<String, String>,
-    /// What the unit is bound to, by its own names for it.
-    pub bindings: BTreeMap<String, Bound>,
+    /// What the unit is bound to, by its own names for it. An optional need is none where nothing serves it.
+    pub bindings: BTreeMap<String, Option<Bound>>,
+    /// The units that need what this one provides, by provide.
+    pub bound: BTreeMap<String, Vec<Value>>,
 }
 
 /// The appliance as templates see it.
@@ -48,6 +50,8 @@ pub struct Bound {
     pub password: Option<String>,
     /// What the provider tells of that account.
     pub tells: BTreeMap<String, String>,
+    /// What the unit itself says to a provider that connects to it, so that it stands in one place.
+    pub says: Option<BTreeMap<String, String>>,
 }
 
 /// What the template of a provider's step for an account can name.
@@ -100,6 +104,9 @@ impl AccountContext {
 impl Context {
     fn value(&self) -> Value {
         let bindings = self.bindings.iter().map(|(name, bound)| {
+            let Some(bound) = bound else {
+                return (name.as_str(), Value::from(()));
+            };
             let mut entries = vec![
                 ("host", Value::from(bound.host.as_str())),
                 ("name", Value::from(bound.name.as_str())),
@@ -107,6 +114,7 @@ impl Context {
             entries.extend(bound.port.map(|p| ("port", Value::from(p))));
             entries.extend(bound.socket.as_deref().map(|s| ("socket", Value::from(s))));
             entries.extend(bound.password.as_deref().map(|s| ("password", Value::from(s))));
+            entries.extend(bound.says.as_ref().map(|says| ("says", texts(says))));
             entries.extend(bound.tells.iter().map(|(k, v)| (k.as_str(), Value::from(v.as_str()))));
             (name.as_str(), map(entries))
         });
@@ -116,6 +124,7 @@ impl Context {
             ("host", self.host.value()),
             ("site", texts(&self.site)),
             ("bindings", map(bindings.collect())),
+            ("bound", Value::from(self.bound.clone())),
         ])
     }
 }

@@ -78,7 +78,7 @@ fn service(unit: &Unit, refuse: &mut Refuse<'_>) {
 
 fn readiness(unit: &Unit, refuse: &mut Refuse<'_>) {
     let oneshot = unit.service.kind == Kind::Oneshot;
-    let offline = unit.network.mode == NetworkMode::None;
+    let offline = unit.network.mode != NetworkMode::Bridge;
     if oneshot && unit.ready.is_some() {
         refuse(
             &["ready"],
@@ -90,7 +90,7 @@ fn readiness(unit: &Unit, refuse: &mut Refuse<'_>) {
         Some(ReadyWhen::Port(0)) => refuse(&["ready", "when", "port"], "port 0 is no port".into(), PORTS),
         Some(ReadyWhen::Port(_)) if offline => refuse(
             &["ready", "when", "port"],
-            "nobody can reach a port of a unit without a network".into(),
+            "Cairn reaches no port of a unit without a network of its own".into(),
             "wait for `notify`, a file, a line of the log or a command",
         ),
         Some(ReadyWhen::Log(text)) if text.is_empty() || text.contains('\n') => refuse(
@@ -120,7 +120,7 @@ fn readiness(unit: &Unit, refuse: &mut Refuse<'_>) {
     if port == Some(0) {
         refuse(&["health", "check", key], "port 0 is no port".into(), PORTS);
     } else if port.is_some() && offline {
-        let message = "nobody can reach a port of a unit without a network".into();
+        let message = "Cairn reaches no port of a unit without a network of its own".into();
         refuse(&["health", "check", key], message, "check it with `exec`");
     }
     if let Check::Http(http) = &health.check {
@@ -165,7 +165,7 @@ fn sockets(unit: &Unit, refuse: &mut Refuse<'_>) {
         let message = format!("a unit has at most {SOCKETS} sockets");
         refuse(&["sockets"], message, "one socket takes any number of connections");
     }
-    let offline = unit.network.mode == NetworkMode::None;
+    let offline = unit.network.mode != NetworkMode::Bridge;
     let mut seen: Vec<&Listen> = Vec::new();
     for (name, socket) in &unit.sockets {
         let at = |key| ["sockets", name.as_str(), "listen", key];
@@ -174,8 +174,8 @@ fn sockets(unit: &Unit, refuse: &mut Refuse<'_>) {
             Listen::Udp(0) => refuse(&at("udp"), "port 0 is no port".into(), PORTS),
             Listen::Tcp(_) | Listen::Udp(_) if offline => refuse(
                 &["sockets", name.as_str(), "listen"],
-                "nobody can reach a port of a unit without a network".into(),
-                "listen on a Unix socket, or leave out `mode = \"none\"`",
+                "Cairn reaches no port of a unit without a network of its own".into(),
+                "listen on a Unix socket, or leave out `network.mode`",
             ),
             Listen::Unix(path) if !in_a_folder_of(path, unit.runtime.keys()) => refuse(
                 &at("unix"),
@@ -277,6 +277,17 @@ fn network(unit: &Unit, refuse: &mut Refuse<'_>) {
             "leave out `mode = \"none\"`, or `publish` and `outbound`",
         );
     }
+    if unit.network.mode == NetworkMode::Host {
+        let bound = unit.provides.values().any(|provide| provide.port.is_some());
+        let to = unit.network.publish.iter().any(|publish| publish.to.is_some());
+        if bound || to || unit.network.outbound {
+            refuse(
+                &["network", "mode"],
+                "a unit in the appliance's own network is not on the bridge".into(),
+                "leave out `to`, `outbound` and the `port` of `provides`, or `mode = \"host\"`",
+            );
+        }
+    }
     let mut seen = BTreeSet::new();
     for (i, publish) in unit.network.publish.iter().enumerate() {
         let number = i.to_string();
@@ -351,6 +362,7 @@ fn sandbox(unit: &Unit, refuse: &mut Refuse<'_>) {
         || grants.writable_code
         || grants.control.is_some()
         || grants.new_privileges;
+    let granted = granted || unit.network.mode == NetworkMode::Host;
     if granted && grants.reason.as_deref().is_none_or(|r| r.trim().is_empty()) {
         refuse(
             &["sandbox"],

@@ -27,6 +27,8 @@ pub enum NetworkMode {
     Bridge,
     /// A network namespace of its own with loopback only.
     None,
+    /// The appliance's own, beside everything else that is in it: an exception. Only the ports that it publishes are open to the outside.
+    Host,
 }
 
 /// A port opened to the outside.

@@ -1,6 +1,8 @@
 //! Rules that one unit or recipe can break although every value has its form: what passwd, exec, Debian or the kernel
 //! would refuse later, on the appliance, is refused here.
 
+use crate::bounds::NetworkMode;
+use crate::need::Upstream;
 use crate::recipe::Recipe;
 use crate::unit::{SecretKind, Unit};
 use crate::values::{Name, Path};
@@ -25,7 +27,33 @@ pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {
     folders(unit, refuse);
     secrets(unit, refuse);
     names(unit, refuse);
+    upstreams(unit, refuse);
     crate::behaviour::unit(unit, refuse);
+}
+
+/// What is wrong with where later versions come from.
+fn upgrade(upgrade: &crate::Upgrade, packages: &[String], refuse: &mut Refuse<'_>) {
+    if let Some(url) = &upgrade.url {
+        let secure = url.starts_with("https://");
+        if !secure && !url.starts_with("http://") {
+            let message = format!("`{url}` is not the address of a repository");
+            refuse(&["upgrade", "url"], message, "https://HOST/PATH, or leave it out");
+        }
+        if secure && !packages.iter().any(|package| package == "ca-certificates") {
+            let message = "the host root has no certificate authorities, and https:// needs them".into();
+            let help = "add \"ca-certificates\" to host.packages, or use http://: releases are signed either way";
+            refuse(&["upgrade", "url"], message, help);
+        }
+    }
+    let normal = |part| matches!(part, std::path::Component::Normal(_));
+    if upgrade.root.is_empty() || !std::path::Path::new(&upgrade.root).components().all(normal) {
+        let message = format!("`{}` is not a path inside the project", upgrade.root);
+        refuse(&["upgrade", "root"], message, "for example `keys/root.json`");
+    }
+    if upgrade.deadline <= upgrade.healthy {
+        let message = "a new version could never prove itself in that time".into();
+        refuse(&["upgrade", "deadline"], message, "longer than `healthy`");
+    }
 }
 
 /// What is wrong with a recipe beyond its parts' form.
@@ -36,6 +64,9 @@ pub(crate) fn recipe(recipe: &Recipe, refuse: &mut Refuse<'_>) {
         refuse(&["host", "kernel"], message, "for example \"linux-image-cloud-{arch}\"");
     }
     packages(&recipe.host.packages, &["host", "packages"], refuse);
+    if let Some(from) = &recipe.upgrade {
+        upgrade(from, &recipe.host.packages, refuse);
+    }
     let formats = &recipe.image.formats;
     for (i, format) in formats.iter().enumerate() {
         if formats[..i].contains(format) {
@@ -228,6 +259,41 @@ fn secrets(unit: &Unit, refuse: &mut Refuse<'_>) {
                 refuse(&at, "a secret has at least 16 characters".into(), "32 is the default")
             }
             _ => {}
+        }
+    }
+}
+
+/// What a unit that connects to its consumers asks of them.
+fn upstreams(unit: &Unit, refuse: &mut Refuse<'_>) {
+    for (name, provide) in &unit.provides {
+        let Some(upstream) = &provide.upstream else { continue };
+        let at = ["provides", name.as_str(), "upstream"];
+        if provide.socket.is_some() || provide.folder.is_some() {
+            let message = format!("`{name}` has `upstream`, so nobody connects to a socket of it or sees a folder");
+            refuse(&at, message, "leave `socket` and `folder` out");
+        }
+        if unit.network.mode != NetworkMode::Bridge {
+            let help = "leave `network.mode` out";
+            refuse(&at, "a unit without a network cannot connect to others".into(), help);
+        }
+        for (key, ask) in &upstream.asks {
+            let at = ["provides", name.as_str(), "upstream", "asks", key.as_str()];
+            if Upstream::RESERVED.contains(&key.as_str()) {
+                let help = "choose another name: a need, or a template of this unit, has this for something else";
+                refuse(&at, format!("`{key}` cannot be asked for"), help);
+            }
+            let values = ask.default.iter().map(|value| ("default", value));
+            let values = values.chain(ask.values.iter().map(|value| ("values", value)));
+            for (place, value) in values {
+                if let Err(why) = ask.check(value) {
+                    let at = [&at[..], &[place]].concat();
+                    refuse(&at, format!("`{value}` cannot be said: it {why}"), "write another one");
+                }
+            }
+        }
+        for key in upstream.distinct.iter().filter(|key| !upstream.asks.contains_key(*key)) {
+            let at = [&at[..], &["distinct"]].concat();
+            refuse(&at, format!("`{key}` is not asked for"), "name keys of `asks`");
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::bounds::Protocol;
+use crate::bounds::{NetworkMode, Protocol};
 use crate::manifest::Manifest;
+use crate::need::Upstream;
 use crate::problem::{Problems, Source, nearest};
 use crate::unit::{Provide, Unit};
 use crate::values::Name;
@@ -59,15 +60,17 @@ impl Graph {
         for (consumer, (unit, source)) in units {
             let waits = before.entry(consumer.clone()).or_default();
             for (name, need) in &unit.needs {
-                match provides.get(need).map(Vec::as_slice) {
+                let wanted = &need.from;
+                match provides.get(wanted).map(Vec::as_slice) {
+                    None if need.optional => {}
                     None => {
-                        let near = nearest(need.as_str(), provides.keys().map(|n| n.as_str()));
+                        let near = nearest(wanted.as_str(), provides.keys().map(|n| n.as_str()));
                         let help = match near {
                             Some(near) => format!("did you mean `{near}`?"),
                             None => "add a unit that provides it to the recipe".to_owned(),
                         };
                         let message =
-                            format!("unit `{consumer}` needs `{need}`, which no unit of the appliance provides");
+                            format!("unit `{consumer}` needs `{wanted}`, which no unit of the appliance provides");
                         found
                             .0
                             .push(source.problem_at(&["needs", name.as_str()], message, Some(help)));
@@ -77,15 +80,18 @@ impl Graph {
                             consumer: consumer.clone(),
                             name: name.clone(),
                             provider: (*provider).clone(),
-                            provide: need.clone(),
+                            provide: wanted.clone(),
                             target: (*target).clone(),
                         });
-                        waits.push((*provider).clone());
+                        if crate::need::orders(need, target) {
+                            waits.push((*provider).clone());
+                        }
+                        said(unit, source, name, target, &mut found);
                     }
                     Some(many) => {
                         let names: Vec<&str> = many.iter().map(|(n, _)| n.as_str()).collect();
                         let message = format!(
-                            "unit `{consumer}` needs `{need}`, which {} provide",
+                            "unit `{consumer}` needs `{wanted}`, which {} provide",
                             names.join(" and ")
                         );
                         let help = "keep one of them in the recipe".to_owned();
@@ -111,6 +117,7 @@ impl Graph {
                     .push(source.problem_at(&["path", trigger.key()], message, Some(help)));
             }
         }
+        distinct(units, &bindings, &mut found);
         let mut hosts: BTreeMap<String, &Name> = BTreeMap::new();
         for (name, (_, source)) in units {
             if RESERVED.contains(&name.as_str()) {
@@ -166,7 +173,7 @@ impl Graph {
                     let edge = unit.needs.iter().find(|(_, need)| {
                         bindings
                             .iter()
-                            .any(|b| Some(&b.provider) == next && &b.provide == *need)
+                            .any(|b| Some(&b.provider) == next && b.provide == need.from)
                     });
                     let at: Vec<&str> = match edge {
                         Some((name, _)) => vec!["needs", name.as_str()],
@@ -184,6 +191,109 @@ impl Graph {
             before,
             order,
         })
+    }
+}
+
+/// Whether a need says all that the provide asks, in the form that it asks it, and nothing else.
+fn said(unit: &Unit, source: &Source, name: &Name, target: &Provide, found: &mut Problems) {
+    let Some(need) = unit.needs.get(name) else { return };
+    let mut refuse = |key: &str, message: String, help: String| {
+        let mut at = vec!["needs", name.as_str()];
+        if need.asks.contains_key(key) || key == "port" && need.port.is_some() {
+            at.push(key);
+        }
+        found.0.push(source.problem_at(&at, message, Some(help)));
+    };
+    let from = &need.from;
+    let none = Upstream::default();
+    let upstream = target.upstream.as_ref();
+    match (upstream, need.port) {
+        (Some(_), None) => refuse(
+            "port",
+            format!("`{name}` does not say at which port this unit answers"),
+            format!("`{from}` connects to it: write `{name} = {{ from = \"{from}\", port = 8000 }}`"),
+        ),
+        (None, Some(_)) => refuse(
+            "port",
+            format!("`{from}` does not connect to the units that need it"),
+            "leave `port` out".to_owned(),
+        ),
+        _ => {}
+    }
+    if upstream.is_some() && unit.network.mode != NetworkMode::Bridge {
+        let help = "leave `network.mode` out".to_owned();
+        refuse(
+            "from",
+            format!("`{from}` cannot reach this unit, which has no network"),
+            help,
+        );
+    }
+    if need.optional && target.folder.is_some() {
+        let help = "leave `optional` out".to_owned();
+        let message = format!("`{from}` shows a folder, which is not there before its unit is");
+        refuse("optional", message, help);
+    }
+    let asks = &upstream.unwrap_or(&none).asks;
+    for (key, value) in &need.asks {
+        match asks.get(key.as_str()) {
+            None => {
+                let known = ["from", "optional", "port"]
+                    .into_iter()
+                    .chain(asks.keys().map(Name::as_str));
+                let help = match nearest(key, known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "leave it out".to_owned(),
+                };
+                refuse(key, format!("`{from}` asks for no `{key}`"), help);
+            }
+            Some(ask) => {
+                if let Err(why) = ask.check(value) {
+                    refuse(key, format!("`{key}` of `{name}` is `{value}`"), format!("it {why}"));
+                }
+            }
+        }
+    }
+    for (key, _) in asks.iter().filter(|(_, ask)| ask.default.is_none()) {
+        if !need.asks.contains_key(key.as_str()) {
+            let help = format!("add `{key}` to the table");
+            refuse(
+                key.as_str(),
+                format!("`{from}` asks for `{key}`, which `{name}` does not say"),
+                help,
+            );
+        }
+    }
+}
+
+/// Refuses two units that say the same where a provider asks for what is distinct.
+fn distinct(units: &BTreeMap<Name, (Unit, Source)>, bindings: &[Binding], found: &mut Problems) {
+    let mut taken: BTreeMap<(&Name, Vec<String>), &Name> = BTreeMap::new();
+    for binding in bindings {
+        let upstream = binding.target.upstream.as_ref().filter(|u| !u.distinct.is_empty());
+        let (Some(upstream), Some((unit, source))) = (upstream, units.get(&binding.consumer)) else {
+            continue;
+        };
+        let Some(need) = unit.needs.get(&binding.name) else {
+            continue;
+        };
+        let answers = upstream.answers(need);
+        let values = upstream
+            .distinct
+            .iter()
+            .map(|key| answers.get(key.as_str()).cloned().unwrap_or_default());
+        let values: Vec<String> = values.collect();
+        let pairs = upstream.distinct.iter().zip(&values);
+        let text: Vec<String> = pairs.map(|(key, value)| format!("{key} `{value}`")).collect();
+        if let Some(other) = taken.insert((&binding.provide, values), &binding.consumer) {
+            let message = format!(
+                "`{}` serves `{other}` with {} already",
+                binding.provide,
+                text.join(" and ")
+            );
+            let help = "say another one of them".to_owned();
+            let at = ["needs", binding.name.as_str()];
+            found.0.push(source.problem_at(&at, message, Some(help)));
+        }
     }
 }
 

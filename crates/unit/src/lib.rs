@@ -8,8 +8,10 @@ mod behaviour;
 mod bounds;
 mod calendar;
 mod checks;
+mod first;
 mod graph;
 mod manifest;
+mod need;
 mod problem;
 mod recipe;
 mod service;
@@ -20,15 +22,17 @@ mod values;
 
 pub use bounds::{ControlScope, Limits, LogLimits, Network, NetworkMode, Protocol, Publish, SandboxGrants};
 pub use calendar::Calendar;
+pub use first::{Administrator, FIRST_MAX, First};
 pub use graph::{Binding, Graph, account_name};
 pub use manifest::{Account, Manifest, ManifestUnit, Template};
+pub use need::{Ask, AskKind, Bond, Need, Upstream};
 pub use problem::{Problem, Problems, Source, nearest};
-pub use recipe::{Arch, Boot, Exclude, Format, HostTree, ImageSpec, Profile, Recipe, TestOptions};
+pub use recipe::{Arch, Boot, Exclude, Format, HostTree, ImageSpec, Profile, Recipe, TestOptions, Upgrade};
 pub use service::{
     Check, Command, Dependants, Failure, FailureAction, Health, HttpCheck, Kind, Ready, ReadyWhen, Reload, Restart,
     Service,
 };
 pub use site::{LimitsChange, Site, SiteAppliance, SiteUnit};
 pub use trigger::{Listen, ListenSocket, PathTrigger, Timer};
-pub use unit::{AccountSpec, AccountStep, Directory, Need, Provide, Secret, SecretKind, Setup, Unit, UserSpec};
-pub use values::{Bytes, Domain, Mode, Name, Path, Seconds, Signal, ValueError};
+pub use unit::{AccountSpec, AccountStep, Directory, Provide, Secret, SecretKind, Setup, Unit, UserSpec};
+pub use values::{Bytes, Domain, Mode, Name, Path, Seconds, Signal, ValueError, is_label};

@@ -1,11 +1,12 @@
 //! The manifest: what `imagegen` compiled, as the running appliance reads it from
 //! `/usr/lib/cairn/appliance.json`. Everything in it was checked at build time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Upgrade;
 use crate::unit::Unit;
 use crate::values::{Domain, Name, Path};
 
@@ -27,6 +28,12 @@ pub struct Manifest {
     /// The unit by which the owner sets the appliance up. Until that is done, only it and what it needs run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Name>,
+    /// The units that the owner does not let run; a build knows none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub disabled: BTreeSet<Name>,
+    /// Where later versions come from, if the appliance can be upgraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
     /// The units, by name. A copy of the manifest shares them until one is changed: they are most of what a manager with many units keeps.
     pub units: BTreeMap<Name, Arc<ManifestUnit>>,
 }
@@ -65,11 +72,16 @@ pub struct Account {
     pub home: Path,
 }
 
-/// A file of an overlay whose name ended in `.tmpl`: the image holds an empty file at `path` as the mount's target and
-/// the template's text beside it with the ending.
+/// A file of an overlay whose name ended in `.tmpl`: the image holds the template's text at `PATH.tmpl`, and at `path` a link to where the
+/// rendered file is seen, below [`Template::FOLDER`]. So a new text takes the old one's place at once, also under a running unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
     /// Where the rendered file is seen in the unit. The source is the same path with `.tmpl` added.
     pub path: Path,
+}
+
+impl Template {
+    /// The folder in which a unit sees its rendered files, each at its own path below it.
+    pub const FOLDER: &'static str = "/run/config";
 }

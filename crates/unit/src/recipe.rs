@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::{Problems, Source};
-use crate::values::{Bytes, Name, Path};
+use crate::values::{Bytes, Name, Path, Seconds};
 
 /// An appliance: which units, which kernel, what the host root holds, sizes and formats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +37,9 @@ pub struct Recipe {
     /// What of the packages' contents is left out.
     #[serde(default)]
     pub exclude: Exclude,
+    /// Where later versions come from and whom they are believed. Left out: the appliance cannot be upgraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
     /// For images that tests drive; never in one that is handed out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<TestOptions>,
@@ -149,6 +152,39 @@ impl Default for Exclude {
             keep: list(&["/usr/share/doc/*/copyright", "/usr/lib/systemd/boot/**"]),
         }
     }
+}
+
+/// Where later versions come from, whom they are believed, and when one has proved itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// The publisher's root.json, as a path from the folder that holds `appliances/`: whoever these keys sign for is believed.
+    pub root: String,
+    /// The repository's address, `https://` or `http://`. Left out: the owner brings bundles. A name server's or a certificate authority's
+    /// word is not needed for trust, but `https://` needs the package `ca-certificates` in `host.packages`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The channel that is followed.
+    #[serde(default = "stable")]
+    pub channel: String,
+    /// For how long every enabled unit must be ready and healthy before a new version is kept.
+    #[serde(default = "healthy")]
+    pub healthy: Seconds,
+    /// How long a new version has for that; then the version of before is started again.
+    #[serde(default = "deadline")]
+    pub deadline: Seconds,
+}
+
+fn stable() -> String {
+    "stable".to_owned()
+}
+
+fn healthy() -> Seconds {
+    Seconds::from_secs(30)
+}
+
+fn deadline() -> Seconds {
+    Seconds::from_secs(600)
 }
 
 /// For images that tests drive.

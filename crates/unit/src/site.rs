@@ -98,8 +98,12 @@ changes! {
 impl Site {
     /// Parses a site and checks it against the appliance that it is for.
     pub fn parse(source: &Source, manifest: &Manifest) -> Result<Site, Problems> {
-        let site: Site = source.parse()?;
-        let mut site = site;
+        source.parse::<Site>()?.checked(source, manifest)
+    }
+
+    /// Checks choices that stand in `source` against the appliance that they are for.
+    pub(crate) fn checked(mut self, source: &Source, manifest: &Manifest) -> Result<Site, Problems> {
+        let site = &mut self;
         let mut found = Problems::default();
         if site.appliance.is_none() {
             site.only = Site::unset(manifest).only;
@@ -139,17 +143,14 @@ impl Site {
                 found.0.push(source.problem_at(&path, message, Some(help.to_owned())));
             });
         }
-        found.or(site)
+        found.or(self)
     }
 
     /// An enabled unit that needs what `unit` provides.
     fn consumer<'a>(&self, manifest: &'a Manifest, unit: &ManifestUnit) -> Option<&'a Name> {
         let needs = |consumer: &ManifestUnit| {
-            consumer
-                .unit
-                .needs
-                .values()
-                .any(|need| unit.unit.provides.contains_key(need))
+            let mut needs = consumer.unit.needs.values().filter(|need| !need.optional);
+            needs.any(|need| unit.unit.provides.contains_key(&need.from))
         };
         let mut consumers = manifest
             .units

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{Limits, LogLimits, Network, SandboxGrants};
+use crate::need::{Need, Upstream};
 use crate::problem::{Problems, Source};
 use crate::service::{Check, Command, Failure, Health, Ready, ReadyWhen, Reload, Service};
 use crate::trigger::{ListenSocket, PathTrigger, Timer};
@@ -72,7 +73,7 @@ pub struct Unit {
     /// What other units can bind to, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub provides: BTreeMap<Name, Provide>,
-    /// What this unit binds to: a name of its own choice, and the provide's name.
+    /// What this unit binds to: a name of its own choice, and the provide's name, or a table with `from` and more.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub needs: BTreeMap<Name, Need>,
     /// Units that start before this one where they are part of the appliance, without a binding.
@@ -192,6 +193,9 @@ pub struct Provide {
     /// Whether those units may write to that folder.
     #[serde(default)]
     pub writable: bool,
+    /// That it is this unit which connects to those that need this. Left out: they connect to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
     /// How each unit that needs this gets an account of its own. Left out: there are no accounts, or none are needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountSpec>,
@@ -236,7 +240,7 @@ pub struct AccountStep {
 
 impl AccountSpec {
     /// What every bound unit's templates see of it, so that `tells` cannot have it.
-    pub const RESERVED: [&'static str; 5] = ["host", "name", "port", "socket", "password"];
+    pub const RESERVED: [&'static str; 6] = ["host", "name", "port", "socket", "password", "says"];
 
     /// Its steps with their keys.
     pub fn steps(&self) -> impl Iterator<Item = (&'static str, &AccountStep)> {
@@ -246,9 +250,6 @@ impl AccountSpec {
             .chain(purge)
     }
 }
-
-/// A binding as the consumer writes it: the name of a provide of another unit.
-pub type Need = Name;
 
 impl Unit {
     /// Parses a unit and checks every rule that one unit alone can break.

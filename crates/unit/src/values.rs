@@ -120,6 +120,12 @@ text_value!(
     ["caddy", "web-1", "worker@1"]
 );
 
+/// Whether a text is one label of a host name in lower case (RFC 1035, section 2.3.1, with digits in front as RFC 1123, section 2.1 allows).
+pub fn is_label(text: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(fine) && !text.starts_with('-') && !text.ends_with('-')
+}
+
 /// A domain of the DNS in lower case, in its ASCII form (RFC 5890: `xn--mller-kva.example` for `müller.example`): at least two labels of
 /// letters, digits and `-`, each of at most 63 octets, at most 253 in all (RFC 1035, section 2.3.4).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,19 +147,12 @@ impl fmt::Display for Domain {
 impl FromStr for Domain {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let label = |label: &str| {
-            let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-            (1..=63).contains(&label.len())
-                && label.bytes().all(fine)
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
         let last = text.rsplit('.').next().unwrap_or_default();
         let why = if text.len() > 253 {
             format!("a domain has at most 253 characters, not {}", text.len())
         } else if !text.is_ascii() {
             format!("`{text}` is not in the form that the DNS has: write it with `xn--`")
-        } else if !text.contains('.') || last.bytes().all(|b| b.is_ascii_digit()) || !text.split('.').all(label) {
+        } else if !text.contains('.') || last.bytes().all(|b| b.is_ascii_digit()) || !text.split('.').all(is_label) {
             format!(
                 "`{text}` is not a domain: lower case letters, digits and `-`, with dots between, like `example.org`"
             )

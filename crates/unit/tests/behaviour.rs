@@ -82,7 +82,7 @@ fn what_cannot_work_together_is_refused_where_it_stands() {
         (
             "[network]\nmode = \"none\"\n[ready]\nwhen = { port = 1 }\n",
             4,
-            "nobody can reach a port of a unit without a network",
+            "Cairn reaches no port of a unit without a network of its own",
         ),
         ("[health]\ncheck = { tcp = 0 }\n", 2, "port 0 is no port"),
         (
@@ -103,7 +103,7 @@ fn what_cannot_work_together_is_refused_where_it_stands() {
         (
             "[network]\nmode = \"none\"\n[health]\ncheck = { tcp = 1 }\n",
             4,
-            "nobody can reach a port of a unit without a network",
+            "Cairn reaches no port of a unit without a network of its own",
         ),
         ("[timer]\n", 1, "the timer has no time"),
         ("[timer]\ninterval = \"5ms\"\n", 2, "that is too often"),

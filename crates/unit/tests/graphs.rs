@@ -232,3 +232,84 @@ fn no_two_bindings_have_one_account_and_none_the_name_of_a_secret() {
     // Where there are no accounts there is no such file.
     graph(&[("a", "[needs]\ndb = \"mariadb\"\n[secrets]\ndb = {}\n"), ("db", DB)]);
 }
+
+const WEB: &str = "[provides.web]\nkind = \"http\"\nport = 443\n[provides.web.upstream]\ndistinct = [\"host\", \"path\"]\n\
+    [provides.web.upstream.asks]\npath = { is = \"path\" }\nhost = { is = \"host\", default = \"\" }\n";
+
+#[test]
+fn who_is_connected_to_does_not_wait_for_who_connects() {
+    let graph = graph(&[
+        (
+            "app",
+            "[needs]\nhttp = { from = \"web\", port = 8000, path = \"/a\" }\n",
+        ),
+        ("proxy", WEB),
+    ]);
+    assert!(graph.before.values().all(Vec::is_empty), "{:?}", graph.before);
+    assert_eq!(graph.bindings.len(), 1);
+}
+
+#[test]
+fn what_a_provider_asks_is_said_and_nothing_else() {
+    let of = |need: &str| {
+        problems(&[
+            ("app", format!("[needs]\nhttp = {need}\n").as_str()),
+            ("proxy", WEB),
+            ("zdb", DB),
+        ])
+    };
+    let said = |need: &str| {
+        let found = of(need);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        (
+            found[0].message.clone(),
+            found[0].help.clone().unwrap_or_default(),
+            found[0].at,
+        )
+    };
+    let (message, help, at) = said("{ from = \"web\", port = 8000, path = \"wiki\" }");
+    assert_eq!(message, "`path` of `http` is `wiki`");
+    assert!(help.starts_with("it must be a path such as"), "{help}");
+    assert_eq!(at, Some((6, 44)));
+    let (message, help, _) = said("{ from = \"web\", port = 8000, path = \"/a\", hots = \"b\" }");
+    assert_eq!(
+        (message.as_str(), help.as_str()),
+        ("`web` asks for no `hots`", "did you mean `host`?")
+    );
+    assert_eq!(
+        said("{ from = \"web\", port = 8000 }").0,
+        "`web` asks for `path`, which `http` does not say"
+    );
+    assert_eq!(
+        said("{ from = \"web\", path = \"/a\" }").0,
+        "`http` does not say at which port this unit answers"
+    );
+    assert_eq!(
+        said("{ from = \"mariadb\", port = 1 }").0,
+        "`mariadb` does not connect to the units that need it"
+    );
+    let none = "[network]\nmode = \"none\"\n[needs]\nhttp = { from = \"web\", port = 8000, path = \"/a\" }\n";
+    assert_eq!(
+        problems(&[("app", none), ("proxy", WEB)])[0].message,
+        "`web` cannot reach this unit, which has no network"
+    );
+}
+
+#[test]
+fn two_units_cannot_be_served_at_one_place() {
+    let need = |more: &str| format!("[needs]\nhttp = {{ from = \"web\", port = 8000, path = \"/a\"{more} }}\n");
+    let found = problems(&[("a", &need("")), ("b", &need("")), ("proxy", WEB)]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].message, "`web` serves `a` with host `` and path `/a` already");
+    assert_eq!(found[0].file.to_str(), Some("units/b.toml"));
+    graph(&[("a", &need("")), ("b", &need(", host = \"b\"")), ("proxy", WEB)]);
+}
+
+#[test]
+fn an_optional_need_neither_orders_nor_has_to_be_met() {
+    let need = "[needs]\ndb = { from = \"mariadb\", optional = true }\n";
+    assert!(graph(&[("app", need)]).bindings.is_empty());
+    let graph = graph(&[("app", need), ("zdb", DB)]);
+    assert_eq!(graph.bindings.len(), 1);
+    assert!(graph.before.values().all(Vec::is_empty));
+}

@@ -182,3 +182,22 @@ fn every_recipe_and_unit_that_ships_is_right() {
     }
     assert!(recipes >= 2);
 }
+
+#[test]
+fn where_later_versions_come_from_is_checked() {
+    let upgrade = |keys: &str| format!("{GOOD}[upgrade]\nroot = \"keys/root.json\"\n{keys}\n");
+    let recipe = Recipe::parse(&source("appliances/a.toml", &upgrade("url = \"http://example.org/a\""))).unwrap();
+    let read = recipe.upgrade.unwrap();
+    assert_eq!(
+        (read.channel.as_str(), read.healthy.to_string().as_str()),
+        ("stable", "30s")
+    );
+    let said = |text: &str| only(text).1;
+    assert!(said(&upgrade("url = \"ftp://example.org\"")).contains("not the address of a repository"));
+    assert!(said(&upgrade("url = \"https://example.org/a\"")).contains("no certificate authorities"));
+    assert!(said(&upgrade("deadline = \"30s\"")).contains("could never prove itself"));
+    for path in ["/etc/root.json", "../root.json", ""] {
+        let text = upgrade("").replace("keys/root.json", path);
+        assert!(said(&text).contains("not a path inside the project"), "{path}");
+    }
+}

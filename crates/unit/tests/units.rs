@@ -454,7 +454,7 @@ fn sockets_that_could_not_be_listened_on_or_never_tell_anything_are_refused() {
         ),
         (
             listen("{ tcp = 80 }") + "[network]\nmode = \"none\"\n",
-            "nobody can reach a port of a unit without a network",
+            "Cairn reaches no port of a unit without a network of its own",
         ),
         (
             listen("{ tcp = 80 }") + "[sockets.b]\nlisten = { tcp = 80 }\n",

@@ -1,0 +1,127 @@
+//! The answers about upgrades.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The versions that the appliance has, what is being done about them, and what was found out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Upgrades {
+    /// The version that runs.
+    pub version: String,
+    /// Whether the running version has proved itself, and what it is waited for otherwise.
+    pub proving: Option<Proving>,
+    /// The boot entries, as they were last looked at.
+    pub versions: UpgradeVersions,
+    /// What is being done, or was done last since the start.
+    pub task: Option<UpgradeTask>,
+    /// What a repository or bundle offered when it was last asked.
+    pub offered: Option<UpgradeOffer>,
+    /// Where later versions come from; null if only from bundles.
+    pub url: Option<String>,
+    /// The channel that is followed.
+    pub channel: String,
+}
+
+/// A version that has to prove itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Proving {
+    /// What it still waits for, in a sentence.
+    pub waits_for: String,
+    /// In how many milliseconds it is given up.
+    pub left_ms: u64,
+}
+
+/// The boot entries of the appliance.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeVersions {
+    /// That of the running version.
+    pub running: Option<UpgradeVersion>,
+    /// That of the other slot.
+    pub other: Option<UpgradeVersion>,
+    /// The last version that was given up, until another one has proved itself.
+    pub failed: Option<FailedVersion>,
+    /// What stands in the way of upgrades, in sentences.
+    pub problems: Vec<String>,
+}
+
+/// A boot entry.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeVersion {
+    /// The version.
+    pub version: String,
+    /// The file on the ESP.
+    pub entry: String,
+    /// How often it will still be tried; null once it has proved itself.
+    pub tries_left: Option<u32>,
+}
+
+/// A version that was given up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedVersion {
+    /// The version.
+    pub version: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What is done about upgrades by a process of its own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeTask {
+    /// `check`, `install`, `rollback`, `commit` or `fail`.
+    pub what: String,
+    /// The version that it is about, once that is known.
+    pub version: String,
+    /// `running`, `done` or `failed`.
+    pub state: String,
+    /// What it is at: `metadata`, `compare`, `write`, `verify`, `boot` or `done`.
+    pub phase: String,
+    /// Bytes done of `total` in this phase.
+    pub done: u64,
+    /// All bytes of this phase.
+    pub total: u64,
+    /// Bytes of the new version that the appliance had already.
+    pub reused: u64,
+    /// Bytes that were read from the repository or bundle.
+    pub fetched: u64,
+    /// How long it has taken or took, in milliseconds.
+    pub took_ms: u64,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+/// What a repository or bundle offers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeOffer {
+    /// The newest version of the channel.
+    pub version: String,
+    /// Whether that is newer than what runs.
+    pub newer: bool,
+    /// What the publisher says of it.
+    pub notes: String,
+    /// Which packages differ, each in a line.
+    pub changes: Vec<String>,
+    /// The version that the changes are counted from.
+    pub since: Option<String>,
+}
+
+/// What happened to versions, the newest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeHistory {
+    /// The lines.
+    pub lines: Vec<UpgradeLine>,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeLine {
+    /// When, as in RFC 3339.
+    pub at: String,
+    /// `installed`, `not-installed`, `committed`, `failed` or `rolled-back`.
+    pub what: String,
+    /// Which version it is about.
+    pub version: String,
+    /// The version that ran.
+    pub running: String,
+    /// Why; empty where that says itself.
+    pub why: String,
+}
