@@ -43,6 +43,14 @@ function followLog(log) {
 for (const region of document.querySelectorAll("[data-live]")) followPage(region);
 for (const log of document.querySelectorAll("[data-follow]")) followLog(log);
 
+// A code that came behind the # of a link is put where it would be typed, and taken out of the history.
+for (const field of document.querySelectorAll("[data-from-link]")) {
+  if (location.hash.length > 1) {
+    field.value = decodeURIComponent(location.hash.slice(1));
+    history.replaceState(null, "", location.pathname);
+  }
+}
+
 // A second press of a button does not send a form twice.
 document.addEventListener("submit", (event) => {
   if (event.target.dataset.sent) { event.preventDefault(); return; }

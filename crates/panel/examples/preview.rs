@@ -26,6 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         tls: at.join("tls"),
         state: at.to_owned(),
         control: at.join("control.sock"),
+        directory: std::env::var_os("PANEL_DIRECTORY").map_or_else(|| at.join("directory.json"), Into::into),
         patience: Duration::from_secs(10),
         body_max: 64 << 10,
         sample_every: Duration::from_millis(200),

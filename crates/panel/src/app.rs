@@ -8,8 +8,10 @@ use minijinja::{Value, context};
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::control::{Control, ControlError};
+use crate::directory::{ADMINISTRATORS, Directory, DirectoryError, Person};
 use crate::http::{Request, Response};
 use crate::limits::{Bound, Limits};
+use crate::roles::{MENU, Role};
 use crate::samples::Samples;
 use crate::secret::{self, NoRandom};
 use crate::settings::Settings;
@@ -26,6 +28,7 @@ const LANGUAGE: &str = "__Host-lang";
 pub struct App {
     pub(crate) store: Store,
     pub(crate) control: Control,
+    pub(crate) directory: Directory,
     pub(crate) view: View,
     pub(crate) limits: Limits,
     pub(crate) samples: Samples,
@@ -42,6 +45,8 @@ pub struct App {
 pub(crate) enum Failure {
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -62,7 +67,14 @@ pub(crate) struct Visit {
     pub(crate) token: String,
     fresh: bool,
     pub(crate) session: Option<Session>,
+    /// The owner's account.
     pub(crate) account: Option<Account>,
+    /// Whose the session is, if it is not the owner's.
+    pub(crate) person: Option<Person>,
+    /// What they may do; `None` for who is not logged in.
+    pub(crate) role: Option<Role>,
+    /// Why it cannot be told whether the session's person is still there.
+    pub(crate) unsure: Option<DirectoryError>,
     pub(crate) trouble: Trouble,
     form_token: String,
     /// What the audit log says of it beyond the status.
@@ -72,9 +84,17 @@ pub(crate) struct Visit {
 impl Visit {
     /// Whether somebody is logged in.
     pub(crate) fn logged_in(&self) -> bool {
-        self.session
-            .as_ref()
-            .is_some_and(|session| session.level == Level::Full)
+        self.role.is_some()
+    }
+
+    /// Whether they may do what needs this role.
+    pub(crate) fn may(&self, role: Role) -> bool {
+        self.role.is_some_and(|own| own >= role)
+    }
+
+    /// Whose the session is, as the store has it.
+    pub(crate) fn whose(&self) -> Option<String> {
+        self.session.as_ref().and_then(|session| session.person.clone())
     }
 
     /// What is kept of the cookie.
@@ -96,8 +116,9 @@ impl Visit {
 
     /// Who asks, as the audit log has it.
     pub(crate) fn who(&self) -> String {
-        match (&self.account, self.logged_in()) {
-            (Some(account), true) => account.name.clone(),
+        match (&self.person, &self.account, self.logged_in()) {
+            (Some(person), _, true) => person.uid.clone(),
+            (None, Some(account), true) => account.name.clone(),
             _ => "-".into(),
         }
     }
@@ -121,6 +142,7 @@ impl App {
         };
         let app = Arc::new(App {
             control: Control::new(settings.control.clone()),
+            directory: Directory::new(settings.directory.clone()),
             store,
             view: View::load()?,
             limits: Limits::default(),
@@ -134,6 +156,7 @@ impl App {
         tokio::spawn(crate::samples::watch_use(app.clone(), settings.sample_every));
         tokio::spawn(crate::samples::watch_events(app.clone()));
         tokio::spawn(daily(app.clone()));
+        tokio::spawn(crate::unattended::take(app.clone()));
         Ok(app)
     }
 
@@ -225,17 +248,45 @@ impl App {
             .await?;
         let form_token = secret::form_token(&self.form_key, &token);
         let trouble = self.store.trouble().await;
-        Ok(Visit {
+        let mut visit = Visit {
             request,
             lang,
             token,
             fresh,
             session,
             account,
+            person: None,
+            role: None,
+            unsure: None,
             trouble,
             form_token,
             told: String::new(),
-        })
+        };
+        if let Some(uid) = visit.whose() {
+            match self.directory.person(&uid).await {
+                Ok(Some(person)) if !person.disabled => visit.person = Some(person),
+                // Who was removed or closed is out at once.
+                Ok(_) | Err(DirectoryError::None) => {
+                    visit.session = None;
+                    self.store
+                        .with(move |db| db.end_other_sessions(Some(&uid), &[]))
+                        .await?;
+                }
+                Err(error) => visit.unsure = Some(error),
+            }
+        }
+        let full = visit
+            .session
+            .as_ref()
+            .is_some_and(|session| session.level == Level::Full);
+        visit.role = match (&visit.person, visit.whose()) {
+            _ if !full => None,
+            (Some(person), _) if person.groups.iter().any(|group| group == ADMINISTRATORS) => Some(Role::Administrator),
+            (Some(_), _) => Some(Role::Person),
+            (None, Some(_)) => None,
+            (None, None) => visit.account.as_ref().map(|_| Role::Owner),
+        };
+        Ok(visit)
     }
 
     /// A change comes from a form of this panel that was made for this browser.
@@ -266,7 +317,15 @@ impl App {
             .map(Lang::code)
             .collect();
         let form_token = secret::form_token(&self.form_key, &visit.token);
+        let menu: Vec<_> = MENU
+            .iter()
+            .filter(|(path, _, role)| {
+                visit.may(*role) && (!["/people", "/groups"].contains(path) || self.directory.exists())
+            })
+            .map(|(path, word, _)| (path, word))
+            .collect();
         let base = values! {
+            menu, role => visit.role.map(Role::as_str),
             lang => visit.lang.code(), other_lang => other.first(), form_token, path => visit.request.path,
             user => visit.logged_in().then(|| visit.who()), trouble => &visit.trouble, said,
             style => assets::style_path(), script => assets::script_path(),
@@ -281,13 +340,25 @@ impl App {
             Failure::Refused(status, key) => (*status, "error.refused", self.view.say(visit.lang, key, &[])),
             Failure::Control(error) if error.status() == 0 => (502, "error.away", error.to_string()),
             Failure::Control(error) => (error.status(), "error.manager", error.to_string()),
+            Failure::Directory(DirectoryError::Away { .. }) => (503, "error.directory", failure.to_string()),
+            Failure::Directory(DirectoryError::Gone | DirectoryError::None) => {
+                (404, "error.refused", failure.to_string())
+            }
+            Failure::Directory(DirectoryError::Refused { code: 53 | 50 | 19, .. }) => {
+                (409, "error.refused", failure.to_string())
+            }
+            Failure::Directory(DirectoryError::Taken(_)) => (409, "error.refused", failure.to_string()),
+            Failure::Directory(_) => (502, "error.directory-refuses", failure.to_string()),
             Failure::Store(StoreError::Full) => (507, "error.full", failure.to_string()),
             other => (500, "error.broken", other.to_string()),
         };
         if status >= 500 {
             eprintln!("<4>{} {}: {failure}", visit.request.method, visit.request.path);
         }
-        let page = self.page(visit, status, "error.html", values! { title, why, status });
+        // The menu leads on to what works without the directory.
+        let away = matches!(failure, Failure::Directory(DirectoryError::Away { .. })) && visit.logged_in();
+        let template = if away { "directory-away.html" } else { "error.html" };
+        let page = self.page(visit, status, template, values! { title, why, status });
         page.unwrap_or_else(|error| Response::text(500, format!("{failure}\n{error:#}\n")))
     }
 }

@@ -29,6 +29,27 @@ impl Fields {
         pairs.collect::<Option<Vec<_>>>().map(Fields)
     }
 
+    /// Reads `multipart/form-data` (RFC 7578), a file's content being its field's value; `None` if it is broken or not UTF-8.
+    pub fn parse_multipart(kind: &str, body: &[u8]) -> Option<Fields> {
+        let boundary = kind.split(';').find_map(|part| part.trim().strip_prefix("boundary="))?;
+        let mark = format!("\r\n--{}", boundary.trim_matches('"'));
+        let text = format!("\r\n{}", std::str::from_utf8(body).ok()?);
+        let mut fields = Vec::new();
+        // What stands before the first mark and after the last is no field.
+        let mut parts = text.split(mark.as_str()).skip(1);
+        loop {
+            let part = parts.next()?;
+            if part.starts_with("--") {
+                return Some(Fields(fields));
+            }
+            let (head, value) = part.strip_prefix("\r\n")?.split_once("\r\n\r\n")?;
+            let mut lines = head.split("\r\n").filter_map(|line| line.split_once(':'));
+            let (_, told) = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-disposition"))?;
+            let name = told.split(';').find_map(|part| part.trim().strip_prefix("name="))?;
+            fields.push((name.trim_matches('"').to_owned(), value.to_owned()));
+        }
+    }
+
     /// The first value of that name; empty if there is none.
     pub fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(own, _)| own == name);
@@ -74,9 +95,12 @@ impl Request {
                 .map(|text| text.into_owned())
         });
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        let form = match kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")) {
-            true => Fields::parse(std::str::from_utf8(&body).ok()?)?,
-            false => Fields::default(),
+        let form = match kind {
+            Some(kind) if kind.starts_with("application/x-www-form-urlencoded") => {
+                Fields::parse(std::str::from_utf8(&body).ok()?)?
+            }
+            Some(kind) if kind.starts_with("multipart/form-data") => Fields::parse_multipart(kind, &body)?,
+            _ => Fields::default(),
         };
         Some(Request {
             path: uri.path().to_owned(),
@@ -220,5 +244,19 @@ mod tests {
             (vec!["1".to_owned(), "2".to_owned()], "")
         );
         assert_eq!(Fields::parse("a=%FF"), None);
+    }
+
+    #[test]
+    fn a_form_with_a_file_is_read_and_a_broken_one_is_not() {
+        let kind = "multipart/form-data; boundary=\"xX\"";
+        let body = "--xX\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--xX\r\ncontent-disposition: form-data; name=\"file\"; \
+                    filename=\"people.csv\"\r\nContent-Type: text/csv\r\n\r\nuid\r\n--ada\r\n\r\n--xX--\r\n";
+        let form = Fields::parse_multipart(kind, body.as_bytes()).unwrap();
+        assert_eq!((form.get("a"), form.get("file")), ("1", "uid\r\n--ada\r\n"));
+        for broken in [&body[..body.len() - 4], "", "--xX--", "--xX\r\n\r\n--xX--"] {
+            let read = Fields::parse_multipart(kind, broken.as_bytes());
+            assert!(read.is_none() || broken == "--xX--", "{broken}");
+        }
+        assert_eq!(Fields::parse_multipart("multipart/form-data", body.as_bytes()), None);
     }
 }

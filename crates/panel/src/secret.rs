@@ -134,23 +134,36 @@ pub fn totp_address(secret: &str, account: &str, appliance: &str) -> String {
     format!("otpauth://totp/{appliance}:{account}?secret={secret}&issuer={appliance}")
 }
 
-/// A recovery key: 160 random bits in eight groups, in letters that cannot be taken for each other (Crockford's base32).
-///
-/// # Errors
-/// If the kernel has no random numbers.
-pub fn recovery_key() -> Result<String, NoRandom> {
+/// Random bits in groups of four letters that cannot be taken for each other (Crockford's base32).
+fn letters<const BYTES: usize>() -> Result<String, NoRandom> {
     let mut letters = Specification::new();
     letters.symbols.push_str("0123456789abcdefghjkmnpqrstvwxyz");
-    let bytes = random::<20>()?;
+    let bytes = random::<BYTES>()?;
     let text = match letters.encoding() {
         Ok(encoding) => encoding.encode(&bytes),
         Err(_) => BASE32_NOPAD.encode(&bytes).to_lowercase(),
     };
-    let groups: Vec<&str> = (0..8).filter_map(|i| text.get(i * 4..i * 4 + 4)).collect();
+    let groups: Vec<&str> = (0..text.len() / 4).filter_map(|i| text.get(i * 4..i * 4 + 4)).collect();
     Ok(groups.join("-"))
 }
 
-/// What is kept of a recovery key, however a person writes it.
+/// A recovery key: 160 random bits in eight groups.
+///
+/// # Errors
+/// If the kernel has no random numbers.
+pub fn recovery_key() -> Result<String, NoRandom> {
+    letters::<20>()
+}
+
+/// A code by which somebody sets a password, within a day and once: 80 random bits in four groups, short enough to be read out.
+///
+/// # Errors
+/// If the kernel has no random numbers.
+pub fn reset_code() -> Result<String, NoRandom> {
+    letters::<10>()
+}
+
+/// What is kept of a recovery key or such a code, however a person writes it.
 pub fn kept_recovery(key: &str) -> [u8; 32] {
     let plain = key
         .chars()

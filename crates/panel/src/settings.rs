@@ -15,6 +15,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// The manager's socket.
     pub control: PathBuf,
+    /// The file that says where the directory is.
+    pub directory: PathBuf,
     /// How long a client may take for its handshake, for a request's head, and for its body.
     pub patience: Duration,
     /// The most bytes in a request's body.
@@ -24,7 +26,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What an appliance uses, with `PANEL_LISTEN`, `PANEL_TLS`, `PANEL_STATE` and `PANEL_CONTROL` in place of single ones.
+    /// What an appliance uses, with `PANEL_LISTEN`, `PANEL_TLS`, `PANEL_STATE`, `PANEL_CONTROL` and `PANEL_DIRECTORY` in place of single ones.
     ///
     /// # Errors
     /// If `PANEL_LISTEN` is not an address with a port.
@@ -39,6 +41,7 @@ impl Settings {
             tls: path("PANEL_TLS", "/run/secrets/tls"),
             state: path("PANEL_STATE", "/var/lib/panel"),
             control: path("PANEL_CONTROL", "/run/cairn/control.sock"),
+            directory: path("PANEL_DIRECTORY", "/etc/panel/directory.json"),
             patience: Duration::from_secs(10),
             body_max: 64 << 10,
             sample_every: Duration::from_secs(5),

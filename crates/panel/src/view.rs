@@ -15,16 +15,28 @@ macro_rules! templates {
 }
 
 templates!(
+    "account-totp.html",
+    "account.html",
     "audit.html",
     "base.html",
     "certificates.html",
+    "diagnosis.html",
+    "directory-away.html",
     "error.html",
+    "group.html",
+    "groups.html",
     "history.html",
     "login.html",
     "overview.html",
+    "people-import.html",
+    "people.html",
+    "person-fields.html",
+    "person-new.html",
+    "person.html",
     "power.html",
     "recovery.html",
     "recovered.html",
+    "reset.html",
     "sessions.html",
     "setup-admin.html",
     "setup-code.html",
@@ -39,6 +51,7 @@ templates!(
     "shell.html",
     "tokens.html",
     "totp.html",
+    "trust.html",
     "unit.html",
 );
 

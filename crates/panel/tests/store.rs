@@ -197,3 +197,23 @@ async fn full_disk() {
     let page = browser.get("/").await;
     assert!(!page.text.contains("Storage is full."), "{}", page.text);
 }
+
+#[tokio::test]
+async fn a_store_of_before_there_were_people_is_taken_over_with_its_owner_and_sessions() {
+    let panel = Panel::new().await;
+    let cookies = panel.owner().await.cookies;
+    let panel = panel
+        .restart(|state| {
+            // As the first version made it.
+            let connection = rusqlite::Connection::open(state.join("panel.db")).unwrap();
+            let before =
+                "ALTER TABLE session DROP COLUMN person; DROP TABLE person; DROP TABLE reset; PRAGMA user_version = 1;";
+            connection.execute_batch(before).unwrap();
+        })
+        .await;
+    let mut owner = panel.browser();
+    owner.cookies = cookies;
+    assert_eq!(owner.get("/account").await.status, 200);
+    owner.get("/sessions").await.says("This browser");
+    panel.owner_again().await;
+}

@@ -342,3 +342,27 @@ async fn an_authenticator_is_confirmed_by_a_code_and_asked_for_at_login() {
     third.get("/login").await;
     assert_eq!(third.post("/login/code", &[("code", &good)]).await.status, 403);
 }
+
+#[tokio::test]
+async fn an_account_that_somebody_brought_is_taken_once_and_logs_in() {
+    let panel = Panel::new().await;
+    {
+        let mut told = panel.manager.told.lock().unwrap();
+        told.open = false;
+        told.settled = true;
+        told.administrator = json!({ "name": "ada", "password": PASSWORD });
+    }
+    let taken = || {
+        panel
+            .manager
+            .posts()
+            .contains(&"/v1/setup/administrator/taken".to_owned())
+    };
+    while !taken() {
+        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(panel.browser().log_in(PASSWORD).await.location, "/");
+    // No page lets anybody make another one.
+    assert_eq!(panel.browser().get("/setup/code").await.status, 303);
+}

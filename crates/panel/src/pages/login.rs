@@ -1,10 +1,11 @@
-//! Logging in and out, and the sessions.
+//! Logging in and out.
 
 use std::time::Instant;
 
 use minijinja::Value;
 
 use crate::app::{App, Failure, Visit};
+use crate::directory::DirectoryError;
 use crate::http::Response;
 use crate::limits::Bound;
 use crate::secret;
@@ -29,11 +30,13 @@ fn form(app: &App, visit: &Visit, status: u16, wrong: Option<&str>, after: u64) 
     app.page(visit, status, template, values! { wrong, after, name })
 }
 
-/// Takes a try of this address and of the account.
-fn bounded(app: &App, visit: &Visit) -> Result<(), u64> {
+/// Takes a try of this address and of an account: the owner's, or a person's.
+pub(super) fn bounded(app: &App, visit: &Visit, person: Option<&str>) -> Result<(), u64> {
     let address = visit.request.peer.to_string();
     app.limits.take(Bound::TriesOfAddress, &address, Instant::now())?;
-    app.limits.take(Bound::TriesOfAccount, "owner", Instant::now())
+    // A person cannot have a name with a blank, so nobody takes the owner's tries away.
+    app.limits
+        .take(Bound::TriesOfAccount, person.unwrap_or("the owner"), Instant::now())
 }
 
 fn account(visit: &Visit) -> Result<Account, Failure> {
@@ -41,7 +44,7 @@ fn account(visit: &Visit) -> Result<Account, Failure> {
 }
 
 /// Begins a session under a new cookie.
-pub(super) async fn begin(app: &App, visit: &mut Visit, level: Level) -> Result<(), Failure> {
+pub(super) async fn begin(app: &App, visit: &mut Visit, level: Level, person: Option<String>) -> Result<(), Failure> {
     let before = visit.kept();
     visit.rotate()?;
     let session = NewSession {
@@ -49,6 +52,7 @@ pub(super) async fn begin(app: &App, visit: &mut Visit, level: Level) -> Result<
         level,
         address: visit.request.peer.to_string(),
         agent: visit.request.header("user-agent").to_owned(),
+        person,
     };
     if level == Level::Full {
         app.limits.forget(Bound::TriesOfAddress, &session.address);
@@ -56,35 +60,63 @@ pub(super) async fn begin(app: &App, visit: &mut Visit, level: Level) -> Result<
     Ok(app.store.with(move |db| db.begin_session(&session, &before)).await?)
 }
 
-/// Name and password.
+/// Name and password. The owner's account is the panel's own, so it works whatever the directory does.
 pub(super) async fn password(app: &App, visit: &mut Visit) -> Result<Response, Failure> {
     let account = account(visit)?;
-    if let Err(after) = bounded(app, visit) {
+    let name = visit.request.form.get("name").trim().to_owned();
+    let person = (name != account.name).then(|| name.to_lowercase());
+    if let Err(after) = bounded(app, visit, person.as_deref()) {
         visit.told = "too many tries".into();
         return form(app, visit, 429, Some("wrong.tries"), after);
     }
-    let form_values = &visit.request.form;
-    let known = form_values.get("name").trim() == account.name;
-    let (typed, kept) = (form_values.get("password").to_owned(), account.password.clone());
-    let checked = tokio::task::spawn_blocking(move || secret::check_password(&typed, known.then_some(&kept))).await;
-    if !checked.unwrap_or(false) {
+    let typed = visit.request.form.get("password").to_owned();
+    let right = match &person {
+        None => check(typed, Some(account.password)).await,
+        Some(uid) => match person_password(app, uid, typed).await {
+            Ok(right) => right,
+            Err(error) => {
+                visit.told = error.to_string();
+                return form(app, visit, 503, Some("wrong.directory"), 0);
+            }
+        },
+    };
+    if !right {
         visit.told = "wrong name or password".into();
         visit.session = None;
+        visit.role = None;
         return form(app, visit, 403, Some("wrong.login"), 0);
     }
-    let level = if account.totp.is_some() {
-        Level::Half
-    } else {
-        Level::Full
+    let has_totp = match person.clone() {
+        None => account.totp.is_some(),
+        Some(uid) => app.store.with(move |db| db.person_totp(&uid)).await?.is_some(),
     };
-    begin(app, visit, level).await?;
-    visit.told = if level == Level::Half {
-        "password right, code asked for"
-    } else {
-        "logged in"
-    }
-    .into();
+    let level = if has_totp { Level::Half } else { Level::Full };
+    visit.told = match (level, &person) {
+        (Level::Half, None) => "password right, code asked for".into(),
+        (Level::Full, None) => "logged in".into(),
+        (Level::Half, Some(uid)) => format!("{uid}: password right, code asked for"),
+        (Level::Full, Some(uid)) => format!("{uid} logged in"),
+    };
+    begin(app, visit, level, person).await?;
     Ok(Response::see(if level == Level::Half { "/login" } else { "/" }))
+}
+
+/// Whether a password is the one that is kept; takes as long if nothing is.
+pub(super) async fn check(typed: String, kept: Option<String>) -> bool {
+    let checked = tokio::task::spawn_blocking(move || secret::check_password(&typed, kept.as_deref())).await;
+    checked.unwrap_or(false)
+}
+
+/// Whether it is a person's. For a name that nobody has it takes about as long.
+async fn person_password(app: &App, uid: &str, typed: String) -> Result<bool, DirectoryError> {
+    let found = match app.directory.person(uid).await {
+        Err(DirectoryError::None) => None,
+        other => other?,
+    };
+    match found {
+        Some(person) if !person.disabled => app.directory.check_password(uid, &typed).await,
+        _ => Ok(check(typed, None).await),
+    }
 }
 
 /// The authenticator's code.
@@ -93,26 +125,43 @@ pub(super) async fn code(app: &App, visit: &mut Visit) -> Result<Response, Failu
     if visit.session.is_none() {
         return Ok(Response::see("/login"));
     }
-    if let Err(after) = bounded(app, visit) {
+    let person = visit.whose();
+    if let Err(after) = bounded(app, visit, person.as_deref()) {
         return form(app, visit, 429, Some("wrong.tries"), after);
     }
-    let secret = account.totp.unwrap_or_default();
+    let (secret, used) = match person.clone() {
+        None => (account.totp.unwrap_or_default(), account.totp_used),
+        Some(uid) => app
+            .store
+            .with(move |db| db.person_totp(&uid))
+            .await?
+            .unwrap_or_default(),
+    };
     let now = now().try_into().unwrap_or(0);
-    let step = secret::totp_step(&secret, visit.request.form.get("code"), now, account.totp_used);
+    let step = secret::totp_step(&secret, visit.request.form.get("code"), now, used);
     let used = match step {
-        Some(step) => match app.store.with(move |db| db.use_totp(step)).await {
-            // It cannot be noted that the code was used; the owner has to get in all the same.
-            Err(crate::store::StoreError::Full) => true,
-            other => other?,
-        },
+        Some(step) => {
+            let person = person.clone();
+            let noted = app.store.with(move |db| match &person {
+                None => db.use_totp(step),
+                Some(uid) => db.use_person_totp(uid, step),
+            });
+            match noted.await {
+                // It cannot be noted that the code was used; the owner has to get in all the same.
+                Err(crate::store::StoreError::Full) => true,
+                other => other?,
+            }
+        }
         None => false,
     };
     if !used {
         visit.told = "wrong code".into();
         return form(app, visit, 403, Some("wrong.totp"), 0);
     }
-    begin(app, visit, Level::Full).await?;
-    visit.told = "logged in".into();
+    visit.told = person
+        .as_ref()
+        .map_or("logged in".into(), |uid| format!("{uid} logged in"));
+    begin(app, visit, Level::Full, person).await?;
     Ok(Response::see("/"))
 }
 
@@ -129,7 +178,7 @@ pub(super) fn show_recovery(app: &App, visit: &Visit) -> Result<Response, Failur
 /// The recovery key gives another password, ends the authenticator, and is replaced.
 pub(super) async fn recovery(app: &App, visit: &mut Visit) -> Result<Response, Failure> {
     let account = account(visit)?;
-    if let Err(after) = bounded(app, visit) {
+    if let Err(after) = bounded(app, visit, None) {
         return app.page(visit, 429, "recovery.html", values! { wrong => "wrong.tries", after });
     }
     let form = visit.request.form.clone();
@@ -160,64 +209,11 @@ pub(super) async fn recovery(app: &App, visit: &mut Visit) -> Result<Response, F
             values! { wrong => "wrong.recovery", after => 0 },
         );
     }
-    begin(app, visit, Level::Full).await?;
+    begin(app, visit, Level::Full, None).await?;
     visit.session = None;
+    visit.role = None;
     visit.told = "password set by the recovery key".into();
     app.page(visit, 200, "recovered.html", values! { key })
-}
-
-/// Every session.
-pub(super) async fn sessions(app: &App, visit: &Visit) -> Result<Response, Failure> {
-    let own = visit.kept();
-    let all = app.store.with(|db| db.sessions()).await?;
-    let sessions: Vec<Value> = all
-        .iter()
-        .map(|session| {
-            values! {
-                own => session.hash == own, created => session.created, idle => now() - session.seen,
-                address => session.address, agent => browser(&session.agent),
-            }
-        })
-        .collect();
-    app.page(visit, 200, "sessions.html", values! { sessions })
-}
-
-/// A browser and its system, from what it says of itself.
-fn browser(agent: &str) -> String {
-    let find = |known: &[(&str, &str)]| {
-        known
-            .iter()
-            .find(|(part, _)| agent.contains(part))
-            .map(|(_, name)| (*name).to_owned())
-    };
-    let browser = find(&[
-        ("Firefox/", "Firefox"),
-        ("Edg/", "Edge"),
-        ("OPR/", "Opera"),
-        ("Chrome/", "Chrome"),
-        ("Safari/", "Safari"),
-        ("curl/", "curl"),
-    ]);
-    let system = find(&[
-        ("Android", "Android"),
-        ("iPhone", "iPhone"),
-        ("iPad", "iPad"),
-        ("Windows", "Windows"),
-        ("Mac OS", "macOS"),
-        ("Linux", "Linux"),
-    ]);
-    match (browser, system) {
-        (Some(browser), Some(system)) => format!("{browser}, {system}"),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => agent.chars().take(60).collect(),
-    }
-}
-
-/// Ends every session but this one.
-pub(super) async fn end_others(app: &App, visit: &Visit) -> Result<Response, Failure> {
-    let own = visit.kept();
-    app.store.with(move |db| db.end_other_sessions(&own)).await?;
-    Ok(Response::see("/sessions?said=sessions-ended"))
 }
 
 /// Ends this session.

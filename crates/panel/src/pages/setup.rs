@@ -8,6 +8,7 @@ use crate::app::{App, Failure, Visit};
 use crate::control::ControlError;
 use crate::http::Response;
 use crate::limits::Bound;
+use crate::roles::Role;
 use crate::secret;
 use crate::setup::{self, Admin, Phase, STEPS, Wizard};
 use crate::store::{Db, StoreError, now};
@@ -60,7 +61,7 @@ pub(super) async fn route(app: &App, visit: &mut Visit, get: bool, rest: &[&str]
     let holds = wizard.holder.as_deref() == Some(&me);
     // With an account there is only what comes after the setup, for the browser that did it.
     if visit.account.is_some() {
-        let after = wizard.phase == Phase::Done && (holds || visit.logged_in());
+        let after = wizard.phase == Phase::Done && (holds || visit.may(Role::Owner));
         return match (get, rest) {
             (true, ["progress"]) if after => show_progress(app, visit).await,
             (true, ["done"]) if after => show_done(app, visit, &wizard).await,

@@ -52,7 +52,7 @@ pub(super) async fn finish(app: &App, visit: &mut Visit, setup: &Setup) -> Resul
         }
     }
     complete(app, &wizard).await?;
-    super::login::begin(app, visit, Level::Full).await?;
+    super::login::begin(app, visit, Level::Full, None).await?;
     let me = own(visit);
     change(app, move |wizard| wizard.holder = Some(me)).await?;
     visit.told = "the appliance was set up".into();

@@ -75,6 +75,27 @@ impl Db {
         Ok(self.connection.execute(sql, [step])? == 1)
     }
 
+    /// Another password.
+    ///
+    /// # Errors
+    /// If SQLite refuses.
+    pub fn set_password(&mut self, password: &str) -> Result<(), StoreError> {
+        self.connection
+            .execute("UPDATE account SET password = ?1", [password])?;
+        Ok(())
+    }
+
+    /// Another authenticator, or none any more. The code by which it was confirmed counts as used.
+    ///
+    /// # Errors
+    /// If SQLite refuses.
+    pub fn set_totp(&mut self, secret: Option<&str>, used: u64) -> Result<(), StoreError> {
+        let used = i64::try_from(used).unwrap_or(i64::MAX);
+        let sql = "UPDATE account SET totp = ?1, totp_used = ?2";
+        self.connection.execute(sql, (secret, used))?;
+        Ok(())
+    }
+
     /// Another password and recovery key, no authenticator any more, and every session ended; only if the recovery key is
     /// still this one, as each is good once.
     ///

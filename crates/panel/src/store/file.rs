@@ -28,6 +28,16 @@ CREATE TABLE IF NOT EXISTS token (
 PRAGMA user_version = 1;
 ";
 
+/// What came with people: whose a session is (nobody's name: the owner's), authenticators, and codes by which a password is set.
+const PEOPLE: &str = "
+BEGIN;
+ALTER TABLE session ADD COLUMN person TEXT;
+CREATE TABLE person (uid TEXT PRIMARY KEY, totp TEXT NOT NULL, totp_used INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE reset (hash BLOB PRIMARY KEY, uid TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT;
+PRAGMA user_version = 2;
+COMMIT;
+";
+
 impl Db {
     pub(super) fn open(folder: &Path) -> Result<Db, StoreError> {
         let (path, copy) = (folder.join(NAME), folder.join(COPY));
@@ -155,6 +165,9 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version < 1 {
         connection.execute_batch(SCHEMA)?;
+    }
+    if version < 2 {
+        connection.execute_batch(PEOPLE)?;
     }
     Ok(connection)
 }

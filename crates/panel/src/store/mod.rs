@@ -6,6 +6,7 @@
 mod account;
 mod audit;
 mod file;
+mod people;
 mod sessions;
 mod tokens;
 

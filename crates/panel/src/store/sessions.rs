@@ -34,6 +34,8 @@ pub struct Session {
     pub address: String,
     /// By which browser.
     pub agent: String,
+    /// Whose it is; `None`: the owner's.
+    pub person: Option<String>,
 }
 
 /// What a session begins with.
@@ -47,6 +49,8 @@ pub struct NewSession {
     pub address: String,
     /// By which browser.
     pub agent: String,
+    /// Whose it is; `None`: the owner's.
+    pub person: Option<String>,
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Session> {
@@ -60,12 +64,19 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Session> {
         seen: row.get(3)?,
         address: row.get(4)?,
         agent: row.get(5)?,
+        person: row.get(6)?,
     })
 }
 
-const COLUMNS: &str = "hash, level, created, seen, address, agent";
+const COLUMNS: &str = "hash, level, created, seen, address, agent, person";
 
 impl Session {
+    /// What it is called where it is ended singly; by it nobody gets in.
+    pub fn id(&self) -> String {
+        let start = self.hash.get(..8).unwrap_or_default();
+        data_encoding::HEXLOWER.encode(start)
+    }
+
     fn holds(&self, now: i64) -> bool {
         let idle = match self.level {
             Level::Half => HALF,
@@ -89,6 +100,7 @@ impl Db {
             seen: now(),
             address: new.address.clone(),
             agent: new.agent.chars().take(200).collect(),
+            person: new.person.clone(),
         };
         match self.insert(&session) {
             Err(StoreError::Full) => {
@@ -107,7 +119,7 @@ impl Db {
             Level::Half => "half",
             Level::Full => "full",
         };
-        let sql = format!("INSERT INTO session ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
+        let sql = format!("INSERT INTO session ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
         let values = (
             &session.hash,
             level,
@@ -115,6 +127,7 @@ impl Db {
             session.seen,
             &session.address,
             &session.agent,
+            &session.person,
         );
         self.connection.execute(&sql, values)?;
         Ok(())
@@ -146,15 +159,19 @@ impl Db {
         Ok(Some(found))
     }
 
-    /// Every session that holds, the newest first.
+    /// Every session of a person (or of the owner) that holds, the newest first.
     ///
     /// # Errors
     /// If SQLite refuses.
-    pub fn sessions(&self) -> Result<Vec<Session>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM session ORDER BY created DESC LIMIT 200");
+    pub fn sessions(&self, person: Option<&str>) -> Result<Vec<Session>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM session WHERE person IS ?1 ORDER BY created DESC LIMIT 200");
         let mut query = self.connection.prepare(&sql)?;
-        let rows = query.query_map([], read)?.collect::<Result<Vec<_>, _>>()?;
-        let all = self.homeless.iter().cloned().chain(rows);
+        let rows = query.query_map([person], read)?.collect::<Result<Vec<_>, _>>()?;
+        let homeless = self
+            .homeless
+            .iter()
+            .filter(|session| session.person.as_deref() == person);
+        let all = homeless.cloned().chain(rows);
         Ok(all
             .filter(|session| session.level == Level::Full && session.holds(now()))
             .collect())
@@ -170,18 +187,30 @@ impl Db {
         Ok(())
     }
 
-    /// Ends every session but this one.
+    /// Ends every session of a person (or of the owner) but this one.
     ///
     /// # Errors
     /// If SQLite refuses.
-    pub fn end_other_sessions(&mut self, hash: &[u8]) -> Result<(), StoreError> {
-        self.homeless.retain(|session| session.hash == hash);
-        self.connection
-            .execute("DELETE FROM session WHERE hash <> ?1", [hash])?;
+    pub fn end_other_sessions(&mut self, person: Option<&str>, hash: &[u8]) -> Result<(), StoreError> {
+        self.homeless
+            .retain(|session| session.hash == hash || session.person.as_deref() != person);
+        let sql = "DELETE FROM session WHERE hash <> ?1 AND person IS ?2";
+        self.connection.execute(sql, (hash, person))?;
         Ok(())
     }
 
-    /// Forgets sessions that hold no more.
+    /// Ends one session of a person (or of the owner), by its [`Session::id`].
+    ///
+    /// # Errors
+    /// If SQLite refuses.
+    pub fn end_one_session(&mut self, person: Option<&str>, id: &str) -> Result<(), StoreError> {
+        for session in self.sessions(person)?.iter().filter(|session| session.id() == id) {
+            self.end_session(&session.hash)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets sessions that hold no more, and codes.
     ///
     /// # Errors
     /// If SQLite refuses.
@@ -189,6 +218,6 @@ impl Db {
         let now = now();
         let sql = "DELETE FROM session WHERE seen < ?1 OR created < ?2 OR (level = 'half' AND created < ?3)";
         self.connection.execute(sql, (now - IDLE, now - LONGEST, now - HALF))?;
-        Ok(())
+        self.tidy_resets()
     }
 }

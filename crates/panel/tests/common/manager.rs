@@ -26,8 +26,12 @@ pub(crate) struct Told {
     pub(crate) actors: Vec<String>,
     /// How it answers the next `apply`, if not as usual.
     pub(crate) apply: Option<(u16, Value)>,
+    /// An account that it has for the panel.
+    pub(crate) administrator: Value,
     /// Whether everything is ready.
     pub(crate) settled: bool,
+    /// Every unit's log.
+    pub(crate) log: String,
     clock: u64,
 }
 
@@ -55,7 +59,9 @@ impl Manager {
                 posts: Vec::new(),
                 actors: Vec::new(),
                 apply: None,
+                administrator: Value::Null,
                 settled: !open,
+                log: LOG.to_owned(),
                 clock: 90_000,
             })),
             events: broadcast::channel(16).0,
@@ -113,7 +119,8 @@ impl Manager {
             return stream(self.events.subscribe());
         }
         if path.starts_with("/v1/logs") {
-            let body = Full::new(Bytes::from(LOG)).boxed();
+            let log = self.told.lock().unwrap().log.clone();
+            let body = Full::new(Bytes::from(log)).boxed();
             return Response::new(body);
         }
         let (status, value) = match post {
@@ -148,6 +155,11 @@ impl Manager {
                 told.open = false;
                 (200, json!({ "version": 1 }))
             }
+            "/v1/setup/administrator/taken" => {
+                told.administrator = Value::Null;
+                told.posts.push((path.to_owned(), body));
+                (200, json!({ "units": [] }))
+            }
             _ => {
                 told.posts.push((path.to_owned(), body));
                 (200, json!({ "units": [] }))
@@ -161,6 +173,7 @@ impl Manager {
         let parts: Vec<&str> = bare.split('/').skip(2).collect();
         let value = match parts[..] {
             ["setup"] => setup(told.open),
+            ["setup", "administrator"] => json!({ "administrator": told.administrator }),
             ["status"] => status(told.settled),
             ["top"] => {
                 told.clock += 5000;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod manager;
+pub(crate) mod slapd;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -66,6 +67,7 @@ impl Panel {
             tls: at.join("tls"),
             state: at.to_owned(),
             control: at.join("control.sock"),
+            directory: at.join("directory.json"),
             patience: Duration::from_secs(20),
             body_max: 64 << 10,
             sample_every: Duration::from_secs(3600),
@@ -74,6 +76,25 @@ impl Panel {
         let root = certificate(&settings.tls);
         let manager = Manager::start(&settings.control, true);
         Panel::serve(settings, manager, root, folder).await
+    }
+
+    /// An appliance that is set up, with this directory; and the owner's browser.
+    pub(crate) async fn bound_to(slapd: &slapd::Slapd) -> Panel {
+        let panel = Panel::new().await;
+        panel.bind(slapd);
+        panel.owner().await;
+        panel
+    }
+
+    /// Writes where the directory is, as the unit's template does.
+    pub(crate) fn bind(&self, slapd: &slapd::Slapd) {
+        let password = self.settings.state.join("directory-password");
+        std::fs::write(&password, slapd.grant("grant-manager.ldif", "panel_directory", None)).unwrap();
+        let place = serde_json::json!({
+            "url": slapd.url(), "dn": format!("cn=panel_directory,ou=managers,ou=services,{}", slapd::BASE), "password_file": password,
+            "people": format!("ou=people,{}", slapd::BASE), "groups": format!("ou=groups,{}", slapd::BASE),
+        });
+        std::fs::write(&self.settings.directory, place.to_string()).unwrap();
     }
 
     async fn serve(
@@ -276,6 +297,56 @@ impl Browser<'_> {
             headers,
             text,
         }
+    }
+
+    /// The bytes of a file.
+    pub(crate) async fn bytes(&mut self, path: &str) -> Vec<u8> {
+        let answer = self.ask("GET", path, String::new()).await;
+        assert_eq!(answer.status(), hyper::StatusCode::OK);
+        answer.into_body().collect().await.unwrap().to_bytes().to_vec()
+    }
+
+    /// The status of an answer that may be a stream.
+    pub(crate) async fn status(&mut self, method: &str, path: &str) -> u16 {
+        self.ask(method, path, String::new()).await.status().as_u16()
+    }
+
+    /// A person's login.
+    pub(crate) async fn log_in_as(&mut self, uid: &str, password: &str) -> Page {
+        self.get("/login").await;
+        self.post("/login", &[("name", uid), ("password", password)]).await
+    }
+
+    /// Makes a person, who chooses a password by a code.
+    pub(crate) async fn make_person(&mut self, uid: &str, password: &str) {
+        self.get("/people-new").await;
+        let mail = format!("{uid}@birch.example");
+        let page = self
+            .post("/people-new", &[("uid", uid), ("given", uid), ("mail", &mail)])
+            .await;
+        assert_eq!(page.status, 303, "{}", page.text);
+        let code = self.make_code(uid).await;
+        let mut own = self.panel.browser();
+        own.get("/reset").await;
+        let page = own
+            .post(
+                "/reset",
+                &[("code", &code), ("password", password), ("again", password)],
+            )
+            .await;
+        assert_eq!(page.location, "/login?said=password-set", "{}", page.text);
+    }
+
+    /// A code by which a person sets a password.
+    pub(crate) async fn make_code(&mut self, uid: &str) -> String {
+        self.get(&format!("/people/{uid}")).await;
+        let page = self.post(&format!("/people/{uid}/reset"), &[]).await;
+        assert_eq!(page.status, 200, "{}", page.text);
+        let (_, rest) = page
+            .text
+            .split_once("reset#")
+            .unwrap_or_else(|| panic!("{}", page.text));
+        rest.split('<').next().unwrap().to_owned()
     }
 
     /// The first part of a stream.

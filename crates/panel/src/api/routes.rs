@@ -1,0 +1,110 @@
+//! The API's routes: how each is asked, the scope that a token needs, and who answers.
+
+use crate::store::Scope;
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    /// The manager, at this path; a part in braces is taken from the request's.
+    Manager(&'static str),
+    /// The panel.
+    Panel(Own),
+}
+
+/// What the panel answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Own {
+    People,
+    AddPerson,
+    Import,
+    Person,
+    EditPerson,
+    RemovePerson,
+    Disable,
+    Enable,
+    Reset,
+    Groups,
+    AddGroup,
+    Group,
+    RemoveGroup,
+    AddMember,
+    DropMember,
+    Diagnosis,
+    Audit,
+}
+
+/// One route.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) to: To,
+    pub(super) scope: Scope,
+    pub(super) summary: &'static str,
+}
+
+const fn manager(
+    method: &'static str,
+    path: &'static str,
+    to: &'static str,
+    scope: Scope,
+    summary: &'static str,
+) -> Route {
+    Route {
+        method,
+        path,
+        to: To::Manager(to),
+        scope,
+        summary,
+    }
+}
+
+/// People are nobody's business but the owner's.
+const fn own(method: &'static str, path: &'static str, to: Own, summary: &'static str) -> Route {
+    Route {
+        method,
+        path,
+        to: To::Panel(to),
+        scope: Scope::Own,
+        summary,
+    }
+}
+
+use Scope::{Operate, Own as Owner, Read};
+
+/// Every route.
+#[rustfmt::skip]
+pub(super) const ROUTES: &[Route] = &[
+    manager("GET", "/api/v1/status", "/v1/status", Read, "The appliance and the state of its units."),
+    manager("GET", "/api/v1/top", "/v1/top", Read, "What the units use."),
+    manager("GET", "/api/v1/graph", "/v1/graph", Read, "The units and what is between them."),
+    manager("GET", "/api/v1/certificates", "/v1/certificates", Read, "The certificates."),
+    manager("GET", "/api/v1/security", "/v1/security", Read, "Every unit's sandbox."),
+    manager("GET", "/api/v1/units/{unit}", "/v1/units/{unit}/explain", Read, "Why a unit is as it is."),
+    manager("GET", "/api/v1/units/{unit}/security", "/v1/units/{unit}/security", Read, "A unit's sandbox."),
+    manager("POST", "/api/v1/units/{unit}/start", "/v1/units/{unit}/start", Operate, "Start a unit."),
+    manager("POST", "/api/v1/units/{unit}/stop", "/v1/units/{unit}/stop", Operate, "Stop a unit."),
+    manager("POST", "/api/v1/units/{unit}/restart", "/v1/units/{unit}/restart", Operate, "Restart a unit."),
+    manager("POST", "/api/v1/units/{unit}/reload", "/v1/units/{unit}/reload", Operate, "Let a unit read its configuration again."),
+    manager("GET", "/api/v1/site/history", "/v1/site/history", Owner, "The versions of the owner's choices."),
+    manager("POST", "/api/v1/certificates/renew", "/v1/certificates/renew", Owner, "Renew the certificates that are due."),
+    manager("POST", "/api/v1/power/reboot", "/v1/power/reboot", Owner, "Start the machine again."),
+    manager("POST", "/api/v1/power/poweroff", "/v1/power/poweroff", Owner, "Switch the machine off."),
+    Route { method: "GET", path: "/api/v1/diagnosis", to: To::Panel(Own::Diagnosis), scope: Read, summary: "How the appliance is, what that means and what to do; the worst first." },
+    own("GET", "/api/v1/audit", Own::Audit, "What was asked for, the newest first."),
+    own("GET", "/api/v1/people", Own::People, "People; with `search` those of whom the login, the name or an address has this text."),
+    own("POST", "/api/v1/people", Own::AddPerson, "Make a person, without a password."),
+    own("POST", "/api/v1/people/import", Own::Import, "Make everybody who stands in a table (CSV), or nobody."),
+    own("GET", "/api/v1/people/{uid}", Own::Person, "A person."),
+    own("PUT", "/api/v1/people/{uid}", Own::EditPerson, "Write what is known of a person."),
+    own("DELETE", "/api/v1/people/{uid}", Own::RemovePerson, "Remove a person, from the groups too."),
+    own("POST", "/api/v1/people/{uid}/disable", Own::Disable, "Close a person's account, and end the sessions."),
+    own("POST", "/api/v1/people/{uid}/enable", Own::Enable, "Open a person's account again."),
+    own("POST", "/api/v1/people/{uid}/reset", Own::Reset, "Make a code by which the person sets a password at `/reset`, once and within a day."),
+    own("GET", "/api/v1/groups", Own::Groups, "The groups with their members."),
+    own("POST", "/api/v1/groups", Own::AddGroup, "Make a group."),
+    own("GET", "/api/v1/groups/{group}", Own::Group, "A group."),
+    own("DELETE", "/api/v1/groups/{group}", Own::RemoveGroup, "Remove a group."),
+    own("PUT", "/api/v1/groups/{group}/members/{uid}", Own::AddMember, "Have a person in a group."),
+    own("DELETE", "/api/v1/groups/{group}/members/{uid}", Own::DropMember, "Have a person in a group no more."),
+];

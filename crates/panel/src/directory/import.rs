@@ -1,0 +1,340 @@
+//! People from a table (CSV): every row is looked at and every wrong one reported, and nothing is written unless all are right.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{Card, Directory, DirectoryError, Person};
+use crate::setup;
+
+/// The columns, of which only the first has to be there.
+const COLUMNS: [&str; 7] = ["uid", "given", "surname", "mail", "aliases", "groups", "password"];
+/// So many people at once: their passwords are hashed while somebody waits.
+const MOST: usize = 500;
+
+/// What is wrong with a row.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// The line in the file, from 1.
+    pub line: u64,
+    /// The column; empty if it is the row as a whole.
+    pub column: &'static str,
+    /// The key of the sentence.
+    pub why: &'static str,
+    /// What is there.
+    pub value: String,
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    line: u64,
+    card: Card,
+    groups: Vec<String>,
+    password: Option<String>,
+}
+
+/// A table that was read and is not compared with the directory yet.
+#[derive(Debug, Clone, Default)]
+pub struct Import {
+    rows: Vec<Row>,
+    /// What is wrong so far, by line.
+    pub problems: Vec<Problem>,
+}
+
+impl Import {
+    /// Reads a table: fields parted by commas or semicolons, the columns' names in the first line.
+    pub fn read(text: &str) -> Import {
+        // With line ends of one kind, a line has the number that an editor shows.
+        let text = text
+            .trim_start_matches('\u{feff}')
+            .replace("\r\n", "\n")
+            .replace('\r', "\n");
+        let head = text.lines().next().unwrap_or_default();
+        let delimiter = if head.contains(';') { b';' } else { b',' };
+        let mut reader = csv::ReaderBuilder::new();
+        let mut reader = reader
+            .delimiter(delimiter)
+            .trim(csv::Trim::All)
+            .flexible(true)
+            .from_reader(text.as_bytes());
+        let mut import = Import::default();
+        let names: Vec<String> = reader
+            .headers()
+            .map(|row| row.iter().map(str::to_lowercase).collect())
+            .unwrap_or_default();
+        for name in &names {
+            if !COLUMNS.contains(&name.as_str()) {
+                import.wrong(1, "", "wrong.csv-column", name);
+            }
+        }
+        for (i, name) in names.iter().enumerate() {
+            if names[..i].contains(name) {
+                import.wrong(1, "", "wrong.csv-twice", name);
+            }
+        }
+        if !names.iter().any(|name| name == "uid") {
+            import.wrong(1, "uid", "wrong.csv-uid", "");
+        }
+        if !import.problems.is_empty() {
+            return import;
+        }
+        for (i, record) in reader.records().enumerate() {
+            match record {
+                Err(error) => {
+                    let line = error.position().map_or(0, csv::Position::line);
+                    import.wrong(line, "", "wrong.csv-broken", &error.to_string());
+                }
+                Ok(record) if record.iter().all(str::is_empty) => {}
+                Ok(record) => {
+                    let line = record.position().map_or(i as u64 + 2, csv::Position::line);
+                    import.take(line, &names, &record);
+                }
+            }
+        }
+        import.twice();
+        if import.rows.len() > MOST {
+            import.wrong(1, "", "wrong.csv-many", &import.rows.len().to_string());
+        }
+        if import.rows.is_empty() && import.problems.is_empty() {
+            import.wrong(1, "", "wrong.csv-empty", "");
+        }
+        import.problems.sort_by_key(|problem| problem.line);
+        import
+    }
+
+    fn wrong(&mut self, line: u64, column: &'static str, why: &'static str, value: &str) {
+        // A password is no value to be shown.
+        let value = if column == "password" { "" } else { value };
+        let value = value.chars().take(80).collect();
+        self.problems.push(Problem {
+            line,
+            column,
+            why,
+            value,
+        });
+    }
+
+    fn take(&mut self, line: u64, names: &[String], record: &csv::StringRecord) {
+        if record.len() != names.len() {
+            self.wrong(line, "", "wrong.csv-fields", &record.len().to_string());
+            return;
+        }
+        let get = |column: &str| {
+            names
+                .iter()
+                .position(|name| name == column)
+                .and_then(|i| record.get(i))
+                .unwrap_or_default()
+        };
+        let card = match Card::new(get("uid"), get("given"), get("surname"), get("mail"), get("aliases")) {
+            Ok(card) => card,
+            Err((column, why)) => {
+                self.wrong(line, column, why, get(column));
+                return;
+            }
+        };
+        let mut groups = Vec::new();
+        for text in get("groups").split([' ', ',', ';']).filter(|text| !text.is_empty()) {
+            match super::group_name(text) {
+                Ok(name) => groups.push(name),
+                Err(why) => self.wrong(line, "groups", why, text),
+            }
+        }
+        let password = Some(get("password").to_owned()).filter(|password| !password.is_empty());
+        if let Some(password) = &password
+            && let Err(why) = setup::password(password, password, &[&card.uid])
+        {
+            self.wrong(line, "password", why, "");
+        }
+        self.rows.push(Row {
+            line,
+            card,
+            groups,
+            password,
+        });
+    }
+
+    /// Finds what stands in two rows.
+    fn twice(&mut self) {
+        let (mut names, mut addresses, mut wrong) = (HashMap::new(), HashMap::new(), Vec::new());
+        for row in &self.rows {
+            if names.insert(&row.card.uid, row.line).is_some() {
+                wrong.push((row.line, "uid", "wrong.csv-again", row.card.uid.clone()));
+            }
+            for address in row.card.addresses() {
+                if addresses
+                    .insert(address.to_lowercase(), row.line)
+                    .is_some_and(|other| other != row.line)
+                {
+                    wrong.push((row.line, "mail", "wrong.csv-again", address.clone()));
+                }
+            }
+        }
+        for (line, column, why, value) in wrong {
+            self.wrong(line, column, why, &value);
+        }
+    }
+
+    /// Compares it with what is there: `others` are names that nobody may have.
+    fn compare(&mut self, people: &[Person], groups: &[super::Group], others: &[String]) {
+        let names: HashSet<&str> = people
+            .iter()
+            .map(|person| person.uid.as_str())
+            .chain(others.iter().map(String::as_str))
+            .collect();
+        let own = people
+            .iter()
+            .flat_map(|person| person.aliases.iter().chain(Some(&person.mail)));
+        let addresses: HashSet<String> = own.map(|address| address.to_lowercase()).collect();
+        let mut wrong = Vec::new();
+        for row in &self.rows {
+            if names.contains(row.card.uid.as_str()) {
+                wrong.push((row.line, "uid", "wrong.uid-taken", row.card.uid.clone()));
+            }
+            for address in row
+                .card
+                .addresses()
+                .filter(|address| addresses.contains(&address.to_lowercase()))
+            {
+                wrong.push((row.line, "mail", "wrong.mail-taken", address.clone()));
+            }
+            for group in row
+                .groups
+                .iter()
+                .filter(|name| !groups.iter().any(|group| group.name == **name))
+            {
+                wrong.push((row.line, "groups", "wrong.group-gone", group.clone()));
+            }
+        }
+        for (line, column, why, value) in wrong {
+            self.wrong(line, column, why, &value);
+        }
+        self.problems.sort_by_key(|problem| problem.line);
+    }
+}
+
+impl Directory {
+    /// Makes everybody who stands in a table, or nobody; `Err` has what is wrong with it.
+    ///
+    /// # Errors
+    /// If the directory is away or refuses; then too nobody of the table is left behind, as far as it still answers.
+    pub async fn import(
+        &self,
+        mut import: Import,
+        others: &[String],
+    ) -> Result<Result<usize, Vec<Problem>>, DirectoryError> {
+        self.work(async |bound| {
+            let (people, groups) = (
+                bound.people("(objectClass=inetOrgPerson)").await?,
+                bound.groups().await?,
+            );
+            import.compare(&people, &groups, others);
+            if !import.problems.is_empty() {
+                return Ok(Err(import.problems));
+            }
+            let mut number = bound.next_number().await?;
+            let mut made: Vec<&str> = Vec::new();
+            let mut members: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            let mut failed = None;
+            for row in &import.rows {
+                if let Err(error) = bound.add_person(&row.card, number, row.password.as_deref()).await {
+                    failed = Some(error);
+                    break;
+                }
+                number += 1;
+                made.push(&row.card.uid);
+                for group in &row.groups {
+                    members.entry(group).or_default().push(&row.card.uid);
+                }
+            }
+            for (group, uids) in &members {
+                if failed.is_none() {
+                    failed = bound.member(group, uids, true).await.err();
+                }
+            }
+            let Some(error) = failed else { return Ok(Ok(made.len())) };
+            for uid in made {
+                let _ = bound.remove_person(uid).await;
+            }
+            Err(error)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<(u64, &'static str, &'static str)> {
+        let found = Import::read(text).problems;
+        found
+            .iter()
+            .map(|problem| (problem.line, problem.column, problem.why))
+            .collect()
+    }
+
+    #[test]
+    fn a_table_may_come_from_any_spreadsheet() {
+        let table = "\u{feff}UID;Given;Surname;Mail;Groups\r\nada;Ada;Lovelace;ada@birch.example;friends staff\r\n;;;;\r\n\"bob\";\"Bob; the second\";;;\r\n";
+        let import = Import::read(table);
+        assert_eq!(import.problems, []);
+        let rows: Vec<_> = import
+            .rows
+            .iter()
+            .map(|row| (row.line, row.card.given.as_str(), row.groups.len()))
+            .collect();
+        assert_eq!(rows, [(2, "Ada", 2), (4, "Bob; the second", 0)]);
+    }
+
+    #[test]
+    fn every_wrong_row_is_reported_with_its_line() {
+        let table = "uid,given,mail,password\nada,Ada,ada@birch.example,\nÄ,A,,\nada,Again,,\nbob,Bob,ADA@birch.example,\ncid,Cid\n\
+                     eve,Eve,,12345678\nfay,,,\n";
+        assert_eq!(
+            problems(table),
+            [
+                (3, "uid", "wrong.uid-form"),
+                (4, "uid", "wrong.csv-again"),
+                (5, "mail", "wrong.csv-again"),
+                (6, "", "wrong.csv-fields"),
+                (7, "password", "wrong.password-weak"),
+                (8, "surname", "wrong.person-name-empty"),
+            ]
+        );
+        assert_eq!(problems("uid\n"), [(1, "", "wrong.csv-empty")]);
+        assert_eq!(problems(""), [(1, "uid", "wrong.csv-uid")]);
+        assert_eq!(problems("uid,shoe\nx,1\n"), [(1, "", "wrong.csv-column")]);
+        let many = "uid,given\n".to_owned() + &(0..501).map(|i| format!("p{i},P\n")).collect::<String>();
+        assert_eq!(problems(&many), [(1, "", "wrong.csv-many")]);
+    }
+
+    #[test]
+    fn a_password_of_a_wrong_row_is_not_shown() {
+        let found = Import::read("uid,given,password\neve,Eve,12345678\n").problems;
+        assert!(found.iter().all(|problem| !problem.value.contains("1234")));
+    }
+
+    #[test]
+    fn what_is_in_the_directory_already_is_reported_too() {
+        let mut import = Import::read("uid,given,mail,groups\nada,A,,\nowner,O,,\nbob,B,al@birch.example,none\n");
+        let ada = Person {
+            uid: "ada".into(),
+            aliases: vec!["AL@birch.example".into()],
+            ..Person::default()
+        };
+        import.compare(&[ada], &[], &["owner".into()]);
+        let found: Vec<_> = import
+            .problems
+            .iter()
+            .map(|problem| (problem.line, problem.why))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (2, "wrong.uid-taken"),
+                (3, "wrong.uid-taken"),
+                (4, "wrong.mail-taken"),
+                (4, "wrong.group-gone")
+            ]
+        );
+    }
+}

@@ -1,0 +1,303 @@
+//! People and groups in the panel, with a real directory behind it.
+
+mod common;
+
+use common::slapd::Slapd;
+use common::{PASSWORD, Panel};
+
+/// Every printable character, and some that no keyboard has.
+fn every() -> String {
+    (' '..='~').chain("äß€🐄👩\u{200d}🚀".chars()).collect()
+}
+
+#[tokio::test]
+async fn a_person_chooses_any_password_by_a_code_that_works_once() {
+    let Some(slapd) = Slapd::start() else { return };
+    let panel = Panel::bound_to(&slapd).await;
+    let mut owner = panel.owner_again().await;
+    owner.get("/people-new").await;
+    let fields = [
+        ("uid", "Grete"),
+        ("given", "Grete"),
+        ("surname", "Müller <b>"),
+        ("mail", "grete@müller.example"),
+    ];
+    assert_eq!(
+        owner.post("/people-new", &fields).await.location,
+        "/people/grete?said=person-made"
+    );
+    let page = owner.get("/people").await;
+    for what in ["Müller &lt;b&gt;", "grete@xn--mller-kva.example", "No password yet"] {
+        page.says(what);
+    }
+    // An earlier code ends with the next one.
+    let (old, code) = (owner.make_code("grete").await, owner.make_code("grete").await);
+    let mut grete = panel.browser();
+    let every = every();
+    for (code, password, again, status) in [
+        (old.as_str(), every.as_str(), every.as_str(), 403),
+        ("0000-0000-0000-0000", &every, &every, 403),
+        (&code, "password", "password", 400),
+        (&code, &every, "another", 400),
+        (&code.to_uppercase().replace('-', " "), &every, &every, 303),
+        (&code, PASSWORD, PASSWORD, 403),
+    ] {
+        grete.get("/reset").await;
+        let page = grete
+            .post("/reset", &[("code", code), ("password", password), ("again", again)])
+            .await;
+        assert_eq!(page.status, status, "{code}: {}", page.text);
+    }
+    assert_eq!(grete.log_in_as("grete", PASSWORD).await.status, 403);
+    assert_eq!(grete.log_in_as("grete", "").await.status, 403);
+    assert_eq!(grete.log_in_as("Grete", &every).await.location, "/");
+    assert_eq!(grete.get("/").await.location, "/account");
+    grete.get("/account").await.says("grete@xn--mller-kva.example");
+    assert!(!owner.get("/people").await.text.contains("No password yet"));
+    // No code has come into the audit log, nor into an address that is logged.
+    let log = owner.get("/audit").await;
+    log.says("a code for the password of grete was made");
+    assert!(!log.text.contains(&code) && !log.text.contains(&code[..9]));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_person_is_said_at_its_field() {
+    let Some(slapd) = Slapd::start() else { return };
+    let panel = Panel::bound_to(&slapd).await;
+    let mut owner = panel.owner_again().await;
+    owner.make_person("bob", PASSWORD).await;
+    for (uid, given, mail, status, why) in [
+        ("", "X", "", 400, "Choose a login name."),
+        ("x y", "X", "", 400, "Only lower case letters"),
+        ("bob", "X", "", 409, "Somebody has this login name already."),
+        ("ada", "X", "", 409, "That is the name of the owner"),
+        ("eve", "", "", 400, "Give at least one name."),
+        (
+            "eve",
+            "X",
+            "bob@birch.example",
+            409,
+            "Somebody has this mail address already.",
+        ),
+        ("eve", "X", "bob", 400, "That is not a mail address."),
+    ] {
+        owner.get("/people-new").await;
+        let page = owner
+            .post("/people-new", &[("uid", uid), ("given", given), ("mail", mail)])
+            .await;
+        assert_eq!(page.status, status, "{uid} {given} {mail}: {}", page.text);
+        page.says(why);
+        page.says("aria-invalid");
+    }
+    // An address that is another's further one is taken too.
+    let fields = [
+        ("given", "Bob"),
+        ("surname", "B"),
+        ("mail", "bob@birch.example"),
+        ("aliases", "robert@birch.example"),
+    ];
+    assert_eq!(owner.post("/people/bob", &fields).await.status, 303);
+    owner.get("/people-new").await;
+    let page = owner
+        .post(
+            "/people-new",
+            &[("uid", "eve"), ("given", "E"), ("mail", "robert@birch.example")],
+        )
+        .await;
+    page.says("Somebody has this mail address already.");
+    owner.get("/people?search=robert@birch.example").await.says("Bob B");
+    owner.get("/people?search=BOB").await.says("Bob B");
+    owner.get("/people?search=*)(uid=*").await.says("Nobody matches.");
+    assert_eq!(owner.get("/people/nobody").await.status, 404);
+}
+
+#[tokio::test]
+async fn who_is_disabled_or_removed_is_out_at_once_everywhere() {
+    let Some(slapd) = Slapd::start() else { return };
+    let panel = Panel::bound_to(&slapd).await;
+    let mut owner = panel.owner_again().await;
+    owner.make_person("bob", PASSWORD).await;
+    let mut bob = panel.browser();
+    assert_eq!(bob.log_in_as("bob", PASSWORD).await.location, "/");
+    assert_eq!(bob.get("/account").await.status, 200);
+    owner.get("/people/bob").await;
+    assert_eq!(owner.post("/people/bob/disable", &[]).await.status, 303);
+    assert_eq!(bob.get("/account").await.location, "/login");
+    assert_eq!(bob.log_in_as("bob", PASSWORD).await.status, 403);
+    owner.get("/people/bob").await.says("Disabled");
+    assert_eq!(owner.post("/people/bob/enable", &[]).await.status, 303);
+    assert_eq!(bob.log_in_as("bob", PASSWORD).await.location, "/");
+    // Whoever closed it, in the directory itself: what counts is what stands there now.
+    let directory = cairn_panel::directory::Directory::new(panel.settings.directory.clone());
+    directory.disable_person("bob", true).await.unwrap();
+    assert_eq!(bob.get("/account").await.location, "/login");
+    owner.get("/people/bob").await;
+    assert_eq!(owner.post("/people/bob/enable", &[]).await.status, 303);
+    assert_eq!(bob.log_in_as("bob", PASSWORD).await.location, "/");
+    assert_eq!(owner.post("/people/bob/remove", &[("sure", "")]).await.status, 400);
+    owner.get("/people/bob").await;
+    assert_eq!(owner.post("/people/bob/remove", &[("sure", "bob")]).await.status, 303);
+    assert_eq!(bob.get("/account").await.location, "/login");
+    assert_eq!(bob.log_in_as("bob", PASSWORD).await.status, 403);
+}
+
+#[tokio::test]
+async fn groups_have_members_and_the_administrators_stay() {
+    let Some(slapd) = Slapd::start() else { return };
+    let panel = Panel::bound_to(&slapd).await;
+    let mut owner = panel.owner_again().await;
+    owner.make_person("bob", PASSWORD).await;
+    owner.get("/groups").await;
+    assert_eq!(owner.post("/groups", &[("name", "no,group")]).await.status, 400);
+    assert_eq!(
+        owner
+            .post("/groups", &[("name", "Friends"), ("description", "who come by")])
+            .await
+            .location,
+        "/groups/friends?said=group-made"
+    );
+    owner.get("/groups").await;
+    assert_eq!(owner.post("/groups", &[("name", "friends")]).await.status, 409);
+    owner.get("/groups/friends").await;
+    assert_eq!(owner.post("/groups/friends/add", &[("uid", "bob")]).await.status, 303);
+    // Twice is as good as once; who is not there cannot be taken in.
+    assert_eq!(owner.post("/groups/friends/add", &[("uid", "bob")]).await.status, 303);
+    assert_eq!(
+        owner.post("/groups/friends/add", &[("uid", "nobody")]).await.status,
+        404
+    );
+    owner.get("/groups").await.says("Members: 1");
+    owner.get("/people/bob").await.says("href=\"/groups/friends\"");
+    assert_eq!(
+        owner
+            .post("/groups/friends/drop", &[("uid", "bob"), ("back", "person")])
+            .await
+            .location,
+        "/people/bob?said=group-changed"
+    );
+    owner.get("/groups").await.says("Members: 0");
+    assert_eq!(
+        owner
+            .post("/groups/friends/remove", &[("sure", "friends")])
+            .await
+            .status,
+        303
+    );
+    assert_eq!(owner.get("/groups/friends").await.status, 404);
+    assert_eq!(
+        owner
+            .post("/groups/administrators/remove", &[("sure", "administrators")])
+            .await
+            .status,
+        409
+    );
+    assert_eq!(owner.get("/groups/administrators").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_table_is_imported_whole_or_not_at_all() {
+    let Some(slapd) = Slapd::start() else { return };
+    let panel = Panel::bound_to(&slapd).await;
+    let mut owner = panel.owner_again().await;
+    owner.make_person("bob", PASSWORD).await;
+    owner.get("/groups").await;
+    owner.post("/groups", &[("name", "friends")]).await;
+    owner.get("/people-import").await;
+    let wrong = "uid,given,mail,groups\ncid,Cid,cid@birch.example,friends\nbob,Again,,\ndora,Dora,bob@birch.example,\neve,Eve,,enemies\n";
+    let page = owner.post("/people-import", &[("table", wrong)]).await;
+    assert_eq!(page.status, 400);
+    for what in [
+        "Wrong places: 3",
+        "Somebody has this login name already",
+        "enemies",
+        ">5<",
+        "Nothing was imported",
+    ] {
+        page.says(what);
+    }
+    owner.get("/people?search=cid").await.says("Nobody matches.");
+    let right = format!(
+        "uid;given;mail;groups;password\r\ncid;Cid;cid@birch.example;friends;\r\ndora;Dora;;friends administrators;{PASSWORD}\r\n"
+    );
+    assert_eq!(
+        owner.post("/people-import", &[("table", &right)]).await.location,
+        "/people?said=people-imported"
+    );
+    owner.get("/groups").await.says("Members: 2");
+    let mut dora = panel.browser();
+    assert_eq!(dora.log_in_as("dora", PASSWORD).await.location, "/");
+    assert_eq!(dora.get("/people").await.status, 200);
+}
+
+#[tokio::test]
+async fn without_the_directory_all_else_works_and_it_is_said() {
+    let Some(mut slapd) = Slapd::start() else { return };
+    let panel = Panel::bound_to(&slapd).await;
+    let mut owner = panel.owner_again().await;
+    owner.make_person("bob", PASSWORD).await;
+    let mut bob = panel.browser();
+    assert_eq!(bob.log_in_as("bob", PASSWORD).await.location, "/");
+    slapd.stop();
+    for path in ["/people", "/people-new", "/groups", "/people/bob"] {
+        let page = owner.get(path).await;
+        assert_eq!(page.status, 503, "{path}");
+        page.says("The directory cannot be reached");
+        page.says(">Certificates<");
+    }
+    for path in ["/", "/certificates", "/history", "/audit", "/account", "/sessions"] {
+        assert_eq!(owner.get(path).await.status, 200, "{path}");
+    }
+    // Nobody can tell whether bob is still allowed, so he is not; the owner is known here.
+    assert_eq!(bob.get("/account").await.status, 503);
+    let page = panel.browser().log_in_as("bob", PASSWORD).await;
+    assert_eq!(page.status, 503);
+    page.says("only the owner can log in");
+    panel.owner_again().await;
+    slapd.run();
+    assert_eq!(bob.get("/account").await.status, 200);
+    assert_eq!(owner.get("/people").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_appliance_without_a_directory_does_not_speak_of_people() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let page = owner.get("/").await;
+    page.says(">Certificates<");
+    assert!(!page.text.contains(">People<"));
+    assert_eq!(owner.get("/people").await.status, 404);
+    assert_eq!(panel.browser().log_in_as("bob", PASSWORD).await.status, 403);
+}
+
+#[tokio::test]
+async fn what_the_units_template_says_is_understood() {
+    let Some(slapd) = Slapd::start() else { return };
+    let panel = Panel::bound_to(&slapd).await;
+    let mut owner = panel.owner_again().await;
+    let text = include_str!("../../../overlays/panel/etc/panel/directory.json.tmpl");
+    let mut templates = minijinja::Environment::new();
+    templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    let base = common::slapd::BASE;
+    let directory = minijinja::context! {
+        socket => slapd.socket().display().to_string(), dn => format!("cn=panel_directory,ou=managers,ou=services,{base}"),
+        people => format!("ou=people,{base}"), groups => format!("ou=groups,{base}"),
+    };
+    let bound = minijinja::context! { bindings => minijinja::context! { directory } };
+    let bound = templates.render_str(text, bound).unwrap();
+    let password = panel.settings.state.join("directory-password").display().to_string();
+    std::fs::write(
+        &panel.settings.directory,
+        bound.replace("/run/secrets/directory", &password),
+    )
+    .unwrap();
+    assert_eq!(owner.get("/groups/administrators").await.status, 200);
+    // An appliance without a directory has an empty one.
+    let none = templates
+        .render_str(
+            text,
+            minijinja::context! { bindings => minijinja::context! { directory => () } },
+        )
+        .unwrap();
+    std::fs::write(&panel.settings.directory, none).unwrap();
+    assert_eq!(owner.get("/groups").await.status, 404);
+}
