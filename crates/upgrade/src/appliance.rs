@@ -1,0 +1,243 @@
+//! The running appliance as the program works on it: its disk, its mounted ESP, and where it leaves what it found.
+
+use std::path::{Path, PathBuf};
+
+use cairn_api::{FailedVersion, UpgradeVersion, UpgradeVersions};
+use cairn_disk::gpt::Table;
+use cairn_disk::verity::RootHash;
+use nix::mount::{MsFlags, mount};
+use serde::Deserialize;
+
+use crate::device::RealDisk;
+use crate::efi;
+use crate::entries::Entry;
+use crate::error::Error;
+use crate::esp::{Entries as _, EspFolder, entry_of, mark};
+use crate::plan::Found;
+use crate::record::{Happened, Records};
+use crate::slots::{Slots, disk_of, partition, running_hash};
+
+/// What the program needs of the compiled appliance.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Manifest {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Where later versions come from.
+    pub upgrade: Option<Follow>,
+}
+
+/// Where later versions come from.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Follow {
+    /// The repository.
+    pub url: Option<String>,
+    /// The channel.
+    pub channel: String,
+}
+
+/// Debian's name of this machine's architecture.
+pub fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "amd64",
+    }
+}
+
+/// The appliance's disk and ESP, opened.
+#[derive(Debug)]
+pub struct Appliance {
+    /// What it is.
+    pub manifest: Manifest,
+    /// What it remembers.
+    pub records: Records,
+    /// The whole disk.
+    pub disk: RealDisk,
+    /// The boot entries.
+    pub esp: EspFolder,
+    hash: RootHash,
+    efivars: PathBuf,
+}
+
+/// Where the ESP is mounted, in the program's own mount namespace.
+const ESP: &str = "/efi";
+const EFIVARS: &str = "/sys/firmware/efi/efivars";
+
+impl Appliance {
+    /// Finds the disk and mounts its ESP.
+    ///
+    /// # Errors
+    /// This machine was not started from such a disk, or the ESP cannot be mounted.
+    pub fn open() -> Result<Self, Error> {
+        let text = |path: &str| std::fs::read_to_string(path).map_err(Error::io("read", path));
+        let path = "/usr/lib/cairn/appliance.json";
+        let manifest = serde_json::from_str(&text(path)?).map_err(|e| Error::Wrong(format!("{path}: {e}")))?;
+        let hash = running_hash(&text("/proc/cmdline")?)?;
+        let folder = disk_of(&hash, Path::new("/sys"), Path::new("/dev"))?;
+        let node = Path::new("/dev").join(folder.file_name().unwrap_or_default());
+        let disk = RealDisk::open(&node).map_err(Error::io("open", &node))?;
+        let slots = Slots::find(&Table::read(&disk)?.table, hash)?;
+        let source = Path::new("/dev").join(partition(&folder, slots.esp.number)?);
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let options = Some("umask=0077,errors=remount-ro");
+        mount(Some(&source), ESP, Some("vfat"), flags, options).map_err(Error::io("mount the ESP", &source))?;
+        // Only machines with UEFI have them.
+        let _ = mount(
+            Some("efivarfs"),
+            EFIVARS,
+            Some("efivarfs"),
+            flags | MsFlags::MS_RDONLY,
+            None::<&str>,
+        );
+        Ok(Self {
+            manifest,
+            records: Records::open(Path::new("/data/upgrade"))?,
+            disk,
+            esp: EspFolder::new(Path::new(ESP)),
+            hash,
+            efivars: EFIVARS.into(),
+        })
+    }
+
+    fn entries(&self) -> Result<Vec<Entry>, Error> {
+        self.esp.list().map_err(Error::io("list the boot entries in", ESP))
+    }
+
+    /// What an install finds.
+    ///
+    /// # Errors
+    /// Disk or ESP cannot be read.
+    pub fn found(&self) -> Result<Found, Error> {
+        let table = Table::read(&self.disk)?.table;
+        Ok(Found {
+            name: self.manifest.name.clone(),
+            version: self.manifest.version.clone(),
+            arch: arch().to_owned(),
+            slots: Slots::find(&table, self.hash)?,
+            table,
+            entries: self.entries()?,
+            esp_free: self.esp.free().map_err(Error::io("look at the space of", ESP))?,
+        })
+    }
+
+    /// The entry of the version that the other slot holds, if that slot really does.
+    fn other(&self, entries: &[Entry]) -> Result<Option<Entry>, Error> {
+        let table = Table::read(&self.disk)?.table;
+        let held = |entry: &&Entry| {
+            let root = entry.root.filter(|root| *root != self.hash);
+            root.is_some_and(|root| {
+                table.by_id(root.partuuid_root()).is_some() && table.by_id(root.partuuid_verity()).is_some()
+            })
+        };
+        Ok(entries.iter().find(held).cloned())
+    }
+
+    /// How it stands. A version that was tried and given up since the last look is noted.
+    ///
+    /// # Errors
+    /// Disk, ESP or data cannot be read or written.
+    pub fn look(&self) -> Result<UpgradeVersions, Error> {
+        let entries = self.entries()?;
+        let (running, other) = (entry_of(&entries, &self.hash), self.other(&entries)?);
+        let names: Vec<_> = entries.iter().map(|entry| entry.name.clone()).collect();
+        let mut problems = efi::problems(&self.efivars, &names);
+        if running.is_none() {
+            problems.push("the ESP has no boot entry of the running version; write the image again".to_owned());
+        }
+        let mut tried = self
+            .records
+            .tried()
+            .filter(|tried| tried.root_hash != self.hash.to_string());
+        if let Some(one) = tried.as_mut().filter(|tried| !tried.noted) {
+            let is = |entry: &&Entry| entry.root.is_some_and(|root| root.to_string() == one.root_hash);
+            match entries.iter().find(is) {
+                Some(entry) if entry.name.is_bad() => {
+                    let times = entry.name.tries.map_or(0, |(_, done)| done);
+                    let why = format!(
+                        "it was started {times} times and did not prove itself: it stopped, hung, or the power was cut"
+                    );
+                    self.records
+                        .add(Happened::Failed, &one.version, &self.manifest.version, &why)?;
+                    (one.failed, one.noted) = (Some(why), true);
+                    self.records.set_tried(Some(one))?;
+                }
+                // It waits for a restart, or for the loader's next try.
+                Some(_) => {}
+                // Its entry is the last that an install writes.
+                None => {
+                    let why = "the install was interrupted; install it again";
+                    self.records
+                        .add(Happened::NotInstalled, &one.version, &self.manifest.version, why)?;
+                    self.records.set_tried(None)?;
+                    tried = None;
+                }
+            }
+        }
+        let failed = tried.and_then(|tried| Some((tried.version, tried.failed?)));
+        Ok(UpgradeVersions {
+            running: running.map(shown),
+            other: other.as_ref().map(shown),
+            failed: failed.map(|(version, why)| FailedVersion { version, why }),
+            problems,
+        })
+    }
+
+    fn running(&self, entries: &[Entry]) -> Result<Entry, Error> {
+        let entry = entry_of(entries, &self.hash).cloned();
+        entry.ok_or_else(|| {
+            Error::Wrong("the ESP has no boot entry of the running version; write the image again".into())
+        })
+    }
+
+    /// The running version has proved itself: its entry is no longer counted.
+    ///
+    /// # Errors
+    /// The ESP cannot be written, or the name is taken.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        let entry = self.running(&self.entries()?)?;
+        mark(&mut self.esp, &entry, &entry.name.good())?;
+        let version = self.manifest.version.clone();
+        self.records.add(Happened::Committed, &version, &version, "")?;
+        self.records.set_tried(None)
+    }
+
+    /// The running version is given up, if there is another that can be started.
+    ///
+    /// # Errors
+    /// There is none, or the ESP cannot be written: then a restart would only lead here again.
+    pub fn give_up(&mut self, why: &str, happened: Happened) -> Result<(), Error> {
+        let entries = self.entries()?;
+        let (entry, other) = (self.running(&entries)?, self.other(&entries)?);
+        let Some(other) = other.filter(|other| !other.name.is_bad()) else {
+            return Err(Error::Refused("there is no other version that could be started".into()));
+        };
+        mark(&mut self.esp, &entry, &entry.name.bad())?;
+        let version = self.manifest.version.clone();
+        let tried = crate::record::Tried {
+            version,
+            root_hash: self.hash.to_string(),
+            from: other.name.version,
+            failed: Some(why.to_owned()),
+            noted: true,
+        };
+        let noted = match happened {
+            Happened::RolledBack => self.records.set_tried(None),
+            _ => self.records.set_tried(Some(&tried)),
+        };
+        // The entry counts, not the note: a full data partition does not keep a version that failed.
+        let noted = noted.and_then(|()| self.records.add(happened, &tried.version, &tried.version, why));
+        if let Err(error) = noted {
+            eprintln!("cairn-upgrade: {error}");
+        }
+        Ok(())
+    }
+}
+
+fn shown(entry: &Entry) -> UpgradeVersion {
+    UpgradeVersion {
+        version: entry.name.version.clone(),
+        entry: entry.file.clone(),
+        tries_left: entry.name.tries.map(|(left, _)| left),
+    }
+}

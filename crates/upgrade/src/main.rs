@@ -1,0 +1,198 @@
+//! `cairn-upgrade`: one piece of work on the appliance's versions, done by a process of its own. The manager starts it, with the disk, the ESP and
+//! the network in its reach and little memory and time, and reads what it leaves in `/run/cairn/upgrade`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cairn_api::{UpgradeOffer, UpgradeTask};
+use cairn_upgrade::Error;
+use cairn_upgrade::appliance::{Appliance, arch};
+use cairn_upgrade::entries::newer;
+use cairn_upgrade::install::{Install, Phase, Progress};
+use cairn_upgrade::metadata::{PackageChange, Trusted};
+use cairn_upgrade::plan::plan;
+use cairn_upgrade::record::{Happened, Tried};
+use cairn_upgrade::source::{self, Source};
+
+const RUN: &str = "/run/cairn/upgrade";
+const ROOT: &str = "/usr/lib/cairn/upgrade-root.json";
+/// Progress is told so often.
+const PACE: Duration = Duration::from_millis(300);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (what, rest) = match words.split_first() {
+        Some((what, rest)) => (*what, rest.first().copied()),
+        None => {
+            eprintln!("cairn-upgrade is started by the manager; the owner's command is `cairn upgrade`");
+            return ExitCode::from(2);
+        }
+    };
+    let mut told = Told {
+        task: UpgradeTask {
+            what: what.to_owned(),
+            state: "running".into(),
+            ..UpgradeTask::default()
+        },
+        began: Instant::now(),
+        last: None,
+    };
+    told.write();
+    let result = Appliance::open().and_then(|mut appliance| {
+        let result = run(what, rest, &mut appliance, &mut told);
+        // Whatever came of it, this is how it stands now.
+        leave("versions.json", &appliance.look()?);
+        result
+    });
+    told.task.took_ms = u64::try_from(told.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    told.task.error = result.as_ref().err().map(Error::to_string);
+    told.task.state = if result.is_ok() { "done" } else { "failed" }.into();
+    told.write();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cairn-upgrade {what}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is told of the work.
+struct Told {
+    task: UpgradeTask,
+    began: Instant,
+    last: Option<Instant>,
+}
+
+impl Told {
+    fn write(&self) {
+        // A start's own look is no news for the owner.
+        if self.task.what != "look" {
+            leave("task.json", &self.task);
+        }
+    }
+
+    fn phase(&mut self, phase: &str) {
+        phase.clone_into(&mut self.task.phase);
+        self.write();
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        let phase = match progress.phase {
+            Phase::Compare => "compare",
+            Phase::Write => "write",
+            Phase::Verify => "verify",
+            Phase::Boot => "boot",
+            Phase::Done => "done",
+        };
+        let task = &mut self.task;
+        let same = task.phase == phase;
+        phase.clone_into(&mut task.phase);
+        (task.done, task.total) = (progress.done, progress.total);
+        (task.reused, task.fetched) = (progress.reused, progress.fetched);
+        task.took_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if !same || self.last.is_none_or(|last| last.elapsed() >= PACE) {
+            self.last = Some(Instant::now());
+            self.write();
+        }
+    }
+}
+
+/// Leaves a file for the manager, whole at any moment. It lies in memory: nothing has to be flushed.
+fn leave(name: &str, value: &impl serde::Serialize) {
+    let (path, new) = (Path::new(RUN).join(name), Path::new(RUN).join(format!("{name}.new")));
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    if let Err(error) = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)) {
+        eprintln!("cairn-upgrade: cannot write {}: {error}", path.display());
+    }
+}
+
+fn run(what: &str, rest: Option<&str>, appliance: &mut Appliance, told: &mut Told) -> Result<(), Error> {
+    match what {
+        "look" => Ok(()),
+        "commit" => appliance.commit(),
+        "fail" => appliance.give_up(rest.unwrap_or("no reason was given"), Happened::Failed),
+        "rollback" => appliance.give_up("the owner went back", Happened::RolledBack),
+        "check" => offered(appliance, rest, told).map(drop),
+        "install" => {
+            let done = install(appliance, rest, told);
+            if let Err(error) = &done {
+                let (version, own) = (told.task.version.clone(), appliance.manifest.version.clone());
+                appliance
+                    .records
+                    .add(Happened::NotInstalled, &version, &own, &error.to_string())?;
+            }
+            done
+        }
+        _ => Err(Error::Refused(format!("there is no work called `{what}`"))),
+    }
+}
+
+/// What the repository or bundle offers, proved.
+fn offered(
+    appliance: &Appliance,
+    from: Option<&str>,
+    told: &mut Told,
+) -> Result<(Arc<dyn Source>, Trusted, String), Error> {
+    told.phase("metadata");
+    let manifest = &appliance.manifest;
+    let none = || Error::Refused("this appliance was built without a repository; name one, or a bundle".into());
+    let follow = manifest.upgrade.as_ref().ok_or_else(none)?;
+    let from = from.or(follow.url.as_deref()).ok_or_else(none)?;
+    let source = source::open(from)?;
+    let root = std::fs::read(ROOT).map_err(Error::io("read the trusted keys in", ROOT))?;
+    let trusted = Trusted::load(&source, &root, Path::new("/data/upgrade/known"))?;
+    let version = trusted.latest(&manifest.name, arch(), &follow.channel)?;
+    version.clone_into(&mut told.task.version);
+    let about = trusted.about(&manifest.name, &version, arch())?;
+    leave(
+        "offered.json",
+        &UpgradeOffer {
+            newer: newer(&version, &manifest.version).is_gt(),
+            version: version.clone(),
+            notes: about.notes,
+            changes: about.changes.iter().map(change).collect(),
+            since: about.since,
+        },
+    );
+    Ok((source, trusted, version))
+}
+
+fn change(change: &PackageChange) -> String {
+    let PackageChange { name, from, to } = change;
+    match (from, to) {
+        (Some(from), Some(to)) => format!("{name} {from} -> {to}"),
+        (None, Some(to)) => format!("{name} {to} is new"),
+        (_, None) => format!("{name} is gone"),
+    }
+}
+
+fn install(appliance: &mut Appliance, from: Option<&str>, told: &mut Told) -> Result<(), Error> {
+    let (source, trusted, version) = offered(appliance, from, told)?;
+    let index = trusted.index(&appliance.manifest.name, &version, arch())?;
+    let plan = plan(&appliance.found()?, &index)?;
+    let own = appliance.manifest.version.clone();
+    // Before its entry exists: a version that is started is one that is known to be tried.
+    appliance.records.set_tried(Some(&Tried {
+        version: version.clone(),
+        root_hash: plan.hash.to_string(),
+        from: own.clone(),
+        failed: None,
+        noted: false,
+    }))?;
+    let installed = Install {
+        disk: &mut appliance.disk,
+        entries: &mut appliance.esp,
+        source: &*source,
+        tell: &mut |progress| told.progress(progress),
+    }
+    .run(&plan, &index);
+    if let Err(error) = installed {
+        appliance.records.set_tried(None)?;
+        return Err(error);
+    }
+    appliance.records.add(Happened::Installed, &version, &own, "")
+}

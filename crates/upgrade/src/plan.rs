@@ -1,0 +1,181 @@
+//! What an install will do, worked out and checked before anything is touched. No I/O.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use cairn_disk::Guid;
+use cairn_disk::gpt::Table;
+use cairn_disk::verity::{self, RootHash};
+
+use crate::entries::{Entry, EntryName, is_version, newer};
+use crate::error::Error;
+use crate::esp::entry_of;
+use crate::index::Index;
+use crate::slots::{Slots, label};
+
+/// The longest label of a partition, in UTF-16 units.
+const LABEL: usize = 36;
+/// What vfat may need on the ESP beside the UKI's own bytes: clusters of the folder and rounding.
+const ESP_SPARE: u64 = 256 << 10;
+
+/// The appliance as it was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Debian's name of the architecture.
+    pub arch: String,
+    /// The partition table.
+    pub table: Table,
+    /// The slots.
+    pub slots: Slots,
+    /// The boot entries.
+    pub entries: Vec<Entry>,
+    /// The free bytes of the ESP.
+    pub esp_free: u64,
+}
+
+/// What an install will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The version that it brings.
+    pub version: String,
+    /// The root hash of it.
+    pub hash: RootHash,
+    /// The salt of its hash tree.
+    pub salt: Vec<u8>,
+    /// The UUID of its hash tree.
+    pub uuid: Guid,
+    /// The slots.
+    pub slots: Slots,
+    /// Boot entries that are removed first: those of what the free slot holds.
+    pub remove: Vec<String>,
+    /// The partition table at the end.
+    pub table: Table,
+    /// The new boot entry.
+    pub entry: EntryName,
+    /// The running version's UKI, from which the new one takes what is the same.
+    pub own_uki: Option<(String, u64)>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for file in &self.remove {
+            writeln!(f, "remove the boot entry {file}")?;
+        }
+        let (root, verity) = (self.slots.free.root.number, self.slots.free.verity.number);
+        writeln!(
+            f,
+            "write version {} to partitions {root} (root) and {verity} (verity)",
+            self.version
+        )?;
+        writeln!(f, "read them back and compare with root hash {}", self.hash)?;
+        writeln!(f, "add the boot entry {}", self.entry.file())
+    }
+}
+
+/// Works out the plan.
+///
+/// # Errors
+/// [`Error::Refused`] says what does not fit.
+pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
+    let refuse = |why: String| Err(Error::Refused(why));
+    let (release, mib) = (&index.release, |bytes: u64| bytes.div_ceil(1 << 20));
+    let (own, version) = (&found.version, &release.version);
+    if release.name != found.name {
+        return refuse(format!(
+            "this is a release of `{}`, and this appliance is `{}`",
+            release.name, found.name
+        ));
+    }
+    if release.arch != found.arch {
+        return refuse(format!(
+            "this release is for {}, and this machine is {}",
+            release.arch, found.arch
+        ));
+    }
+    if !is_version(version) {
+        return refuse(format!("`{version}` is not a version"));
+    }
+    match newer(version, own) {
+        Ordering::Greater => {}
+        Ordering::Equal => return refuse(format!("version {own} runs already")),
+        Ordering::Less => {
+            return refuse(format!(
+                "version {version} is older than {own}, which runs; `cairn upgrade rollback` starts the version of before while it is there"
+            ));
+        }
+    }
+    if let Some(minimum) = release
+        .minimum
+        .as_ref()
+        .filter(|least| newer(own, least) == Ordering::Less)
+    {
+        return refuse(format!(
+            "version {version} can be reached from {minimum} on, and {own} runs; install {minimum} first"
+        ));
+    }
+    let hash = index.root_hash()?;
+    if hash == found.slots.hash {
+        return refuse("the release has the root that runs already".into());
+    }
+    let (root, tree) = (release.root_size, verity::hash_device_size(release.root_size));
+    for (what, needs, has) in [
+        ("root", root, found.slots.free.root.length),
+        ("hash tree", tree, found.slots.free.verity.length),
+    ] {
+        if needs > has {
+            return refuse(format!(
+                "the {what} of version {version} has {} MiB, and the slot {}; this disk has to be written anew with a larger slot",
+                mib(needs),
+                mib(has)
+            ));
+        }
+    }
+    if ["root", "verity"]
+        .iter()
+        .any(|what| label(what, version).encode_utf16().count() > LABEL)
+    {
+        return refuse(format!("the version `{version}` is too long for a partition's label"));
+    }
+    let running = entry_of(&found.entries, &found.slots.hash);
+    let Some(running) = running else {
+        return refuse(
+            "the ESP has no boot entry of the running version: a failed upgrade would leave nothing to start".into(),
+        );
+    };
+    if running.name.tries.is_some() {
+        return refuse(format!(
+            "version {own} has not proved itself yet, and the other slot is what would be started if it fails; wait until it has"
+        ));
+    }
+    let entry = EntryName::fresh(&release.name, version);
+    let ours = |e: &&Entry| e.name.name == found.name && e.root != Some(found.slots.hash);
+    let stale: Vec<&Entry> = found.entries.iter().filter(ours).collect();
+    let room = found.esp_free + stale.iter().map(|e| e.size).sum::<u64>();
+    let needs = release.uki_size.saturating_add(ESP_SPARE);
+    if needs > room {
+        return refuse(format!(
+            "the boot entry of version {version} needs {} MiB on the ESP, and there are {}; remove what is not Cairn's from it",
+            mib(needs),
+            room >> 20
+        ));
+    }
+    let (salt, uuid) = index.tree()?;
+    if salt.len() > verity::MAX_SALT {
+        return Err(Error::Index("salt"));
+    }
+    Ok(Plan {
+        version: version.clone(),
+        hash,
+        salt,
+        uuid,
+        slots: found.slots.clone(),
+        remove: stale.iter().map(|e| e.file.clone()).collect(),
+        table: found.slots.filled(&found.table, &hash, version),
+        entry,
+        own_uki: Some((running.file.clone(), running.size)),
+    })
+}

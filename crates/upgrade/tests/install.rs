@@ -1,0 +1,286 @@
+//! Installs into disks in memory: the new version is whole, the old one untouched, whatever fails and whenever the power goes.
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use cairn_upgrade::Error;
+use cairn_upgrade::entries::EntryName;
+use cairn_upgrade::index::Index;
+use cairn_upgrade::install::{Install, Phase, Progress};
+use cairn_upgrade::plan::plan;
+use cairn_upgrade::source::{Folder, Source, Stream};
+use common::*;
+
+/// The running version, the new one, and where the new one comes from.
+struct Scene {
+    older: Version,
+    old: Version,
+    new: Version,
+    index: Index,
+    source: Folder,
+    _repository: Repository,
+}
+
+fn scene() -> Scene {
+    let repository = Repository::of(&["1.0.0", "2.0.0"]);
+    let index = repository.publisher.file(NAME, "2.0.0", "amd64", "index").unwrap();
+    Scene {
+        older: Version::new("0.9.0"),
+        old: Version::new("1.0.0"),
+        new: Version::new("2.0.0"),
+        index: Index::decode(&index).unwrap(),
+        source: Folder(repository.path()),
+        _repository: repository,
+    }
+}
+
+fn install(scene: &Scene, disk: &mut MemoryDisk, esp: &mut MemoryEsp, source: &dyn Source) -> Result<Progress, Error> {
+    let plan = plan(&found(disk, esp, &scene.old), &scene.index)?;
+    let last = Mutex::new(None);
+    Install {
+        disk,
+        entries: esp,
+        source,
+        tell: &mut |progress| *last.lock().unwrap() = Some(progress),
+    }
+    .run(&plan, &scene.index)?;
+    Ok(last.into_inner().unwrap().unwrap())
+}
+
+#[test]
+fn the_new_version_is_whole_in_the_free_slot_and_the_old_one_is_as_it_was() {
+    let scene = scene();
+    let (bytes, files) = machine(&scene.old, &scene.older);
+    let power = Power::lasting(u64::MAX);
+    let (mut disk, mut esp) = (disk_of(bytes, power.clone()), esp_of(files.clone(), power));
+    let last = install(&scene, &mut disk, &mut esp, &scene.source).unwrap();
+    assert_eq!(last.phase, Phase::Done);
+    assert!(verifies(&disk.durable, &scene.new.tree.root) && verifies(&disk.durable, &scene.old.tree.root));
+    assert_eq!(
+        esp.files.keys().collect::<Vec<_>>(),
+        ["box_1.0.0.efi", "box_2.0.0+3.efi"]
+    );
+    assert_eq!(esp.files["box_2.0.0+3.efi"], scene.new.uki);
+    assert_eq!(esp.files["box_1.0.0.efi"], files["box_1.0.0.efi"]);
+    // Most of the root and of the UKI was there already.
+    let all = (scene.new.root.len() + scene.new.uki.len()) as u64;
+    assert!(last.reused * 2 > all && last.fetched * 2 < all, "{last:?} of {all}");
+}
+
+/// Whatever is on disk and ESP, the machine starts: the old version is whole with its entry, and every other entry leads to a whole root.
+fn starts(scene: &Scene, bytes: &[u8], esp: &MemoryEsp, old_files: &[u8], old_bytes: &[u8]) {
+    let disk = disk_of(bytes.to_vec(), Power::lasting(0));
+    let slots = found(&disk, esp, &scene.old).slots;
+    for stretch in [slots.running.root, slots.running.verity, slots.esp] {
+        let range = stretch.start as usize..(stretch.start + stretch.length) as usize;
+        assert!(
+            bytes[range.clone()] == old_bytes[range],
+            "partition {} was touched",
+            stretch.number
+        );
+    }
+    assert_eq!(esp.files.get("box_1.0.0.efi").map(Vec::as_slice), Some(old_files));
+    for (file, content) in &esp.files {
+        let Some(entry) = EntryName::parse(file) else { continue };
+        let versions = [&scene.older, &scene.old, &scene.new];
+        let version = versions
+            .into_iter()
+            .find(|version| version.version == entry.version)
+            .unwrap();
+        assert!(*content == version.uki, "{file} is not whole");
+        assert!(
+            verifies(bytes, &version.tree.root),
+            "{file} leads to a root that is not whole"
+        );
+    }
+}
+
+#[test]
+fn a_power_cut_before_any_change_leaves_a_machine_that_starts_and_the_next_install_completes() {
+    let scene = scene();
+    let (bytes, files) = machine(&scene.old, &scene.older);
+    let power = Power::lasting(u64::MAX);
+    install(
+        &scene,
+        &mut disk_of(bytes.clone(), power.clone()),
+        &mut esp_of(files.clone(), power.clone()),
+        &scene.source,
+    )
+    .unwrap();
+    let changes = power.used(u64::MAX);
+    assert!(changes >= 20, "{changes}");
+    let mut random = Random(0x0005_eed1);
+    for point in 0..changes {
+        let (mut now, mut there) = (bytes.clone(), files.clone());
+        // Twice at the same place: what the first try left is the second's start.
+        for _ in 0..2 {
+            let power = Power::lasting(point);
+            let (mut disk, mut esp) = (disk_of(now, power.clone()), esp_of(there, power));
+            // The second goes on where the first was, so it may have less to do and end well.
+            let _ = install(&scene, &mut disk, &mut esp, &scene.source);
+            (now, there) = (disk.cut(&mut random), esp.cut(&mut random));
+            let esp = esp_of(there.clone(), Power::lasting(0));
+            starts(&scene, &now, &esp, &files["box_1.0.0.efi"], &bytes);
+        }
+        let power = Power::lasting(u64::MAX);
+        let (mut disk, mut esp) = (disk_of(now, power.clone()), esp_of(there, power));
+        install(&scene, &mut disk, &mut esp, &scene.source).unwrap();
+        assert!(
+            verifies(&disk.durable, &scene.new.tree.root),
+            "after a cut before change {point}"
+        );
+        assert_eq!(esp.files["box_2.0.0+3.efi"], scene.new.uki);
+    }
+}
+
+#[test]
+fn what_an_interrupted_install_wrote_is_not_fetched_again() {
+    let scene = scene();
+    let (bytes, files) = machine(&scene.old, &scene.older);
+    let power = Power::lasting(u64::MAX);
+    let (mut disk, mut esp) = (disk_of(bytes, power.clone()), esp_of(files, power));
+    let first = install(&scene, &mut disk, &mut esp, &scene.source).unwrap();
+    let again = install(&scene, &mut disk, &mut esp, &scene.source).unwrap();
+    let uki: u64 = scene.index.uki().iter().map(|c| u64::from(c.stored)).sum();
+    assert!(
+        again.fetched <= uki && again.fetched < first.fetched,
+        "{again:?} after {first:?}"
+    );
+}
+
+#[test]
+fn a_disk_that_reads_back_wrongly_is_noticed_before_anything_leads_to_it() {
+    let scene = scene();
+    let (bytes, files) = machine(&scene.old, &scene.older);
+    for (what, said) in [
+        ("root", "what was written does not read back"),
+        ("verity", "the hash tree does not read back"),
+    ] {
+        let power = Power::lasting(u64::MAX);
+        let (mut disk, mut esp) = (disk_of(bytes.clone(), power.clone()), esp_of(files.clone(), power));
+        let free = found(&disk, &esp, &scene.old).slots.free;
+        disk.bad = Some(
+            if what == "root" {
+                free.root.start
+            } else {
+                free.verity.start
+            } + 4097,
+        );
+        let why = install(&scene, &mut disk, &mut esp, &scene.source)
+            .unwrap_err()
+            .to_string();
+        assert!(why.contains(said), "{why}");
+        assert_eq!(esp.files.keys().collect::<Vec<_>>(), ["box_1.0.0.efi"]);
+        assert!(!verifies(&disk.durable, &scene.new.tree.root));
+    }
+}
+
+/// A source whose packs are not what they should be.
+struct Broken<'a> {
+    inner: &'a Folder,
+    how: fn(Vec<u8>) -> Vec<u8>,
+    opened: Mutex<u32>,
+}
+
+impl Source for Broken<'_> {
+    fn open(&self, name: &str, range: Option<(u64, u64)>) -> Result<Stream, Error> {
+        *self.opened.lock().unwrap() += 1;
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut self.inner.open(name, range)?, &mut bytes).unwrap();
+        Ok(Box::new(std::io::Cursor::new((self.how)(bytes))))
+    }
+}
+
+#[test]
+fn a_chunk_that_was_swapped_or_cut_off_is_refused() {
+    let scene = scene();
+    let (bytes, files) = machine(&scene.old, &scene.older);
+    type Case = (fn(Vec<u8>) -> Vec<u8>, &'static str);
+    let cases: [Case; 2] = [
+        (|b| b.iter().map(|byte| byte ^ 1).collect(), "a chunk is damaged"),
+        (|b| b[..b.len() / 2].to_vec(), "cannot get packs/"),
+    ];
+    for (how, said) in cases {
+        let power = Power::lasting(u64::MAX);
+        let (mut disk, mut esp) = (disk_of(bytes.clone(), power.clone()), esp_of(files.clone(), power));
+        let source = Broken {
+            inner: &scene.source,
+            how,
+            opened: Mutex::new(0),
+        };
+        let why = install(&scene, &mut disk, &mut esp, &source).unwrap_err().to_string();
+        assert!(why.contains(said) && *source.opened.lock().unwrap() > 0, "{why}");
+        assert_eq!(esp.files.keys().collect::<Vec<_>>(), ["box_1.0.0.efi"]);
+    }
+}
+
+#[test]
+fn everything_that_does_not_fit_is_told_before_anything_is_touched() {
+    let scene = scene();
+    let (bytes, files) = machine(&scene.old, &scene.older);
+    let power: Arc<Power> = Power::lasting(u64::MAX);
+    let disk = disk_of(bytes, power.clone());
+    let mut esp = esp_of(files, power);
+    let good = found(&disk, &esp, &scene.old);
+    assert_eq!(
+        plan(&good, &scene.index).unwrap().to_string(),
+        format!(
+            "remove the boot entry box_0.9.0.efi\nwrite version 2.0.0 to partitions 5 (root) and 4 (verity)\nread them back and compare with root hash {}\nadd the boot entry \
+             box_2.0.0+3.efi\n",
+            scene.new.tree.root
+        )
+    );
+    let refused = |change: &dyn Fn(&mut Index), said: &str| {
+        let mut index = scene.index.clone();
+        change(&mut index);
+        let why = plan(&good, &index).unwrap_err().to_string();
+        assert!(
+            why.contains(said) && why.ends_with("nothing was changed"),
+            "{said}: {why}"
+        );
+    };
+    refused(&|i| i.release.name = "bag".into(), "a release of `bag`");
+    refused(&|i| i.release.arch = "arm64".into(), "is for arm64");
+    refused(&|i| i.release.version = "1.0.0".into(), "runs already");
+    refused(&|i| i.release.version = "0.9.9".into(), "older than 1.0.0");
+    refused(&|i| i.release.version = "2.x".into(), "not a version");
+    refused(
+        &|i| i.release.version = "2.0.0.111111111111.111111111111".into(),
+        "too long for a partition's label",
+    );
+    refused(&|i| i.release.minimum = Some("1.5".into()), "install 1.5 first");
+    refused(
+        &|i| i.release.root_hash = scene.old.tree.root.to_string(),
+        "the root that runs already",
+    );
+    refused(
+        &|i| i.release.root_size = 2 << 20,
+        "the root of version 2.0.0 has 2 MiB, and the slot 1",
+    );
+    refused(
+        &|i| i.release.uki_size = 1 << 20,
+        "needs 2 MiB on the ESP, and there are 1",
+    );
+    // The entry of a version that is to be overwritten makes room, and goes first.
+    esp.files.insert("box_1.5.0+0-3.efi".into(), vec![1; 1 << 20]);
+    let with_stale = found(&disk, &esp, &scene.old);
+    let mut index = scene.index.clone();
+    index.release.uki_size = 1 << 20;
+    assert_eq!(
+        plan(&with_stale, &index).unwrap().remove,
+        ["box_0.9.0.efi", "box_1.5.0+0-3.efi"]
+    );
+    let mut unproved = good.clone();
+    unproved.entries[1].name.tries = Some((2, 1));
+    let why = plan(&unproved, &scene.index).unwrap_err().to_string();
+    assert!(why.contains("has not proved itself yet"), "{why}");
+    let mut lost = good.clone();
+    lost.entries.clear();
+    assert!(
+        plan(&lost, &scene.index)
+            .unwrap_err()
+            .to_string()
+            .contains("no boot entry of the running version")
+    );
+}
