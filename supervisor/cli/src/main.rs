@@ -13,6 +13,7 @@ mod logs;
 mod pty;
 mod security;
 mod table;
+mod upgrade;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -165,6 +166,11 @@ enum Command {
         /// The unit.
         unit: String,
     },
+    /// Later versions of the whole appliance.
+    Upgrade {
+        #[command(subcommand)]
+        command: Option<upgrade::Command>,
+    },
     /// The manager itself.
     #[command(subcommand)]
     Manager(Manager),
@@ -290,6 +296,7 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
         Command::Secrets { command } => accounts::run(cli, command.as_ref(), paint)?,
         Command::Purge { unit } => accounts::purge(cli, unit)?,
         Command::Certificates { command } => certificates::run(cli, command.as_ref(), paint)?,
+        Command::Upgrade { command } => upgrade::run(cli, command.as_ref(), paint)?,
         Command::Manager(Manager::Upgrade { file }) => {
             let file = std::path::absolute(file).map_err(|e| Refused(e.to_string(), 1))?;
             post(format!(

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 
 use cairn_config::Real;
 use cairn_config::accounts::{Account, Ledger, Stage, Wanted};
-use cairn_unit::{AccountSpec, AccountStep, Manifest, ManifestUnit, Name, account_name};
+use cairn_unit::{AccountSpec, AccountStep, Bond, Manifest, Name, account_name};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::plan::provider;
 use crate::{address, data, plan, secrets};
 use cairn_config::template::{AccountContext, render_value};
 
@@ -27,57 +26,64 @@ pub(crate) struct Due {
     pub(crate) number: u64,
 }
 
-/// An account's key in the ledger, with what is wanted there.
-pub(crate) fn wanted_by<'a>(
-    manifest: &'a Manifest,
-    name: &'a Name,
-    unit: &'a ManifestUnit,
-) -> impl Iterator<Item = (String, Wanted)> + 'a {
-    unit.unit.needs.iter().filter_map(move |(need, provide)| {
-        let (provider, _, target) = provider(manifest, provide.as_str())?;
-        target.account.as_ref()?;
-        let wanted = Wanted {
-            provider: provider.to_owned(),
-            provide: provide.to_string(),
-            consumer: name.to_string(),
-            need: need.to_string(),
-        };
-        Some((format!("{provide}.{}", account_name(name, need)), wanted))
-    })
+/// A binding's key in the ledger, with what is wanted there. None if it has no account.
+pub(crate) fn wanted_for(bond: &Bond<'_>) -> Option<(String, Wanted)> {
+    bond.provide.account.as_ref()?;
+    let wanted = Wanted {
+        provider: bond.provider.to_string(),
+        provide: bond.need.from.to_string(),
+        consumer: bond.consumer.to_string(),
+        need: bond.name.to_string(),
+    };
+    let key = format!("{}.{}", bond.need.from, account_name(bond.consumer, bond.name));
+    Some((key, wanted))
 }
 
 /// Every account that the appliance's bindings want.
 pub(crate) fn wanted(manifest: &Manifest) -> BTreeMap<String, Wanted> {
-    let units = manifest.units.iter();
-    units.flat_map(|(name, unit)| wanted_by(manifest, name, unit)).collect()
+    manifest.all_bonds().filter_map(|bond| wanted_for(&bond)).collect()
+}
+
+/// An account as its unit is to use it: with the password of before, until the provider takes the new one.
+fn known_to_unit(account: Account) -> Account {
+    match (account.stage, &account.old) {
+        (Stage::Changing, Some(old)) => Account {
+            password: old.clone(),
+            turn: account.turn.other(),
+            old: None,
+            ..account
+        },
+        _ => account,
+    }
 }
 
 /// A unit's accounts at others, by its own names for the bindings.
 ///
 /// # Errors
-/// One has not been made; it is made before the unit is let start.
-pub(crate) fn held(
-    config: &Config,
-    manifest: &Manifest,
-    name: &str,
-    unit: &ManifestUnit,
-) -> Result<BTreeMap<String, Account>, Error> {
-    let Ok(name) = name.parse::<Name>() else {
-        return Ok(BTreeMap::new());
-    };
-    let mut keys = wanted_by(manifest, &name, unit).peekable();
+/// One has not been made; it is made before the unit is let start. An optional one may come later.
+pub(crate) fn held(config: &Config, manifest: &Manifest, name: &str) -> Result<BTreeMap<String, Account>, Error> {
+    let bonds = manifest.bonds(name);
+    let mut keys = bonds
+        .filter_map(|bond| Some((bond.need.optional, wanted_for(&bond)?)))
+        .peekable();
     if keys.peek().is_none() {
         return Ok(BTreeMap::new());
     }
     let mut ledger = Ledger::read(&Real, &config.accounts())?;
-    keys.map(|(key, wanted)| match ledger.accounts.remove(&key) {
-        Some(account) => Ok((wanted.need, account)),
-        None => Err(Error::Sandbox {
-            unit: name.to_string(),
-            why: format!("it has no account at {} yet", wanted.provider),
-        }),
-    })
-    .collect()
+    let mut all = BTreeMap::new();
+    for (optional, (key, wanted)) in keys {
+        match ledger.accounts.remove(&key) {
+            Some(account) => drop(all.insert(wanted.need, known_to_unit(account))),
+            None if optional => {}
+            None => {
+                return Err(Error::Sandbox {
+                    unit: name.to_owned(),
+                    why: format!("it has no account at {} yet", wanted.provider),
+                });
+            }
+        }
+    }
+    Ok(all)
 }
 
 pub(crate) fn account_of(account: &Account) -> String {
@@ -118,8 +124,8 @@ fn context(manifest: &Manifest, account: &Account, address: &str) -> AccountCont
         account: own,
         consumer,
         secrets: BTreeMap::new(),
-        host: plan::host(manifest, address),
-        site: plan::site(manifest),
+        host: cairn_config::context::host(manifest, address),
+        site: cairn_config::context::site(manifest),
     }
 }
 

@@ -41,7 +41,7 @@ pub fn mac(index: u32) -> String {
 }
 
 /// The first host id of a unit's range of 65,536.
-pub fn id_base(index: u32) -> u32 {
+pub const fn id_base(index: u32) -> u32 {
     (1 + index) * 65_536
 }
 

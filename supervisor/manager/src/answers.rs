@@ -74,6 +74,8 @@ impl Supervisor {
                 Ok(answers) => self.set_up(&answers, &asked.who),
                 Err(refused) => refused,
             },
+            Endpoint::Administrator => self.administrator(),
+            Endpoint::AdministratorTaken => self.administrator_taken(),
             Endpoint::Accounts => self.listed_accounts(),
             Endpoint::Rotate => self.rotate(asked.query("unit")),
             Endpoint::Purge => self.purge(asked.query("unit").unwrap_or_default()),
@@ -86,6 +88,11 @@ impl Supervisor {
             Endpoint::RemoveCertificate => self.remove_certificate(asked.query("id").unwrap_or_default()),
             Endpoint::ReplaceAuthority => self.renew_certificates(true),
             Endpoint::Upgrade => self.upgrade(asked.query("file").unwrap_or_default()),
+            Endpoint::Upgrades => self.upgrades(),
+            Endpoint::UpgradeHistory => self.upgrade_history(),
+            Endpoint::CheckUpgrade => self.work_on_upgrade("check", asked.query("from")),
+            Endpoint::InstallUpgrade => self.work_on_upgrade("install", asked.query("from")),
+            Endpoint::RollBackUpgrade => self.work_on_upgrade("rollback", None),
             Endpoint::PowerOff => {
                 self.go_down("poweroff");
                 Answered::of(202, &Accepted::default())
@@ -318,19 +325,17 @@ impl Supervisor {
                 publishes: publishes.collect(),
             });
             let mut bound = Vec::new();
-            for (own, need) in &unit.unit.needs {
-                let provider = self
-                    .manifest
-                    .units
-                    .iter()
-                    .find(|(_, u)| u.unit.provides.contains_key(need));
-                let Some((to, provide)) = provider.and_then(|(to, u)| Some((to, u.unit.provides.get(need)?))) else {
-                    continue;
-                };
-                let place = match (&provide.socket, provide.port) {
-                    (Some(socket), _) => socket.to_string(),
-                    (None, Some(port)) => port.to_string(),
-                    (None, None) => String::new(),
+            for bond in self.manifest.bonds(name.as_str()) {
+                let (own, to, provide) = (bond.name, bond.provider, bond.provide);
+                let place = match (&provide.socket, &provide.upstream, provide.port) {
+                    (Some(socket), ..) => socket.to_string(),
+                    (None, Some(_), _) => {
+                        let said = bond.need.asks.values().cloned();
+                        let port = bond.need.port.map(|port| format!("from port {port}"));
+                        said.chain(port).collect::<Vec<_>>().join(" ")
+                    }
+                    (None, None, Some(port)) => port.to_string(),
+                    (None, None, None) => String::new(),
                 };
                 bound.push(to);
                 let account = provide.account.as_ref().map(|_| cairn_unit::account_name(name, own));

@@ -252,6 +252,7 @@ impl Supervisor {
         let failed = || format!("the command ended: {status}");
         match beside.purpose {
             Purpose::Host(name) if name == "firewall" => self.firewall_ended(status),
+            Purpose::Host(name) if name == "upgrade" => self.upgrade_ended(status),
             Purpose::Host(name) if !status.success() => self.console.say(&format!("{name} ended: {status}")),
             Purpose::Host(_) => {}
             Purpose::Reload(unit) if status.success() => self.console.say(&format!("unit {unit}: reloaded")),

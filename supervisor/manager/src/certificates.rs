@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_config::pki::{self, AltName, Found, Held, Names, Permitted, Step, Wanted};
 use cairn_config::{Real, Timestamp};
-use cairn_unit::{Manifest, ManifestUnit, SecretKind};
+use cairn_unit::{AskKind, Manifest, ManifestUnit, SecretKind};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -70,7 +70,24 @@ pub(crate) fn names(manifest: &Manifest, name: &str, unit: &ManifestUnit, addres
     }
     let private = |name: &AltName| matches!(name, AltName::Dns(_)) || Permitted::default().allows(name);
     let own = all.iter().filter_map(|name| name.parse().ok()).filter(private);
-    own.chain(public_names(manifest, name, unit)).collect()
+    let asked = asked_names(manifest, name, unit);
+    own.chain(public_names(manifest, name, unit)).chain(asked).collect()
+}
+
+/// The names in the owner's domain under which a unit serves others, as they ask it to.
+fn asked_names(manifest: &Manifest, name: &str, unit: &ManifestUnit) -> Names {
+    let domain = manifest.domain.as_ref().filter(|_| is_published(unit));
+    let mut all = Names::new();
+    for bond in manifest.consumers(name) {
+        let (Some(domain), Some(upstream)) = (domain, &bond.provide.upstream) else {
+            continue;
+        };
+        let answers = upstream.answers(bond.need);
+        let hosts = upstream.asks.iter().filter(|(_, ask)| ask.is == AskKind::Host);
+        let labels = hosts.filter_map(|(key, _)| answers.get(key.as_str()).filter(|label| !label.is_empty()));
+        all.extend(labels.filter_map(|label| format!("{label}.{domain}").parse().ok()));
+    }
+    all
 }
 
 /// The time by which certificates are issued. The image was built before it ran, so the clock is not right before that.

@@ -66,7 +66,8 @@ pub fn choose(manifest: &mut Manifest, changes: &[Change]) {
                 manifest.name = name.clone();
                 manifest.domain.clone_from(domain);
             }
-            Change::Enable(_) | Change::Disable(_) => {}
+            Change::Enable(name) => manifest.disabled.retain(|disabled| disabled.as_str() != name),
+            Change::Disable(name) => manifest.disabled.extend(name.parse::<Name>().ok()),
         }
     }
 }
@@ -163,6 +164,7 @@ impl Supervisor {
             Err(why) => return Answered::error(400, &format!("{why}\nNothing was changed.")),
         };
         let mut done = Vec::new();
+        let any = !changes.is_empty();
         for change in changes {
             done.push(match change {
                 Change::Limits(unit, limits) => {
@@ -202,6 +204,9 @@ impl Supervisor {
                     told(name, "disabled", None)
                 }
             });
+        }
+        if any {
+            self.render_again();
         }
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         Answered::of(

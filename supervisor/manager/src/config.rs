@@ -104,6 +104,11 @@ impl Config {
         self.at("/run/cairn/secrets").join(unit)
     }
 
+    /// A unit's rendered files as its sandbox sees them, in memory.
+    pub fn rendered(&self, unit: &str) -> PathBuf {
+        self.at("/run/cairn/config").join(unit)
+    }
+
     /// A unit's notification socket.
     pub fn notify(&self, unit: &str) -> PathBuf {
         self.at("/run/cairn/notify").join(unit)

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use cairn_config::private_folder;
 use cairn_disk::quota;
@@ -14,7 +15,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use crate::config::{Config, escape};
 use crate::error::Error;
 use crate::plan::{owner, shared};
-use crate::secrets;
+use crate::{files, secrets};
 use cairn_config::template;
 
 /// What a start needs beside the unit's text.
@@ -53,8 +54,8 @@ pub fn load(
     let secrets = secrets::secrets(config, manifest, name, unit, address, false)?;
     let mut rendered = BTreeMap::new();
     if !unit.templates.is_empty() {
-        let accounts = crate::accounts::held(config, manifest, name, unit)?;
-        let context = crate::plan::context(manifest, name, unit, &secrets, &accounts, address)?;
+        let accounts = crate::accounts::held(config, manifest, name)?;
+        let context = crate::plan::context(manifest, name, &secrets, &accounts, address)?;
         for each in &unit.templates {
             let source = format!("{}.tmpl", each.path);
             let bytes = root_file(config, unit, &source)?;
@@ -85,18 +86,35 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes the runtime folders of the unit that others see, and empties them but for the sockets that Cairn itself listens on. A
-/// folder that is there stays the same one: others have it mounted.
-pub fn shared_folders(config: &Config, manifest: &Manifest, name: &str, unit: &ManifestUnit) -> Result<(), Error> {
+/// Makes the runtime folders of the unit that others see, where they are not there. Returns those that are, by path inside.
+fn make_shared_folders<'a>(
+    config: &Config,
+    manifest: &Manifest,
+    name: &str,
+    unit: &'a ManifestUnit,
+) -> Result<Vec<(&'a str, PathBuf)>, Error> {
+    // Its own start and that of a unit that can do without it may both be at it.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let all = config.shared(name);
+    let mut there = Vec::new();
     for (path, directory) in shared(manifest, unit) {
         let (uid, gid) = owner(name, unit, directory)?;
         let place = all.join(escape(path));
-        if !place.exists() {
-            private_folder(&all)?;
-            folder(&place, uid, gid, directory.mode.0)?;
+        if place.exists() {
+            there.push((path, place));
             continue;
         }
+        private_folder(&all)?;
+        folder(&place, uid, gid, directory.mode.0)?;
+    }
+    Ok(there)
+}
+
+/// Makes the runtime folders of the unit that others see, and empties them but for the sockets that Cairn itself listens on. A
+/// folder that is there stays the same one: others have it mounted.
+pub fn shared_folders(config: &Config, manifest: &Manifest, name: &str, unit: &ManifestUnit) -> Result<(), Error> {
+    for (path, place) in make_shared_folders(config, manifest, name, unit)? {
         for entry in fs::read_dir(&place).map_err(Error::io("read", &place))?.flatten() {
             let inside = Path::new(path).join(entry.file_name());
             let ours = |socket: &cairn_unit::ListenSocket| matches!(&socket.listen, Listen::Unix(path) if inside == AsRef::<Path>::as_ref(path));
@@ -123,8 +141,15 @@ pub fn prepare(
     address: &str,
 ) -> Result<bool, Error> {
     secrets::refresh(config, manifest, name, unit, address)?;
-    load(config, manifest, name, unit, address)?;
+    files::prepare(config, manifest, name, unit, address)?;
     shared_folders(config, manifest, name, unit)?;
+    // Who does not wait for another one sees its folder before it is there.
+    for bond in manifest
+        .bonds(name)
+        .filter(|bond| bond.need.optional && bond.provide.socket.is_some())
+    {
+        make_shared_folders(config, manifest, bond.provider.as_str(), bond.provider_unit)?;
+    }
     if unit.unit.state.is_empty() && unit.unit.setup.is_empty() {
         return Ok(false);
     }
@@ -250,6 +275,26 @@ mod tests {
         assert!(!prepare(&config, &manifest, "db", unit, "").unwrap());
         sweep(&config);
         assert!(config.state("db").exists());
+    }
+
+    #[test]
+    fn a_folder_of_one_that_is_not_there_yet_can_be_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::below(dir.path());
+        let db = r#"{"provides":{"sql":{"kind":"database","socket":"/run/db/s"}},"runtime":{"/run/db":{}}}"#;
+        let all = manifest(&[
+            ("web", r#"{"needs":{"db":{"from":"sql","optional":true}}}"#),
+            ("db", db),
+        ]);
+        prepare(&config, &all, "web", &all.units["web"], "").unwrap();
+        let place = config.shared("db").join(escape("/run/db"));
+        let before = fs::metadata(&place).unwrap();
+        // Its own start leaves the same one.
+        prepare(&config, &all, "db", &all.units["db"], "").unwrap();
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::ino(&before),
+            std::os::unix::fs::MetadataExt::ino(&fs::metadata(&place).unwrap())
+        );
     }
 
     #[test]

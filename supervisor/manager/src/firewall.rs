@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use cairn_unit::{Manifest, ManifestUnit, NetworkMode, Protocol};
 
-use crate::address::{BRIDGE, ipv4, ipv6, link};
+use crate::address::{BRIDGE, id_base, ipv4, ipv6, link};
 
 fn on_bridge(unit: &ManifestUnit) -> bool {
     unit.unit.network.mode == NetworkMode::Bridge
@@ -22,22 +22,13 @@ fn proto(protocol: Protocol) -> &'static str {
     }
 }
 
-/// Every binding with a port, as (consumer, provider, port).
+/// The first id of units' accounts as the host counts them. One in the host's network gets no way to others by it.
+const FIRST_ID: u32 = id_base(0);
+
+/// Every binding with a port, as (who connects, to whom, port).
 pub fn bindings(manifest: &Manifest) -> Vec<(&ManifestUnit, &ManifestUnit, u16)> {
-    let mut found = Vec::new();
-    for consumer in manifest.units.values() {
-        for need in consumer.unit.needs.values() {
-            let provider = manifest.units.values().find(|u| u.unit.provides.contains_key(need));
-            let port = provider.and_then(|p| p.unit.provides.get(need)).and_then(|p| p.port);
-            if let (Some(provider), Some(port)) = (provider, port)
-                && on_bridge(consumer)
-                && on_bridge(provider)
-            {
-                found.push((consumer.as_ref(), provider.as_ref(), port));
-            }
-        }
-    }
-    found
+    let ways = manifest.all_bonds().filter_map(|bond| bond.way());
+    ways.filter(|(from, to, _)| on_bridge(from) && on_bridge(to)).collect()
 }
 
 /// The ruleset, replacing an earlier one.
@@ -85,6 +76,17 @@ pub fn ruleset(manifest: &Manifest) -> String {
             }
         }
     }
+    let mut input = String::new();
+    for unit in manifest
+        .units
+        .values()
+        .filter(|unit| unit.unit.network.mode == NetworkMode::Host)
+    {
+        for publish in &unit.unit.network.publish {
+            let (proto, port) = (proto(publish.protocol), publish.port);
+            let _ = writeln!(input, "    iifname != \"{BRIDGE}\" {proto} dport {port} accept");
+        }
+    }
     let mut spoof = String::new();
     for unit in &units {
         let (name, v4, v6) = (link(unit.index), ipv4(unit.index), ipv6(unit.index));
@@ -130,6 +132,10 @@ table inet cairn {{
     meta l4proto {{ icmp, ipv6-icmp }} accept
     iifname != \"{BRIDGE}\" udp sport 67 udp dport 68 accept
     iifname != \"{BRIDGE}\" udp sport 547 udp dport 546 accept
+{input}  }}
+  chain output {{
+    type filter hook output priority filter; policy accept;
+    oifname \"{BRIDGE}\" meta skuid >= {FIRST_ID} drop
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop;

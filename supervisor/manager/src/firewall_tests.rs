@@ -59,3 +59,43 @@ fn a_binding_opens_one_port_one_way() {
 fn a_unit_without_network_appears_nowhere() {
     assert!(!rules().contains("10.201.0.3"));
 }
+
+#[test]
+fn where_the_provider_connects_only_its_way_is_open() {
+    let rules = ruleset(&manifest(&[
+        (
+            "proxy",
+            r#"{"provides":{"http":{"kind":"http","port":443,"upstream":{}}}}"#,
+        ),
+        ("wiki", r#"{"needs":{"web":{"from":"http","port":8000}}}"#),
+    ]));
+    let forward = rules.split("hook forward priority 0").nth(1).unwrap();
+    assert!(
+        forward.contains("ip saddr 10.201.0.2 ip daddr 10.201.0.3 tcp dport 8000 accept"),
+        "{forward}"
+    );
+    assert_eq!(forward.matches("dport").count(), 2, "{forward}");
+}
+
+#[test]
+fn a_unit_in_the_appliances_own_network_has_its_published_port_open_from_outside_alone() {
+    let rules = ruleset(&manifest(&[(
+        "mdns",
+        r#"{"network":{"mode":"host","publish":[{"port":5353,"protocol":"udp"}]}}"#,
+    )]));
+    let input = rules
+        .split("hook input")
+        .nth(1)
+        .unwrap()
+        .split("hook forward")
+        .next()
+        .unwrap();
+    assert!(input.contains("iifname != \"cairn0\" udp dport 5353 accept"), "{input}");
+    assert!(!rules.contains("dnat ip"), "{rules}");
+    // And it has no way to the units on the bridge.
+    let output = rules.split("hook output").nth(1).unwrap().split('}').next().unwrap();
+    assert!(
+        output.contains("oifname \"cairn0\" meta skuid >= 65536 drop"),
+        "{output}"
+    );
+}

@@ -7,14 +7,12 @@ use cairn_api::Accepted;
 use cairn_config::Real;
 use cairn_config::accounts::{self, Account, Ledger, Stage, Turnover};
 use cairn_init::protocol::ExitStatus;
-use cairn_unit::Name;
 
-use crate::accounts::{Due, account_of, due, wanted, wanted_by};
+use crate::accounts::{Due, account_of, due, wanted, wanted_for};
 use crate::beside::Purpose;
 use crate::clock::now_ms;
 use crate::control::Answered;
 use crate::error::Error;
-use crate::secrets;
 use crate::supervisor::{Msg, Supervisor};
 
 /// How long a step may take, in milliseconds.
@@ -106,6 +104,7 @@ impl Supervisor {
                 self.accounts.purging.retain(|key| ledger.accounts.contains_key(key));
                 self.accounts.ledger = Some(ledger);
                 self.find_due();
+                self.render_again();
             }
             // A full disk stays one for a while: it is tried again, and the same trouble is said once.
             Err(why) => {
@@ -136,14 +135,9 @@ impl Supervisor {
 
     /// The accounts without which a unit cannot start, as a person reads it.
     pub(crate) fn ungranted(&self, name: &str) -> Vec<String> {
-        let Some(unit) = self.manifest.units.get(name).filter(|unit| !unit.unit.needs.is_empty()) else {
-            return Vec::new();
-        };
-        let Ok(name) = name.parse::<Name>() else {
-            return Vec::new();
-        };
-        let missing =
-            wanted_by(&self.manifest, &name, unit).filter(|(key, wanted)| !self.has_granted(&wanted.provider, key));
+        let bonds = self.manifest.bonds(name).filter(|bond| !bond.need.optional);
+        let keys = bonds.filter_map(|bond| wanted_for(&bond));
+        let missing = keys.filter(|(key, wanted)| !self.has_granted(&wanted.provider, key));
         missing
             .map(|(key, wanted)| match self.trouble(&key) {
                 Some(why) => format!("its account at {} ({why})", wanted.provider),
@@ -284,14 +278,8 @@ impl Supervisor {
                 }
             }
             Stage::Changing => {
-                let (config, manifest, consumer) =
-                    (self.config.clone(), self.manifest.clone(), account.consumer.clone());
-                let address = self.address();
-                // The unit sees its new password first: should the power go now, it is shown again.
+                // From then on the unit sees the new one, at its start or as soon as that is in the ledger.
                 self.on_ledger(move |folder| {
-                    if let Some(unit) = manifest.units.get(consumer.as_str()) {
-                        secrets::refresh(&config, &manifest, &consumer, unit, &address)?;
-                    }
                     accounts::turn(&Real, folder, &key, Turnover::Tell)?;
                     Ok((Ledger::read(&Real, folder)?, Vec::new()))
                 });
@@ -299,7 +287,7 @@ impl Supervisor {
             Stage::Told => {
                 let since = self.accounts.told.get(&key).copied().unwrap_or(now);
                 let consumer = account.consumer.clone();
-                if !self.heard(&consumer, since) {
+                if !self.sees_files(&consumer) || !self.heard(&consumer, since) {
                     return;
                 }
                 self.on_ledger(move |folder| {

@@ -1,6 +1,6 @@
 //! Sandboxes of the host's own programs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cairn_sandbox::{Capabilities, Ids, Mount, Namespaces, Network, Plan, Root};
 
@@ -47,6 +47,58 @@ pub fn firewall(root: &Path, ruleset: &str) -> Plan {
         exec: false,
     });
     plan.mounts.push(cairn_sandbox::file("/run/ruleset", ruleset, 0o400));
+    plan
+}
+
+/// Where `cairn-upgrade` sees the bundle that it is to read.
+pub const BUNDLE: &str = "/run/bundle.cairn";
+
+/// `cairn-upgrade`, in the host's network, with these device nodes and nothing else of the machine: able to mount the ESP, and to write its own
+/// folders.
+pub fn upgrade(
+    root: &Path,
+    argv: Vec<String>,
+    nodes: Vec<PathBuf>,
+    resolv: Option<&Path>,
+    bundle: Option<&Path>,
+) -> Plan {
+    let mut plan = host_program("upgrade", root, argv, &["CAP_SYS_ADMIN"]);
+    // Its filter and Landlock would keep it from mounting.
+    plan.seccomp = None;
+    plan.landlock = false;
+    let bind = |source: &Path, target: &str, read_only| Mount::Bind {
+        source: source.to_owned(),
+        target: target.into(),
+        read_only,
+        idmapped: false,
+        recursive: false,
+        exec: false,
+        suid: false,
+    };
+    plan.mounts.push(bind(Path::new("/proc"), "/proc", true));
+    plan.mounts.push(bind(Path::new("/sys"), "/sys", true));
+    plan.mounts.push(Mount::Dev {
+        target: "/dev".into(),
+        shm_size: None,
+        extra: nodes,
+    });
+    // Empty folders in memory, in which the few that it may see have a place.
+    for (target, size) in [("/run", 1 << 20), ("/data", 1 << 20), ("/tmp", 8 << 20)] {
+        plan.mounts.push(Mount::Tmpfs {
+            target: target.into(),
+            size,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            exec: false,
+        });
+    }
+    for folder in ["/run/cairn/upgrade", "/data/upgrade"] {
+        plan.mounts.push(bind(Path::new(folder), folder, false));
+    }
+    plan.mounts
+        .extend(resolv.map(|path| bind(path, "/etc/resolv.conf", true)));
+    plan.mounts.extend(bundle.map(|path| bind(path, BUNDLE, true)));
     plan
 }
 

@@ -22,10 +22,12 @@ mod ends;
 pub mod error;
 mod events;
 pub mod explain;
+mod files;
 pub mod firewall;
 mod from_init;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod gate;
 mod granting;
 pub mod health;
 pub mod host_plan;
@@ -52,7 +54,9 @@ mod supervisor;
 #[cfg(test)]
 mod testing;
 pub mod timers;
+mod unattended;
 mod units;
+mod upgrade;
 pub mod usage;
 mod versions;
 mod whole;

@@ -31,12 +31,9 @@ impl Watch {
         let trigger = unit.unit.path.clone()?;
         let path = trigger.path();
         let own = unit.unit.state.keys().map(|folder| (name, folder));
-        let needed = unit.unit.needs.values().filter_map(|need| {
-            manifest
-                .units
-                .iter()
-                .find_map(|(other, u)| Some((other.as_str(), u.unit.provides.get(need)?.folder.as_ref()?)))
-        });
+        let needed = manifest
+            .bonds(name)
+            .filter_map(|bond| Some((bond.provider.as_str(), bond.provide.folder.as_ref()?)));
         let (owner, folder) = own.chain(needed).find(|(_, folder)| path.is_within(folder))?;
         let rest = Path::new(path.as_str()).strip_prefix(folder.as_str()).ok()?;
         let mut inside = PathBuf::from(owner).join(escape(folder.as_str()));

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use cairn_sandbox::{Capabilities, Content, Ipv4, Ipv6, Mount, Network, Plan, Resource, Rlimit, User, Veth};
-use cairn_unit::{Account, Directory, Listen, Manifest, ManifestUnit, NetworkMode};
+use cairn_unit::{Account, Directory, Listen, Manifest, ManifestUnit, NetworkMode, Template};
 
 use crate::address::{BRIDGE, GATEWAY4, GATEWAY6, PREFIX4, PREFIX6, id_base, ipv4, ipv6, link, mac};
 use crate::config::{Config, escape};
 use crate::error::Error;
-use cairn_config::template::{Bound, Context, Host};
+use cairn_config::context::{Facts, Known};
+use cairn_config::template::Context;
 
 /// Which of a unit's commands the sandbox is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,19 +96,6 @@ pub(crate) fn user(name: &str, unit: &ManifestUnit, other: Option<&str>) -> Resu
     Ok((user, PathBuf::from(account.home.as_str())))
 }
 
-/// The provider of a need, with the provide.
-pub(crate) fn provider<'a>(
-    manifest: &'a Manifest,
-    need: &str,
-) -> Option<(&'a str, &'a ManifestUnit, &'a cairn_unit::Provide)> {
-    manifest.units.iter().find_map(|(name, unit)| {
-        unit.unit
-            .provides
-            .get(need)
-            .map(|provide| (name.as_str(), unit.as_ref(), provide))
-    })
-}
-
 /// Whether a unit sees any secret.
 pub(crate) fn shows_secrets(unit: &ManifestUnit) -> bool {
     !unit.unit.secrets.is_empty() || crate::certificates::sees_authority(unit)
@@ -116,10 +104,11 @@ pub(crate) fn shows_secrets(unit: &ManifestUnit) -> bool {
 /// The runtime folders of a unit that other units reach a socket in.
 pub fn shared<'a>(manifest: &Manifest, unit: &'a ManifestUnit) -> Vec<(&'a str, &'a Directory)> {
     let needed = |name: &cairn_unit::Name| {
-        manifest
+        let mut needs = manifest
             .units
             .values()
-            .any(|consumer| consumer.unit.needs.values().any(|need| need == name))
+            .flat_map(|consumer| consumer.unit.needs.values());
+        needs.any(|need| need.from == *name)
     };
     let provided = unit.unit.provides.iter().filter(|(name, _)| needed(name));
     let provided = provided.filter_map(|(_, provide)| provide.socket.as_ref());
@@ -138,61 +127,29 @@ pub fn shared<'a>(manifest: &Manifest, unit: &'a ManifestUnit) -> Vec<(&'a str, 
 }
 
 /// What the unit's templates can name.
+///
+/// # Errors
+/// A provider's template that names what there is not.
 pub fn context(
     manifest: &Manifest,
     name: &str,
-    unit: &ManifestUnit,
     secrets: &BTreeMap<String, String>,
     accounts: &BTreeMap<String, cairn_config::accounts::Account>,
     address: &str,
 ) -> Result<Context, Error> {
-    let bindings = unit.unit.needs.iter().filter_map(|(own, need)| {
-        let (host, _, provide) = provider(manifest, need.as_str())?;
-        let socket = provide.socket.as_ref().map(|s| s.as_str().to_owned());
-        let account = accounts.get(own.as_str());
-        Some((
-            own.as_str().to_owned(),
-            Bound {
-                host: host_name(host),
-                name: crate::certificates::internal_name(manifest, host),
-                port: provide.port,
-                socket,
-                password: account.map(|account| account.password.clone()),
-                tells: BTreeMap::new(),
-            },
-        ))
+    let known = accounts.iter().map(|(own, account)| {
+        let known = Known {
+            password: account.password.clone(),
+            tells: crate::accounts::tells(manifest, account, address)?,
+        };
+        Ok((own.clone(), known))
     });
-    let mut bindings: BTreeMap<String, Bound> = bindings.collect();
-    for (own, account) in accounts {
-        if let Some(bound) = bindings.get_mut(own) {
-            bound.tells = crate::accounts::tells(manifest, account, address)?;
-        }
-    }
-    Ok(Context {
-        unit: name.to_owned(),
-        secrets: secrets.clone(),
-        host: host(manifest, address),
-        site: site(manifest),
-        bindings,
-    })
-}
-
-/// The appliance as templates see it.
-pub(crate) fn host(manifest: &Manifest, address: &str) -> Host {
-    Host {
-        name: manifest.name.as_str().to_owned(),
-        version: manifest.version.clone(),
+    let facts = Facts {
         address: address.to_owned(),
-    }
-}
-
-/// The owner's choices as templates see them.
-pub(crate) fn site(manifest: &Manifest) -> BTreeMap<String, String> {
-    let domain = manifest.domain.as_ref().map_or(String::new(), ToString::to_string);
-    BTreeMap::from([
-        ("name".to_owned(), manifest.name.to_string()),
-        ("domain".to_owned(), domain),
-    ])
+        secrets: secrets.clone(),
+        accounts: known.collect::<Result<_, Error>>()?,
+    };
+    Ok(cairn_config::context::context(manifest, name, &facts))
 }
 
 /// A unit's host name: an instance's `@` is a `-`, and the build sees to it that no two are the same.
@@ -200,7 +157,7 @@ pub fn host_name(unit: &str) -> String {
     unit.replace('@', "-")
 }
 
-fn hosts(manifest: &Manifest, name: &str, unit: &ManifestUnit) -> String {
+fn hosts(manifest: &Manifest, own: &str, unit: &ManifestUnit) -> String {
     // The second is the one in its certificates.
     let names = |unit: &str| {
         format!(
@@ -209,19 +166,23 @@ fn hosts(manifest: &Manifest, name: &str, unit: &ManifestUnit) -> String {
             crate::certificates::internal_name(manifest, unit)
         )
     };
-    let name = &names(name);
+    let name = &names(own);
     let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n".to_owned();
     let mut add = |index: u32, names: &str| {
         let _ = writeln!(text, "{} {names}\n{} {names}", ipv4(index), ipv6(index));
     };
     if unit.unit.network.mode == NetworkMode::Bridge {
         add(unit.index, name);
-        for need in unit.unit.needs.values() {
-            if let Some((host, provider, _)) = provider(manifest, need.as_str())
-                && provider.unit.network.mode == NetworkMode::Bridge
-            {
-                add(provider.index, &names(host));
-            }
+        // Who connects knows the other by name.
+        let providers = manifest.bonds(own).filter(|bond| bond.provide.upstream.is_none());
+        let providers = providers.map(|bond| (bond.provider, bond.provider_unit));
+        let consumers = manifest.consumers(own).filter(|bond| bond.provide.upstream.is_some());
+        let consumers = consumers.map(|bond| (bond.consumer, bond.consumer_unit));
+        for (peer, unit) in providers
+            .chain(consumers)
+            .filter(|(_, unit)| unit.unit.network.mode == NetworkMode::Bridge)
+        {
+            add(unit.index, &names(peer.as_str()));
         }
     } else {
         let _ = writeln!(text, "127.0.0.1 {name}");
@@ -230,6 +191,9 @@ fn hosts(manifest: &Manifest, name: &str, unit: &ManifestUnit) -> String {
 }
 
 fn network(unit: &ManifestUnit, role: Role) -> Network {
+    if unit.unit.network.mode == NetworkMode::Host && !matches!(role, Role::Setup(_)) {
+        return Network::Host;
+    }
     match link_of(unit).filter(|_| !matches!(role, Role::Setup(_))) {
         None => Network::Loopback,
         Some(veth) if crate::listening::needs_network(unit) => Network::Joined(veth),
@@ -281,6 +245,10 @@ pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
     plan.hostname = Some(host_name(name));
     plan.cwd = service.working_directory.as_str().into();
     plan.network = network(unit, role);
+    if plan.network == Network::Host {
+        // They are the appliance's there.
+        plan.sysctls.clear();
+    }
     plan.oom_score_adj = Some(0);
     plan.no_new_privs = !unit.unit.sandbox.new_privileges;
     plan.writable_code = unit.unit.sandbox.writable_code;
@@ -387,40 +355,32 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
         plan.mounts
             .push(bind(state.join(escape(path.as_str())), path.as_str(), false, true));
     }
-    for need in unit.unit.needs.values() {
-        let Some((host, provider, provide)) = provider(manifest, need.as_str()) else {
-            continue;
-        };
-        let folder = provide
-            .socket
-            .as_ref()
+    for bond in manifest.bonds(name) {
+        let socket = bond.provide.socket.as_ref();
+        let folder = socket
             .and_then(|s| Path::new(s.as_str()).parent())
             .and_then(Path::to_str);
         if let Some(folder) = folder
-            && shared(manifest, provider).iter().any(|(shared, _)| *shared == folder)
+            && shared(manifest, bond.provider_unit)
+                .iter()
+                .any(|(shared, _)| *shared == folder)
         {
-            plan.mounts
-                .push(bind(config.shared(host).join(escape(folder)), folder, true, true));
+            let source = config.shared(bond.provider.as_str()).join(escape(folder));
+            plan.mounts.push(bind(source, folder, true, true));
         }
     }
     // Folders of others that it may see, but never in the place of its own.
-    for need in unit.unit.needs.values() {
-        if let Some((host, _, provide)) = provider(manifest, need.as_str())
-            && let Some(folder) = provide.folder.as_ref().filter(|f| !unit.unit.state.contains_key(*f))
+    for bond in manifest.bonds(name) {
+        if let Some(folder) = bond
+            .provide
+            .folder
+            .as_ref()
+            .filter(|f| !unit.unit.state.contains_key(*f))
         {
-            let source = config.state(host).join(escape(folder.as_str()));
-            plan.mounts.push(bind(source, folder.as_str(), !provide.writable, true));
+            let source = config.state(bond.provider.as_str()).join(escape(folder.as_str()));
+            plan.mounts
+                .push(bind(source, folder.as_str(), !bond.provide.writable, true));
         }
-    }
-    for (path, text) in input.rendered {
-        let content = Content::new(text.as_bytes());
-        plan.mounts.push(Mount::File {
-            target: path.into(),
-            content,
-            mode: 0o640,
-            uid: 0,
-            gid,
-        });
     }
     // A renewed certificate comes into a running sandbox by this folder. A setup step may have another account, and ends soon.
     let setup = matches!(role, Role::Setup(_));
@@ -428,12 +388,23 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
         plan.mounts
             .push(bind(config.shown_secrets(name), "/run/secrets", true, true));
     }
-    for (secret, text) in input.secrets.iter().filter(|_| setup) {
+    if !setup && !unit.templates.is_empty() {
+        plan.mounts
+            .push(bind(config.rendered(name), Template::FOLDER, true, true));
+    }
+    let secrets = input.secrets.iter().map(|(secret, text)| {
         let target = Path::new("/run/secrets").join(secret);
+        (target, text, 0o400, uid)
+    });
+    let rendered = input.rendered.iter().map(|(path, text)| {
+        let target = Path::new(Template::FOLDER).join(path.trim_start_matches('/'));
+        (target, text, 0o640, 0)
+    });
+    for (target, text, mode, uid) in secrets.chain(rendered).filter(|_| setup) {
         plan.mounts.push(Mount::File {
             target,
             content: Content::new(text.as_bytes()),
-            mode: 0o400,
+            mode,
             uid,
             gid,
         });

@@ -156,10 +156,58 @@ fn secrets_are_for_the_service_account_alone_and_never_in_the_environment() {
     assert_eq!((*mode, *uid), (0o400, 101));
     assert!(!plan.env.values().any(|v| v.contains("s3cret")));
     assert!(!format!("{plan:?}").contains("s3cret"));
-    let Mount::File { mode, uid, gid, .. } = target(&plan, "/etc/x.conf") else {
+}
+
+#[test]
+fn rendered_files_are_in_a_folder_so_that_a_running_unit_sees_new_ones() {
+    let mut all = manifest(&[("web", WEB), ("db", DB)]);
+    let unit = all.units.get_mut("web").map(std::sync::Arc::make_mut).unwrap();
+    unit.templates = vec![Template {
+        path: "/etc/x.conf".parse().unwrap(),
+    }];
+    let (none, rendered) = (
+        BTreeMap::new(),
+        BTreeMap::from([("/etc/x.conf".to_owned(), "x".to_owned())]),
+    );
+    let build = |role| {
+        let input = Input {
+            config: &Config::appliance(),
+            manifest: &all,
+            name: "web",
+            unit: &all.units["web"],
+            secrets: &none,
+            rendered: &rendered,
+            resolv: None,
+            optional: &[],
+        };
+        of(&input, role).unwrap()
+    };
+    let plan = build(Role::Main);
+    let Mount::Bind { source, read_only, .. } = target(&plan, "/run/config") else {
+        panic!()
+    };
+    assert!(source == Path::new("/run/cairn/config/web") && *read_only);
+    // A setup step ends soon and may have another account.
+    let setup = build(Role::Setup(0));
+    let Mount::File { mode, uid, gid, .. } = target(&setup, "/run/config/etc/x.conf") else {
         panic!()
     };
     assert_eq!((*mode, *uid, *gid), (0o640, 0, 102));
+}
+
+#[test]
+fn who_connects_knows_the_other_one_by_name() {
+    let proxy = r#"{"provides":{"http":{"kind":"http","upstream":{}}}}"#;
+    let wiki = r#"{"needs":{"web":{"from":"http","port":8000}}}"#;
+    let text = |name| match target(
+        &build_in(&[("proxy", proxy), ("wiki", wiki)], name, Role::Main, &["/etc/hosts"]),
+        "/etc/hosts",
+    ) {
+        Mount::File { content, .. } => String::from_utf8_lossy(content.as_bytes()).into_owned(),
+        other => panic!("{other:?}"),
+    };
+    assert!(text("proxy").contains(" wiki wiki.test.internal"), "{}", text("proxy"));
+    assert!(!text("wiki").contains("proxy"), "{}", text("wiki"));
 }
 
 #[test]
@@ -168,4 +216,11 @@ fn name_servers_are_only_for_units_that_may_go_out() {
     assert!(plan.mounts.iter().all(|m| m.target() != Path::new("/etc/resolv.conf")));
     let plan = build(&[("out", r#"{"network":{"outbound":true}}"#)], "out", Role::Main);
     target(&plan, "/etc/resolv.conf");
+}
+
+#[test]
+fn a_unit_in_the_appliances_own_network_changes_nothing_of_it() {
+    let plan = build(&[("mdns", r#"{"network":{"mode":"host"}}"#)], "mdns", Role::Main);
+    assert_eq!((plan.network.clone(), plan.sysctls.len()), (Network::Host, 0));
+    plan.check().unwrap();
 }

@@ -53,6 +53,9 @@ impl Supervisor {
             self.console.say(&format!("Certificates: {line}"));
         }
         self.unrenewed = checked.failed;
+        if !checked.changed.is_empty() {
+            self.render_again();
+        }
         for name in &checked.changed {
             // One that has no process sees the new one when it starts.
             let runs = |kept: &crate::saved::Kept| kept.pid != 0 && kept.machine.ready();

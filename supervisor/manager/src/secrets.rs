@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use cairn_config::{private_folder, random_text, write_atomically};
@@ -43,7 +44,7 @@ pub(crate) fn secrets(
         };
         all.insert(secret.as_str().to_owned(), text);
     }
-    for (need, account) in crate::accounts::held(config, manifest, name, unit)? {
+    for (need, account) in crate::accounts::held(config, manifest, name)? {
         all.insert(need, account.password);
     }
     let shown = match start {
@@ -104,19 +105,9 @@ fn show(config: &Config, name: &str, unit: &ManifestUnit, secrets: &BTreeMap<Str
         private_folder(&config.at("/run/cairn/secrets"))?;
         folder(&place, 0, 0, 0o755)?;
     }
-    let put = |secret: &str, text: &str| -> io::Result<()> {
-        let (path, new) = (place.join(secret), place.join(format!(".{secret}")));
-        if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
-            return Ok(());
-        }
-        let _ = fs::remove_file(&new);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        std::os::unix::fs::fchown(&file, Some(user.uid), Some(user.gid))?;
-        fs::rename(&new, &path)
-    };
     for (secret, text) in secrets {
-        put(secret, text).map_err(Error::io("write", place.join(secret)))?;
+        let path = place.join(secret);
+        put(&path, text, 0o400, (user.uid, user.gid)).map_err(Error::io("write", &path))?;
     }
     for entry in fs::read_dir(&place).map_err(Error::io("read", &place))?.flatten() {
         if !entry
@@ -128,6 +119,22 @@ fn show(config: &Config, name: &str, unit: &ManifestUnit, secrets: &BTreeMap<Str
         }
     }
     Ok(())
+}
+
+/// Makes a file in memory what a running unit sees, at once and as a whole. Returns whether it was another one.
+pub(crate) fn put(path: &Path, text: &str, mode: u32, (uid, gid): (u32, u32)) -> io::Result<bool> {
+    if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(false);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    fs::rename(&new, path)?;
+    Ok(true)
 }
 
 /// Lets the unit's sandbox see its certificates as they are now.
@@ -150,7 +157,6 @@ mod tests {
     use super::*;
     use crate::data::{load, prepare};
     use crate::testing::manifest;
-    use std::os::unix::fs::PermissionsExt as _;
 
     fn world() -> (tempfile::TempDir, Config, Manifest) {
         let dir = tempfile::tempdir().unwrap();

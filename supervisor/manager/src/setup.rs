@@ -1,5 +1,7 @@
 //! The appliance's first choices: who knows the code on the console makes them, once.
 
+use std::collections::BTreeSet;
+
 use cairn_api::{Accepted, Machine, Part, Setup, SetupAnswers};
 use cairn_config::{private_folder, random_text, write_atomically};
 use cairn_unit::{Manifest, Name};
@@ -99,10 +101,18 @@ fn parts(manifest: &Manifest) -> Vec<Part> {
         unit: name.to_string(),
         description: unit.unit.description.clone(),
         memory_max: unit.unit.limits.memory_max.0,
-        needs: unit.waits_for.iter().map(ToString::to_string).collect(),
+        needs: needed(manifest, name, unit),
         required: required.contains(name),
     };
     manifest.units.iter().map(part).collect()
+}
+
+/// The units without which one cannot be.
+fn needed(manifest: &Manifest, name: &Name, unit: &cairn_unit::ManifestUnit) -> Vec<String> {
+    let bonds = manifest.bonds(name.as_str()).filter(|bond| !bond.need.optional);
+    let all = bonds.map(|bond| bond.provider.to_string());
+    let all: BTreeSet<String> = all.chain(unit.waits_for.iter().map(ToString::to_string)).collect();
+    all.into_iter().collect()
 }
 
 /// An address as a QR code, two modules to a character, dark on light as scanners want it.
@@ -188,7 +198,7 @@ impl Supervisor {
             addresses: Some(address).filter(|a| !a.is_empty()).into_iter().collect(),
             machine: machine(&self.config),
             parts: parts(&self.built),
-            problems: Vec::new(),
+            problems: self.choice_problems.clone(),
         }
     }
 
@@ -279,11 +289,16 @@ impl Supervisor {
             return Answered::error(500, &e.to_string());
         }
         let answer = self.reload_site();
+        self.forget_code();
+        answer
+    }
+
+    /// The code is good no more once the appliance is set up.
+    pub(crate) fn forget_code(&mut self) {
         if !self.is_unset() {
             self.saved.tries = Tries::default();
             let _ = std::fs::remove_file(self.config.setup_code());
         }
-        answer
     }
 }
 

@@ -65,6 +65,10 @@ pub(crate) enum Msg {
     Unrecorded(String),
     /// The accounts that bindings need, and what was done about them.
     Accounts(Result<(Ledger, Vec<String>), String>),
+    /// Files of running units were rendered anew.
+    Rendered(crate::files::Rendered),
+    /// First choices were found.
+    Choices(crate::unattended::Choices),
     /// It is time to look at the certificates.
     CheckCertificates,
     /// They were looked at.
@@ -134,6 +138,11 @@ pub(crate) struct Supervisor {
     /// Why certificates could not be renewed when they were last looked at.
     pub(crate) unrenewed: Vec<String>,
     pub(crate) accounts: crate::granting::Accounts,
+    pub(crate) files: crate::files::Files,
+    /// The first choices that were found last, and what is wrong with them.
+    pub(crate) choices: Option<crate::unattended::Choices>,
+    pub(crate) choice_problems: Vec<String>,
+    pub(crate) upgrading: crate::upgrade::Upgrading,
     /// When units that wait are to be looked after again, in milliseconds.
     pub(crate) look_at: Option<u64>,
     pub(crate) control: Option<OwnedFd>,
@@ -206,6 +215,10 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         quotas: crate::data::has_quotas(&config),
         unrenewed: Vec::new(),
         accounts: crate::granting::Accounts::default(),
+        files: crate::files::Files::default(),
+        choices: None,
+        choice_problems: Vec::new(),
+        upgrading: crate::upgrade::Upgrading::default(),
         look_at: None,
         control: None,
         saved,
@@ -244,7 +257,9 @@ impl Supervisor {
                 self.tick();
                 self.reconcile();
                 self.settle_accounts();
+                self.tell_changed_files();
                 self.look_at = self.arm();
+                self.prove();
                 self.announce();
                 self.power();
             }
@@ -349,6 +364,8 @@ impl Supervisor {
             Msg::Certificates(checked) => self.certificates_checked(checked),
             Msg::Net(news) => self.network_news(news),
             Msg::Accounts(found) => self.accounts_found(found),
+            Msg::Rendered(all) => self.rendered(all),
+            Msg::Choices(choices) => self.choices_found(choices),
             Msg::Control(asked) => self.answer(asked),
         }
     }
@@ -405,6 +422,9 @@ impl Supervisor {
         self.start_network();
         self.watch_certificates();
         self.update_accounts();
+        self.find_changed_files();
+        self.watch_for_choices();
+        self.begin_upgrades();
         if fresh {
             let wanted: Vec<String> = self
                 .saved

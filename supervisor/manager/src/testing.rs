@@ -15,10 +15,12 @@ pub(crate) fn manifest(units: &[(&str, &str)]) -> Manifest {
             .and_then(|n| n.as_object())
             .map(|n| {
                 n.values()
+                    .filter(|need| need["optional"] != true && need.get("port").is_none())
                     .filter_map(|need| {
+                        let from = need.as_str().or(need["from"].as_str()).unwrap();
                         units.iter().find(|(_, t)| {
                             let v: serde_json::Value = serde_json::from_str(t).unwrap();
-                            v["provides"].get(need.as_str().unwrap()).is_some()
+                            v["provides"].get(from).is_some()
                         })
                     })
                     .map(|(n, _)| (*n).to_owned())

@@ -3,6 +3,7 @@
 use cairn_api::EventLine;
 use cairn_init::protocol::{ExitStatus, PowerKind, Request};
 use cairn_log::Priority;
+use cairn_unit::{Protocol, Publish};
 
 use crate::beside::Purpose;
 use crate::clock::now_ms;
@@ -11,6 +12,8 @@ use crate::network::News;
 use crate::supervisor::{Msg, Supervisor};
 use crate::{firewall, host_plan, network};
 
+/// The port of multicast DNS (RFC 6762, section 3).
+const MDNS_PORT: u16 = 5353;
 /// How long the whole may take to stop beyond the slowest unit, in milliseconds.
 const POWER_EXTRA_MS: u64 = 15_000;
 /// How long cairn-init gives what is left, in milliseconds.
@@ -168,15 +171,23 @@ impl Supervisor {
         }
         let running = self.manifest.units.iter();
         let running = running.filter(|(name, _)| self.site.enabled(name.as_str()));
-        let publish = running.flat_map(|(_, unit)| &unit.unit.network.publish);
-        let shown: Vec<String> = publish
-            .filter_map(|p| {
+        let publish: Vec<&Publish> = running.flat_map(|(_, unit)| &unit.unit.network.publish).collect();
+        // Who answers at the port of multicast DNS answers for the appliance's name.
+        let named = publish
+            .iter()
+            .any(|p| (p.protocol, p.port) == (Protocol::Udp, MDNS_PORT));
+        let name = named.then(|| format!("{}.local", self.manifest.name.host()));
+        let hosts = [Some(address.to_owned()), name];
+        let pages = |host: &String| {
+            let pages = publish.iter().filter_map(|p| {
                 let scheme = p.scheme.as_deref()?;
                 let usual = matches!((scheme, p.port), ("https", 443) | ("http", 80));
                 let port = if usual { String::new() } else { format!(":{}", p.port) };
-                Some(format!("{scheme}://{address}{port}/"))
-            })
-            .collect();
+                Some(format!("{scheme}://{host}{port}/"))
+            });
+            pages.collect::<Vec<String>>()
+        };
+        let shown: Vec<String> = hosts.iter().flatten().flat_map(pages).collect();
         if shown.is_empty() {
             address.to_owned()
         } else {
@@ -192,10 +203,20 @@ impl Supervisor {
         let address = (self.saved.announced.is_empty())
             .then_some(self.started + ADDRESS_MS)
             .filter(|t| *t > now_ms());
-        [units, care, say, address, self.look_at, self.accounts.next()]
-            .into_iter()
-            .flatten()
-            .min()
+        let upgrade = self.upgrading.next();
+        [
+            units,
+            care,
+            say,
+            address,
+            self.look_at,
+            self.accounts.next(),
+            self.files.next(),
+            upgrade,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     pub(crate) fn firewall_ended(&mut self, status: ExitStatus) {
@@ -257,6 +278,7 @@ impl Supervisor {
                 }
                 self.saved.leases.push((name, lease));
                 self.saved.leases.sort_by(|a, b| a.0.cmp(&b.0));
+                self.render_again();
             }
             News::Lost(name) => {
                 self.saved.leases.retain(|(n, _)| *n != name);

@@ -152,6 +152,26 @@ fn a_password_changes_under_a_running_unit_also_if_managers_die_meanwhile() {
 }
 
 #[test]
+fn a_unit_sees_no_password_that_its_provider_does_not_take_yet() {
+    let mut world = world(true);
+    world.until("the start", |w| w.state("web") == "ready");
+    let old = password(&world);
+    // The provider refuses for a while.
+    std::fs::remove_file(place(&world).join("open")).unwrap();
+    world.post("/v1/accounts/rotate?unit=web");
+    world.until("a refusal", |w| accounts(w)[0]["state"] == "failing");
+    assert_eq!(password(&world), old);
+    // Nor does another manager show it.
+    world.kill_manager();
+    world.until("another manager", |w| {
+        accounts(w).first().is_some_and(|a| a["state"] == "failing")
+    });
+    assert_eq!(password(&world), old);
+    std::fs::write(place(&world).join("open"), "").unwrap();
+    world.until("the new one", |w| password(w) != old && granted(w));
+}
+
+#[test]
 fn who_is_not_bound_any_more_has_no_rights_and_loses_what_it_owns_only_when_asked() {
     let mut world = world(true);
     world.until("the start", |w| w.state("web") == "ready");

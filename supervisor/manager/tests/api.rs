@@ -30,13 +30,18 @@ fn every_answer_has_the_form_that_the_document_says() {
     let world = world();
     let document = get(&world, "/v1/openapi.json");
     assert_eq!(document, cairn_api::openapi());
-    let mut checked = 0;
+    let (mut checked, mut refused) = (0, Vec::new());
     for (path, methods) in document["paths"].as_object().unwrap() {
         let content = &methods["get"]["responses"]["2XX"]["content"]["application/json"]["schema"];
         if content.is_null() {
             continue;
         }
         let answer = get(&world, &path.replace("{unit}", "web"));
+        // This appliance has no upgrades: what it refuses is no answer of that form.
+        if answer["error"].is_string() {
+            refused.push(path.as_str());
+            continue;
+        }
         let mut schema = content.clone();
         schema["components"] = document["components"].clone();
         let validator = jsonschema::validator_for(&schema).unwrap();
@@ -44,6 +49,7 @@ fn every_answer_has_the_form_that_the_document_says() {
         assert_eq!(found, Vec::<String>::new(), "{path}: {answer}");
         checked += 1;
     }
+    assert_eq!(refused, ["/v1/upgrade"]);
     assert!(checked >= 5, "{checked}");
 }
 

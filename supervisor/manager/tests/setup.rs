@@ -105,3 +105,51 @@ fn a_body_that_is_too_long_or_no_json_is_refused() {
     let long = format!(r#"{{"code":"{}"}}"#, "x".repeat(256 << 10));
     assert_eq!(world.ask_with("POST", "/v1/setup/code", &long).unwrap().0, 413);
 }
+
+const CHOICES: &str = "[appliance]\nname = \"office\"\n[administrator]\nname = \"ada\"\npassword = \"correct horse\"\n[units.web]\nenabled = false\n";
+
+fn bring(world: &World, text: &str) {
+    let place = world.at("sys/firmware/qemu_fw_cfg/by_name/opt/cairn.setup");
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::write(place.join("new"), text).unwrap();
+    std::fs::rename(place.join("new"), place.join("raw")).unwrap();
+}
+
+#[test]
+fn choices_that_somebody_brought_are_put_in_force_without_a_person() {
+    let mut world = world();
+    // With anything wrong, nothing of it holds, and both the console and the wizard say where.
+    bring(&world, &CHOICES.replace("[units.web]", "[units.wbe]"));
+    world.until("a word of the mistake", |w| {
+        w.ask_with("GET", "/v1/setup", "")
+            .is_some_and(|(_, setup)| setup["problems"][0].is_string())
+    });
+    let problem = world.ask_with("GET", "/v1/setup", "").unwrap().1["problems"][0].to_string();
+    assert!(
+        problem.contains("cairn.setup, line 6: the appliance has no unit `wbe`"),
+        "{problem}"
+    );
+    assert!(world.console().contains("line 6: the appliance has no unit `wbe`"));
+    assert_eq!(world.state("db"), "stopped");
+    assert!(!world.at("data/site/site.toml").exists() && !world.at("data/secrets/.setup/administrator.json").exists());
+
+    bring(&world, CHOICES);
+    world.until("what was chosen", |w| w.state("db") == "ready");
+    assert_eq!(world.state("web"), "stopped");
+    // The account waits until it is taken, over another manager too, and no password is anywhere else.
+    world.kill_manager();
+    world.until("another manager", |w| w.state("db") == "ready");
+    let (status, owner) = world.ask_with("GET", "/v1/setup/administrator", "").unwrap();
+    let owner = &owner["administrator"];
+    assert_eq!(
+        (status, &owner["name"], &owner["password"]),
+        (200, &json!("ada"), &json!("correct horse"))
+    );
+    assert_eq!(ask(&world, "/v1/setup/administrator/taken", &json!(null)).0, 200);
+    let (_, nobody) = world.ask_with("GET", "/v1/setup/administrator", "").unwrap();
+    assert!(nobody["administrator"].is_null());
+    let site = std::fs::read_to_string(world.at("data/site/site.toml")).unwrap();
+    assert!(!site.contains("correct horse"), "{site}");
+    assert!(!world.console().contains("correct horse") && !world.said("cairn").join("\n").contains("correct horse"));
+    assert!(!world.at("data/secrets/.setup/code").exists());
+}

@@ -497,7 +497,7 @@ fn the_tables_can_be_read_as_a_unit() {
     };
     let unit = cairn_unit::Unit::parse(&source).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
     assert_eq!(unit.provides["web-8080"].port, Some(8080));
-    assert_eq!(unit.needs["sql"].as_str(), "sql");
+    assert_eq!(unit.needs["sql"].from.as_str(), "sql");
     assert!(unit.state.contains_key("/var/lib/web") && unit.runtime.contains_key("/run/web"));
     assert_eq!(unit.network.publish[0].port, 514);
 }

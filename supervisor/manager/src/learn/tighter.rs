@@ -96,9 +96,13 @@ fn folders(subject: &Subject<'_>, trace: &Trace, all: &mut Vec<Advice>) {
 
 fn bindings(subject: &Subject<'_>, trace: &Trace, all: &mut Vec<Advice>) {
     for (own, need) in &subject.unit.unit.needs {
-        let Some((name, provide)) = subject.provider(need.as_str()) else {
+        let Some((name, provide)) = subject.provider(need.from.as_str()) else {
             continue;
         };
+        // It is the other one that connects.
+        if provide.upstream.is_some() {
+            continue;
+        }
         let by_port = provide.port.is_some_and(|port| {
             let at = |ip| matches!(subject.place(&ip), Where::Unit(other, _) if other == name);
             addresses(&trace.connected).any(|(_, to, _)| to.port() == port && at(to.ip()))
@@ -160,9 +164,9 @@ fn network(subject: &Subject<'_>, trace: &Trace, all: &mut Vec<Advice>) {
         let why = "no connection to the outside was opened";
         all.push(tighter("network.outbound", "false", why));
     }
-    let by_port = |need: &cairn_unit::Name| {
-        let provider = subject.provider(need.as_str());
-        provider.is_some_and(|(_, provide)| provide.port.is_some())
+    let by_port = |need: &cairn_unit::Need| {
+        let provider = subject.provider(need.from.as_str());
+        need.port.is_some() || provider.is_some_and(|(_, provide)| provide.port.is_some())
     };
     let declared = !subject.open_ports().is_empty() || subject.unit.unit.needs.values().any(by_port);
     let used = !bound(trace).is_empty() || places().any(|place| place != Where::Self_);

@@ -238,7 +238,14 @@ fn peers(subject: &Subject<'_>, trace: &Trace, all: &mut Vec<Advice>) {
     let mut needs: BTreeMap<&str, (String, Seen)> = BTreeMap::new();
     let mut closed: BTreeMap<String, Seen> = BTreeMap::new();
     let mut outside = Seen::default();
-    let bound = |provide: &str| subject.unit.unit.needs.values().any(|need| need.as_str() == provide);
+    let bound = |provide: &str| {
+        subject
+            .unit
+            .unit
+            .needs
+            .values()
+            .any(|need| need.from.as_str() == provide)
+    };
     for (protocol, at, seen) in addresses(&trace.connected) {
         match subject.place(&at.ip()) {
             Where::Self_ | Where::Group => {}

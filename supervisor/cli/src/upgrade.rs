@@ -1,0 +1,307 @@
+//! `cairn upgrade`: later versions of the whole appliance.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use cairn_api::{UpgradeHistory, UpgradeOffer, UpgradeTask, UpgradeVersion, Upgrades};
+use clap::Subcommand;
+
+use crate::table::{Paint, size, span};
+use crate::{Cli, Outcome, Refused, ask, client, parsed, put, shown};
+
+/// What can be done about versions.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show the versions that the appliance has; this is what the command does by itself.
+    Status,
+    /// Ask what is newest.
+    Check {
+        /// A repository's address, or a bundle; left out: the repository that the appliance was built with.
+        from: Option<String>,
+    },
+    /// Bring the newest version into the free slot. The next restart starts it; if it does not prove itself, the version of before comes back.
+    Install {
+        /// A repository's address, or a bundle; left out: the repository that the appliance was built with.
+        from: Option<String>,
+        /// Do not wait until it is done.
+        #[arg(long)]
+        no_wait: bool,
+        /// Restart when it is done.
+        #[arg(long, conflicts_with = "no_wait")]
+        restart: bool,
+    },
+    /// Let the next restart start the version of before.
+    Rollback,
+    /// Show what happened to versions.
+    History,
+}
+
+/// Does it.
+pub(crate) fn run(cli: &Cli, command: Option<&Command>, paint: Paint) -> Outcome<()> {
+    match command {
+        None | Some(Command::Status) => {
+            let answer = ask(cli, "GET", "/v1/upgrade")?;
+            shown::<Upgrades>(cli, answer, |all| status(all, paint)).map(drop)
+        }
+        Some(Command::History) => {
+            let answer = ask(cli, "GET", "/v1/upgrade/history")?;
+            shown::<UpgradeHistory>(cli, answer, history).map(drop)
+        }
+        Some(Command::Check { from }) => {
+            begin(cli, "check", from.as_deref())?;
+            let (all, body) = wait(cli)?;
+            match all.offered {
+                _ if cli.json => put(&String::from_utf8_lossy(&body)),
+                Some(offer) => put(&offered(&offer, &all.version)),
+                None => {}
+            }
+            Ok(())
+        }
+        Some(Command::Install { from, no_wait, restart }) => {
+            begin(cli, "install", from.as_deref())?;
+            if *no_wait {
+                return Ok(());
+            }
+            let (all, body) = wait(cli)?;
+            match all.task {
+                _ if cli.json => put(&String::from_utf8_lossy(&body)),
+                Some(task) => put(&installed(&task)),
+                None => {}
+            }
+            match restart {
+                true => ask(cli, "POST", "/v1/power/reboot").map(drop),
+                false => Ok(()),
+            }
+        }
+        Some(Command::Rollback) => {
+            begin(cli, "rollback", None)?;
+            let (all, body) = wait(cli)?;
+            let other = all.versions.other.map_or(String::new(), |other| other.version);
+            match cli.json {
+                true => put(&String::from_utf8_lossy(&body)),
+                false => put(&format!("The next restart (`cairn reboot`) starts version {other}.\n")),
+            }
+            Ok(())
+        }
+    }
+}
+
+fn begin(cli: &Cli, what: &str, from: Option<&str>) -> Outcome<()> {
+    let mut path = format!("/v1/upgrade/{what}");
+    if let Some(from) = from {
+        let web = from.starts_with("https://") || from.starts_with("http://");
+        let named = match web {
+            true => from.to_owned(),
+            false => {
+                let file = std::path::absolute(from).map_err(|e| Refused(format!("{from}: {e}"), 1))?;
+                file.to_string_lossy().into_owned()
+            }
+        };
+        let _ = write!(path, "?from={}", client::encode(&named));
+    }
+    ask(cli, "POST", &path).map(drop)
+}
+
+/// Shows how far it is until it is done; what was said at the end.
+fn wait(cli: &Cli) -> Outcome<(Upgrades, Vec<u8>)> {
+    let terminal = std::io::stderr().is_terminal() && !cli.json;
+    loop {
+        let body = ask(cli, "GET", "/v1/upgrade")?;
+        let all: Upgrades = parsed(&body)?;
+        let task = all.task.as_ref().filter(|task| task.state != "running");
+        if terminal && let Some(task) = &all.task {
+            let _ = write!(std::io::stderr(), "\r\x1b[K{}", progress(task));
+        }
+        if let Some(task) = task {
+            if terminal {
+                let _ = write!(std::io::stderr(), "\r\x1b[K");
+            }
+            return match &task.error {
+                Some(why) => Err(Refused(why.clone(), 1)),
+                None => Ok((all, body)),
+            };
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// One line of how far it is: the share, the rate and the time left of this phase.
+fn progress(task: &UpgradeTask) -> String {
+    let what = match task.phase.as_str() {
+        "metadata" => "asking",
+        "compare" => "comparing with what runs",
+        "write" => "writing",
+        "verify" => "reading back",
+        "boot" => "writing the boot entry",
+        other => other,
+    };
+    let share = task.done.saturating_mul(100).checked_div(task.total).unwrap_or(0);
+    let rate = task.done.saturating_mul(1000).checked_div(task.took_ms).unwrap_or(0);
+    let mut line = format!("{what} {} {share} %", task.version);
+    if task.phase == "write" {
+        let left = task
+            .total
+            .saturating_sub(task.done)
+            .saturating_mul(1000)
+            .checked_div(rate)
+            .unwrap_or(0);
+        let _ = write!(
+            line,
+            ", {}/s, {} left, {} fetched",
+            size(rate),
+            span(left),
+            size(task.fetched)
+        );
+    }
+    line
+}
+
+fn installed(task: &UpgradeTask) -> String {
+    format!(
+        "Version {} is installed in {}: {} fetched, {} taken from what was there. `cairn reboot` starts it.\n",
+        task.version,
+        span(task.took_ms),
+        size(task.fetched),
+        size(task.reused)
+    )
+}
+
+fn version(version: &UpgradeVersion) -> String {
+    let state = match version.tries_left {
+        None => "proved".to_owned(),
+        Some(0) => "given up".to_owned(),
+        Some(left) => format!("{left} tries left"),
+    };
+    format!("{} ({state})", version.version)
+}
+
+fn status(all: &Upgrades, paint: Paint) -> String {
+    let mut out = format!("version {}\n", paint.bold(&all.version));
+    if let Some(proving) = &all.proving {
+        let _ = writeln!(
+            out,
+            "  has to prove itself: {}; given up in {} otherwise",
+            proving.waits_for,
+            span(proving.left_ms)
+        );
+    }
+    if let Some(running) = &all.versions.running {
+        let _ = writeln!(out, "running    {}", version(running));
+    }
+    match &all.versions.other {
+        Some(other) => _ = writeln!(out, "other slot {}", version(other)),
+        None => out.push_str("other slot empty\n"),
+    }
+    if let Some(failed) = &all.versions.failed {
+        let _ = writeln!(out, "version {} was given up: {}", failed.version, failed.why);
+    }
+    if let Some(offer) = all.offered.as_ref().filter(|offer| offer.newer) {
+        let _ = writeln!(out, "version {} can be installed", offer.version);
+    }
+    if let Some(task) = &all.task {
+        match (&task.error, task.state.as_str()) {
+            (Some(why), _) => _ = writeln!(out, "{} failed: {why}", task.what),
+            (None, "running") => _ = writeln!(out, "{}: {}", task.what, progress(task)),
+            _ => {}
+        }
+    }
+    for problem in &all.versions.problems {
+        let _ = writeln!(out, "{problem}");
+    }
+    let from = all.url.as_deref().unwrap_or("bundles only");
+    let _ = writeln!(out, "from       {from}, channel {}", all.channel);
+    out
+}
+
+fn offered(offer: &UpgradeOffer, own: &str) -> String {
+    if !offer.newer {
+        return format!("Version {own} is the newest.\n");
+    }
+    let mut out = format!("Version {} can be installed; {own} runs.\n", offer.version);
+    if !offer.notes.trim().is_empty() {
+        let _ = writeln!(out, "\n{}", offer.notes.trim());
+    }
+    if !offer.changes.is_empty() {
+        let since = offer.since.as_deref().unwrap_or("the version before");
+        let _ = writeln!(out, "\nPackages that differ from {since}:");
+        offer
+            .changes
+            .iter()
+            .for_each(|change| out.push_str(&format!("  {change}\n")));
+    }
+    out
+}
+
+fn history(all: &UpgradeHistory) -> String {
+    let mut out = String::new();
+    for line in &all.lines {
+        let _ = write!(out, "{}  {:13} {}", line.at, line.what, line.version);
+        match line.why.is_empty() {
+            true => out.push('\n'),
+            false => _ = writeln!(out, ": {}", line.why),
+        }
+    }
+    if out.is_empty() {
+        out.push_str("Nothing has happened yet.\n");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_api::{FailedVersion, UpgradeVersions};
+
+    #[test]
+    fn what_runs_what_failed_and_what_there_is_are_told() {
+        let entry = |version: &str, tries_left| UpgradeVersion {
+            version: version.into(),
+            entry: String::new(),
+            tries_left,
+        };
+        let all = Upgrades {
+            version: "1.0.0".into(),
+            versions: UpgradeVersions {
+                running: Some(entry("1.0.0", None)),
+                other: Some(entry("2.0.0", Some(0))),
+                failed: Some(FailedVersion {
+                    version: "2.0.0".into(),
+                    why: "unit web failed".into(),
+                }),
+                problems: vec!["The ESP is full.".into()],
+            },
+            offered: Some(UpgradeOffer {
+                version: "2.1.0".into(),
+                newer: true,
+                ..UpgradeOffer::default()
+            }),
+            channel: "stable".into(),
+            ..Upgrades::default()
+        };
+        assert_eq!(
+            status(&all, Paint(false)),
+            "version 1.0.0\nrunning    1.0.0 (proved)\nother slot 2.0.0 (given up)\nversion 2.0.0 was given up: unit web failed\n\
+             version 2.1.0 can be installed\nThe ESP is full.\nfrom       bundles only, channel stable\n"
+        );
+    }
+
+    #[test]
+    fn progress_tells_rate_and_time_left() {
+        let task = UpgradeTask {
+            phase: "write".into(),
+            version: "2.0.0".into(),
+            done: 50 << 20,
+            total: 100 << 20,
+            took_ms: 5_000,
+            ..UpgradeTask::default()
+        };
+        let line = progress(&task);
+        assert!(
+            line.starts_with("writing 2.0.0 50 %, 10") && line.contains(&span(5_000)),
+            "{line}"
+        );
+        // Before anything is known.
+        assert_eq!(progress(&UpgradeTask::default()).trim(), "0 %");
+    }
+}

@@ -1,0 +1,177 @@
+//! Whether a version that is being tried has proved itself: a pure function of how the units stand and of the time.
+
+/// How one unit stands.
+#[derive(Debug, Clone)]
+pub struct Look<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether it is to run.
+    pub wanted: bool,
+    /// Whether it is ready, or has done what it was to do.
+    pub ready: bool,
+    /// Why it has failed for good, if it has.
+    pub failed: Option<&'a str>,
+    /// Why it is not ready, or not healthy, if there is a reason.
+    pub trouble: &'a str,
+    /// How many checks of its health have failed in a row.
+    pub ill: u32,
+    /// Since when it stands so, in milliseconds.
+    pub since_ms: u64,
+}
+
+/// What follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Look again at this time, in milliseconds; and for what is waited, in a sentence.
+    Wait {
+        /// When.
+        until_ms: u64,
+        /// For what.
+        what: String,
+    },
+    /// The version is kept.
+    Commit,
+    /// The version is given up, and why.
+    GiveUp(String),
+}
+
+/// The times of a gate, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// When the units were first started.
+    pub begun: u64,
+    /// For how long all must be ready and healthy.
+    pub healthy: u64,
+    /// How long after the start the version has for that.
+    pub deadline: u64,
+}
+
+/// Judges.
+pub fn judge(units: &[Look<'_>], times: Times, now: u64) -> Verdict {
+    let end = times.begun.saturating_add(times.deadline);
+    let wanted = || units.iter().filter(|unit| unit.wanted);
+    let lost = wanted().find(|u| u.failed.is_some() && u.since_ms.saturating_add(times.healthy) <= now);
+    if let Some((unit, why)) = lost.and_then(|unit| Some((unit, unit.failed?))) {
+        return Verdict::GiveUp(format!("unit {} failed: {why}", unit.name));
+    }
+    let missing: Vec<&Look<'_>> = wanted().filter(|u| !u.ready || u.ill > 0).collect();
+    if missing.is_empty() {
+        let since = wanted().map(|u| u.since_ms).max().unwrap_or(0).max(times.begun);
+        let proved = since.saturating_add(times.healthy);
+        if proved <= now {
+            return Verdict::Commit;
+        }
+        if now < end {
+            let until_ms = proved.min(end);
+            let what = "every unit is ready, and has to stay so for a while".to_owned();
+            return Verdict::Wait { until_ms, what };
+        }
+        return Verdict::GiveUp("its units did not stay ready".to_owned());
+    }
+    let said = |unit: &&Look<'_>| match unit.trouble {
+        "" => format!("unit {} is not ready", unit.name),
+        why => format!("unit {}: {why}", unit.name),
+    };
+    let what = missing.iter().map(said).collect::<Vec<_>>().join("; ");
+    if now < end {
+        let soon = wanted()
+            .filter(|u| u.failed.is_some())
+            .map(|u| u.since_ms.saturating_add(times.healthy));
+        let until_ms = soon.chain([end]).min().unwrap_or(end);
+        return Verdict::Wait { until_ms, what };
+    }
+    Verdict::GiveUp(format!("after {} s {what}", times.deadline / 1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMES: Times = Times {
+        begun: 1_000,
+        healthy: 30_000,
+        deadline: 600_000,
+    };
+
+    fn ready(name: &str, since_ms: u64) -> Look<'_> {
+        Look {
+            name,
+            wanted: true,
+            ready: true,
+            failed: None,
+            trouble: "",
+            ill: 0,
+            since_ms,
+        }
+    }
+
+    #[test]
+    fn a_version_is_kept_when_all_that_should_run_was_ready_for_long_enough() {
+        let units = [ready("a", 5_000), ready("b", 9_000)];
+        let wait = Verdict::Wait {
+            until_ms: 39_000,
+            what: "every unit is ready, and has to stay so for a while".into(),
+        };
+        assert_eq!(judge(&units, TIMES, 10_000), wait);
+        assert_eq!(judge(&units, TIMES, 38_999), wait);
+        assert_eq!(judge(&units, TIMES, 39_000), Verdict::Commit);
+        // What the owner switched off is not waited for.
+        let off = Look {
+            wanted: false,
+            ready: false,
+            ..ready("c", 0)
+        };
+        assert_eq!(judge(&[units[0].clone(), off], TIMES, 39_000), Verdict::Commit);
+    }
+
+    #[test]
+    fn a_unit_that_is_not_ready_or_not_healthy_until_the_deadline_gives_the_version_up() {
+        let late = Look {
+            ready: false,
+            trouble: "it ended with exit status 1",
+            ..ready("web", 590_000)
+        };
+        let ill = Look {
+            ill: 1,
+            trouble: "no answer",
+            ..ready("web", 2_000)
+        };
+        for (unit, why) in [(late, "it ended with exit status 1"), (ill, "no answer")] {
+            let units = [ready("a", 5_000), unit];
+            let Verdict::Wait { until_ms, what } = judge(&units, TIMES, 600_999) else {
+                panic!()
+            };
+            assert_eq!((until_ms, what), (601_000, format!("unit web: {why}")));
+            let why = format!("after 600 s unit web: {why}");
+            assert_eq!(judge(&units, TIMES, 601_000), Verdict::GiveUp(why));
+        }
+    }
+
+    #[test]
+    fn a_unit_that_failed_for_good_is_not_waited_for_until_the_deadline() {
+        let lost = Look {
+            ready: false,
+            failed: Some("its program is missing"),
+            ..ready("web", 5_000)
+        };
+        let Verdict::Wait { until_ms, .. } = judge(std::slice::from_ref(&lost), TIMES, 6_000) else {
+            panic!()
+        };
+        assert_eq!(until_ms, 35_000);
+        let why = "unit web failed: its program is missing".to_owned();
+        assert_eq!(judge(&[lost], TIMES, 35_000), Verdict::GiveUp(why));
+    }
+
+    #[test]
+    fn units_that_come_and_go_until_the_deadline_have_not_proved_anything() {
+        let units = [ready("a", 590_000)];
+        assert!(matches!(
+            judge(&units, TIMES, 600_999),
+            Verdict::Wait { until_ms: 601_000, .. }
+        ));
+        assert_eq!(
+            judge(&units, TIMES, 601_000),
+            Verdict::GiveUp("its units did not stay ready".into())
+        );
+    }
+}

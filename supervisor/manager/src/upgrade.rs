@@ -1,0 +1,332 @@
+//! Upgrades: the work is done by `cairn-upgrade` in a process of its own, one at a time; here it is started, its answers are told, and a version
+//! that is being tried is kept or given up.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cairn_api::{Accepted, Proving, UpgradeHistory, UpgradeLine, UpgradeTask, UpgradeVersions, Upgrades};
+use cairn_init::protocol::ExitStatus;
+use serde::de::DeserializeOwned;
+
+use crate::beside::Purpose;
+use crate::clock::now_ms;
+use crate::control::Answered;
+use crate::gate::{Look, Times, Verdict, judge};
+use crate::host_plan;
+use crate::machine::State;
+use crate::supervisor::Supervisor;
+
+/// The process's name among those beside the units.
+const NAME: &str = "upgrade";
+/// What the process may take: it needs less, and must not get in the way of the units.
+const LIMITS: [(&str, &str); 4] = [
+    ("memory.max", "201326592"),
+    ("memory.swap.max", "0"),
+    ("cpu.weight", "20"),
+    ("io.weight", "default 20"),
+];
+
+/// What the manager knows of upgrades, beside what lies in files.
+#[derive(Debug, Default)]
+pub(crate) struct Upgrading {
+    /// The boot entries, as the process last found them; `None` before its first look.
+    versions: Option<UpgradeVersions>,
+    /// What is waited for until the running version is kept or given up, and when to look again.
+    waits: Option<(String, u64)>,
+    /// Whether that is decided.
+    decided: bool,
+    /// What the owner asked for during the first look: words, and a bundle.
+    asked: Option<(Vec<String>, Option<PathBuf>)>,
+}
+
+impl Upgrading {
+    /// When the gate is to be looked at again, in milliseconds.
+    pub(crate) fn next(&self) -> Option<u64> {
+        self.waits.as_ref().map(|(_, until)| *until)
+    }
+}
+
+impl Supervisor {
+    fn upgrade_folder(&self) -> PathBuf {
+        self.config.at("/run/cairn/upgrade")
+    }
+
+    fn left<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let text = fs::read(self.upgrade_folder().join(name)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    fn upgrade_runs(&self) -> bool {
+        let purpose = Purpose::Host(NAME.into());
+        self.saved.beside.iter().any(|beside| beside.purpose == purpose)
+    }
+
+    /// Has a first look at the boot entries, or takes what a manager before this one was told.
+    pub(crate) fn begin_upgrades(&mut self) {
+        if self.built.upgrade.is_none() || !self.config.at("/usr/lib/cairn/cairn-upgrade").exists() {
+            return;
+        }
+        self.upgrading.versions = self.left("versions.json");
+        if self.upgrading.versions.is_none() && !self.upgrade_runs() {
+            self.start_upgrade(&["look"], None);
+        }
+    }
+
+    /// Starts the process.
+    fn start_upgrade(&mut self, words: &[&str], bundle: Option<&Path>) {
+        let (run, data) = (self.upgrade_folder(), self.config.at("/data/upgrade"));
+        let group = self.config.at("/sys/fs/cgroup/cairn").join(NAME);
+        let made = [&run, &data]
+            .into_iter()
+            .try_for_each(|folder| cairn_config::private_folder(folder));
+        if let Err(e) = made {
+            self.console.say(&format!("{e}; upgrades cannot be worked on"));
+            return;
+        }
+        let _ = fs::create_dir_all(&group);
+        for (file, value) in LIMITS {
+            // What the kernel lacks is a limit less; the process is our own.
+            let _ = fs::write(group.join(file), value);
+        }
+        let argv = ["/usr/lib/cairn/cairn-upgrade"].iter().chain(words);
+        let argv = argv.map(|word| (*word).to_owned()).collect();
+        let data = rustix::fs::stat(&data).map_or(0, |found| found.st_dev);
+        let nodes = nodes(Path::new("/sys"), data);
+        let resolv = Some(self.config.resolv()).filter(|path| path.exists());
+        let plan = host_plan::upgrade(&self.config.at("/"), argv, nodes, resolv.as_deref(), bundle);
+        self.spawn_host(NAME, &plan);
+    }
+
+    /// The process has ended.
+    pub(crate) fn upgrade_ended(&mut self, status: ExitStatus) {
+        self.tell_upgrade(status);
+        if let Some((words, bundle)) = self.upgrading.asked.take() {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            self.start_upgrade(&words, bundle.as_deref());
+        }
+    }
+
+    fn tell_upgrade(&mut self, status: ExitStatus) {
+        self.upgrading.versions = self.left("versions.json").or(self.upgrading.versions.take());
+        let problems = self.upgrading.versions.iter().flat_map(|v| &v.problems);
+        for problem in problems.cloned().collect::<Vec<_>>() {
+            self.console.say(&format!("Upgrades: {problem}"));
+        }
+        let Some(task) = self.left::<UpgradeTask>("task.json") else {
+            return;
+        };
+        let line = match (task.what.as_str(), &task.error) {
+            _ if task.state == "running" => format!("Upgrades: {} ended in the middle: {status}", task.what),
+            ("install", None) => format!("Version {} is installed; restart to start it", task.version),
+            ("rollback", None) => "The version of before is started by the next restart".to_owned(),
+            ("commit", None) => "This version has proved itself and is kept".to_owned(),
+            ("fail", None) => "Restarting into the version of before".to_owned(),
+            (_, None) => return,
+            ("install", Some(why)) => format!("Version {} is not installed: {why}", task.version),
+            ("fail", Some(why)) => format!("This version is not what it should be, and stays: {why}"),
+            (what, Some(why)) => format!("Upgrades: {what}: {why}"),
+        };
+        self.console.say(&line);
+        if task.what == "fail" && task.state == "done" {
+            self.go_down("reboot");
+        }
+    }
+
+    /// Keeps a version that is being tried, or gives it up, when its time has come.
+    pub(crate) fn prove(&mut self) {
+        let counted = self
+            .upgrading
+            .versions
+            .as_ref()
+            .and_then(|v| v.running.as_ref()?.tries_left);
+        self.upgrading.waits = None;
+        if counted.is_none() || self.upgrading.decided || self.saved.power.is_some() || self.upgrade_runs() {
+            return;
+        }
+        let Some(upgrade) = self.built.upgrade.clone() else {
+            return;
+        };
+        let times = Times {
+            begun: self.saved.begun_ms,
+            healthy: upgrade.healthy.millis(),
+            deadline: upgrade.deadline.millis(),
+        };
+        match judge(&self.looks(), times, now_ms()) {
+            Verdict::Wait { until_ms, what } => self.upgrading.waits = Some((what, until_ms)),
+            Verdict::Commit => {
+                self.upgrading.decided = true;
+                self.start_upgrade(&["commit"], None);
+            }
+            Verdict::GiveUp(why) => {
+                self.upgrading.decided = true;
+                self.console.say(&format!("This version has not proved itself: {why}"));
+                self.start_upgrade(&["fail", &why], None);
+            }
+        }
+    }
+
+    fn looks(&self) -> Vec<Look<'_>> {
+        let units = self.saved.units.iter().map(|(name, kept)| {
+            let (failed, trouble) = match &kept.machine.state {
+                State::Failed { reason } => (Some(reason.as_str()), reason.as_str()),
+                State::Restarting { reason, .. } => (None, reason.as_str()),
+                _ => (None, kept.ill.1.as_str()),
+            };
+            Look {
+                name,
+                wanted: kept.up,
+                ready: kept.machine.ready(),
+                failed,
+                trouble,
+                ill: kept.ill.0,
+                since_ms: kept.since_ms,
+            }
+        });
+        units.collect()
+    }
+
+    /// `GET /v1/upgrade`
+    pub(crate) fn upgrades(&self) -> Answered {
+        let Some(follow) = &self.built.upgrade else {
+            return none();
+        };
+        let left_ms = self
+            .saved
+            .begun_ms
+            .saturating_add(follow.deadline.millis())
+            .saturating_sub(now_ms());
+        let waits = self.upgrading.waits.as_ref();
+        let mut task: Option<UpgradeTask> = self.left("task.json");
+        if let Some(task) = task
+            .as_mut()
+            .filter(|task| task.state == "running" && !self.upgrade_runs())
+        {
+            "failed".clone_into(&mut task.state);
+            task.error = Some("it ended in the middle; try again".to_owned());
+        }
+        let answer = Upgrades {
+            version: self.manifest.version.clone(),
+            proving: waits.map(|(waits_for, _)| Proving {
+                waits_for: waits_for.clone(),
+                left_ms,
+            }),
+            versions: self.upgrading.versions.clone().unwrap_or_default(),
+            task,
+            offered: self.left("offered.json"),
+            url: follow.url.clone(),
+            channel: follow.channel.clone(),
+        };
+        Answered::of(200, &answer)
+    }
+
+    /// `GET /v1/upgrade/history`
+    pub(crate) fn upgrade_history(&self) -> Answered {
+        let text = fs::read_to_string(self.config.at("/data/upgrade/history.jsonl")).unwrap_or_default();
+        let lines = text
+            .lines()
+            .rev()
+            .filter_map(|line| serde_json::from_str::<UpgradeLine>(line).ok());
+        Answered::of(200, &UpgradeHistory { lines: lines.collect() })
+    }
+
+    /// Starts a piece of work that the owner asked for.
+    pub(crate) fn work_on_upgrade(&mut self, what: &str, from: Option<&str>) -> Answered {
+        if self.built.upgrade.is_none() {
+            return none();
+        }
+        let looking = self.upgrading.versions.is_none() && self.upgrading.asked.is_none();
+        if self.upgrade_runs() && !looking {
+            return Answered::error(
+                409,
+                "something is being done about upgrades already; `cairn upgrade status` tells what",
+            );
+        }
+        if self.saved.power.is_some() {
+            return Answered::error(409, "the appliance is going down");
+        }
+        let mut words = vec![what];
+        let mut bundle = None;
+        match from {
+            None => {}
+            Some(url) if url.starts_with("https://") || url.starts_with("http://") => words.push(url),
+            Some(path) if path.starts_with('/') => match fs::canonicalize(path) {
+                Ok(found) if found.is_file() => {
+                    bundle = Some(found);
+                    words.push(host_plan::BUNDLE);
+                }
+                Ok(_) => return Answered::error(400, &format!("{path} is not a file")),
+                Err(e) => return Answered::error(400, &format!("{path}: {e}")),
+            },
+            Some(other) => {
+                let why = format!("`{other}` is neither an address (https://, http://) nor a bundle's absolute path");
+                return Answered::error(400, &why);
+            }
+        }
+        // What stands there is about the work before.
+        let _ = fs::remove_file(self.upgrade_folder().join("task.json"));
+        if self.upgrade_runs() {
+            let words = words.into_iter().map(str::to_owned).collect();
+            self.upgrading.asked = Some((words, bundle));
+            return Answered::of(202, &Accepted::default());
+        }
+        self.start_upgrade(&words, bundle.as_deref());
+        match self.upgrade_runs() {
+            true => Answered::of(202, &Accepted::default()),
+            false => Answered::error(500, "the work could not be started; the console says why"),
+        }
+    }
+}
+
+fn none() -> Answered {
+    Answered::error(
+        409,
+        "this appliance was built without upgrades: its recipe has no [upgrade]",
+    )
+}
+
+/// The device nodes that the process may use: those of the disk that the data lies on, where the slots are too, and of its ESP.
+fn nodes(sys: &Path, data: rustix::fs::Dev) -> Vec<PathBuf> {
+    let (major, minor) = (rustix::fs::major(data), rustix::fs::minor(data));
+    let own = fs::canonicalize(sys.join("dev/block").join(format!("{major}:{minor}")));
+    let disk = own
+        .ok()
+        .filter(|own| own.join("partition").exists())
+        .and_then(|own| Some(own.parent()?.to_owned()));
+    let Some(disk) = disk else { return Vec::new() };
+    let is_esp = |folder: &PathBuf| {
+        let text = fs::read_to_string(folder.join("uevent")).unwrap_or_default();
+        text.lines().any(|line| line == "PARTNAME=esp")
+    };
+    let parts = fs::read_dir(&disk).into_iter().flatten().flatten();
+    let esp = parts.map(|entry| entry.path()).find(is_esp);
+    let names = [Some(disk), esp].into_iter().flatten();
+    names
+        .filter_map(|path| Some(Path::new("/dev").join(path.file_name()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_reaches_the_disk_that_the_data_lies_on_and_no_other() {
+        let sys = tempfile::tempdir().unwrap();
+        let numbers = sys.path().join("dev/block");
+        fs::create_dir_all(&numbers).unwrap();
+        for (disk, part, number, name) in [
+            ("vda", "vda1", "254:1", "esp"),
+            ("vda", "vda6", "254:6", "data"),
+            ("vdb", "vdb1", "254:17", "esp"),
+        ] {
+            let folder = sys.path().join("devices").join(disk).join(part);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("partition"), "1\n").unwrap();
+            fs::write(folder.join("uevent"), format!("DEVTYPE=partition\nPARTNAME={name}\n")).unwrap();
+            std::os::unix::fs::symlink(&folder, numbers.join(number)).unwrap();
+        }
+        let found = |minor| nodes(sys.path(), rustix::fs::makedev(254, minor));
+        assert_eq!(found(6), [Path::new("/dev/vda"), Path::new("/dev/vda1")]);
+        assert!(found(9).is_empty());
+    }
+}
