@@ -59,9 +59,11 @@ soak: ## All power cuts and kills of the manager, with reports in target/qemu-te
 	$(CARGO) build -p imagegen
 	CAIRN_SOAK=1 $(CARGO) test -p qemu-tests --test boot -- --nocapture power_cut kill_of_the_manager
 
-docs: imagegen ## Write docs/units.md and docs/control-api.md anew from the types
+docs: imagegen ## Write docs/units.md, docs/site.md and docs/control-api.md anew from the types
 	$(IMAGEGEN) schema all --markdown > docs/units.md.new
 	mv docs/units.md.new docs/units.md
+	$(IMAGEGEN) schema site --markdown > docs/site.md.new
+	mv docs/site.md.new docs/site.md
 	$(CARGO) run --quiet -p cairn -- api --markdown > docs/control-api.md.new
 	mv docs/control-api.md.new docs/control-api.md
 

@@ -28,6 +28,7 @@ struct System {
     disk: PathBuf,
     /// Whether the test agent is in it.
     agent: bool,
+    setup: Option<PathBuf>,
 }
 
 fn spec(system: &System) -> Result<MachineSpec, Box<dyn Error>> {
@@ -38,6 +39,7 @@ fn spec(system: &System) -> Result<MachineSpec, Box<dyn Error>> {
     spec.memory_mib = 2048;
     spec.video = Video::Off;
     spec.control = system.agent;
+    spec.setup.clone_from(&system.setup);
     spec.forwards = [LDAP, SQL].map(|guest| Forward { host: 0, guest }).to_vec();
     spec.disks.push(Disk::raw("disk0", &system.disk));
     Ok(spec)
@@ -100,6 +102,10 @@ fn boot(system: &System, folder: &Path) -> Result<(f64, f64), Box<dyn Error>> {
     ))
 }
 
+/// By which the appliance sets itself up. Nobody logs in.
+const CHOICES: &str =
+    "[appliance]\nname = \"bench\"\n[administrator]\nname = \"bench\"\npassword = \"of no use to anybody\"\n";
+
 /// The appliance as it is shipped, or with the test agent, which is another program to start.
 fn ours(image: &Path, agent: bool, folder: &Path) -> Result<System, Box<dyn Error>> {
     let beside = |ending: &str| -> Result<PathBuf, Box<dyn Error>> {
@@ -115,11 +121,15 @@ fn ours(image: &Path, agent: bool, folder: &Path) -> Result<System, Box<dyn Erro
         initrd: beside("initrd")?,
         command_line: fs::read_to_string(beside("cmdline")?)?.trim().to_owned(),
     };
+    // Found at the first start, which is not counted.
+    let setup = folder.join("setup.toml");
+    fs::write(&setup, CHOICES)?;
     Ok(System {
         name: "cairn",
         boot,
         disk,
         agent,
+        setup: Some(setup).filter(|_| !agent),
     })
 }
 
@@ -139,6 +149,7 @@ fn debian(folder: &Path) -> Result<System, String> {
         boot,
         disk,
         agent: false,
+        setup: None,
     })
 }
 

@@ -88,6 +88,7 @@ fn sample_image(folder: &Path) -> (PathBuf, disk::Layout) {
         loader: b"MZ loader",
         uki: &uki,
         epoch: EPOCH,
+        setup: None,
     };
     let esp = esp::contents(&inputs).unwrap();
     let sizes = disk::Sizes {

@@ -14,6 +14,16 @@ fn docs_units_md_is_what_the_types_say() {
 }
 
 #[test]
+fn docs_site_md_is_what_the_types_say() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/site.md");
+    let checked_in = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        checked_in == reference::site_markdown(),
+        "docs/site.md is out of date: run `make docs`"
+    );
+}
+
+#[test]
 fn the_samples_are_right() {
     let source = |file: &str, text: &str| cairn_unit::Source {
         file: file.into(),
@@ -29,6 +39,7 @@ fn the_samples_are_valid_by_the_schemas() {
     for (schema, sample) in [
         (reference::unit_schema(), reference::UNIT_SAMPLE),
         (reference::recipe_schema(), reference::RECIPE_SAMPLE),
+        (reference::site_schema(), reference::SITE_SAMPLE),
     ] {
         let value = serde_json::to_value(sample.parse::<toml::Table>().unwrap()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
@@ -52,6 +63,7 @@ fn every_key_has_a_meaning_and_stands_in_a_sample() {
     for (schema, sample) in [
         (reference::unit_schema(), reference::UNIT_SAMPLE),
         (reference::recipe_schema(), reference::RECIPE_SAMPLE),
+        (reference::site_schema(), reference::SITE_SAMPLE),
     ] {
         let tables = schema["$defs"].as_object().unwrap().values().chain([&schema]);
         for (key, value) in tables.filter_map(|t| t["properties"].as_object()).flatten() {

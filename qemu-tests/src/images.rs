@@ -58,12 +58,32 @@ pub fn bindings() -> Result<PathBuf, HarnessError> {
     build("bindings-test")
 }
 
+/// The raw image of `appliances/example-test.toml`: the example unit with a proxy, a database, a directory and a cache.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn example() -> Result<PathBuf, HarnessError> {
+    build("example-test")
+}
+
 /// The raw image of `appliances/panel-test.toml`: an appliance that waits to be set up.
 ///
 /// # Errors
 /// When it cannot be built, with imagegen's words.
 pub fn panel() -> Result<PathBuf, HarnessError> {
     build("panel-test")
+}
+
+/// The same with first choices on its ESP, so that nobody has to set it up.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn panel_with(choices: &Path) -> Result<PathBuf, HarnessError> {
+    build_in(
+        "panel-test",
+        "qemu-tests/images/chosen",
+        &["--site".as_ref(), choices.as_os_str()],
+    )
 }
 
 /// The raw image of `appliances/daemons-test.toml`: daemons of many kinds, and units that do what a test tells them.
@@ -74,19 +94,91 @@ pub fn daemons() -> Result<PathBuf, HarnessError> {
     build("daemons-test")
 }
 
+/// The raw image of `appliances/upgrade-test.toml`: the smallest appliance that can be upgraded.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn upgradable() -> Result<PathBuf, HarnessError> {
+    build("upgrade-test")
+}
+
+/// A later version of it, in a folder of its own: its one unit runs this command. Built from the same lock and the same programs.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn upgraded(version: &str, command: &str, folder: &Path) -> Result<PathBuf, HarnessError> {
+    upgradable()?;
+    let (project, keys) = (folder.join(version), "qemu-tests/fixtures/upgrade-keys/root.json");
+    let read = |path: &str| {
+        let path = workspace().join(path);
+        std::fs::read_to_string(&path).map_err(HarnessError::io("read", &path))
+    };
+    let recipe = read("appliances/upgrade-test.toml")?.replacen("\"1.0.0\"", &format!("\"{version}\""), 1);
+    let unit = read("units/steady.toml")?.replacen("\"worker\"", &format!("\"{command}\""), 1);
+    for (path, text) in [
+        ("appliances/upgrade-test.toml", recipe),
+        (
+            "appliances/upgrade-test.amd64.lock",
+            read("appliances/upgrade-test.amd64.lock")?,
+        ),
+        ("units/steady.toml", unit),
+        (keys, read(keys)?),
+    ] {
+        let path = project.join(path);
+        let made = path
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::write(&path, text));
+        made.map_err(HarnessError::io("write", &path))?;
+    }
+    let overlays = project.join("overlays");
+    let linked = std::os::unix::fs::symlink(workspace().join("overlays"), &overlays);
+    linked.map_err(HarnessError::io("link", &overlays))?;
+    let programs = programs().unwrap_or_else(|| target().join("appliance/x86_64-unknown-linux-gnu/appliance"));
+    let imagegen = imagegen()?;
+    let output = Command::new(&imagegen)
+        .current_dir(&project)
+        .args([
+            "build",
+            "appliances/upgrade-test.toml",
+            "--profile",
+            "fast",
+            "--format",
+            "raw",
+            "--binaries",
+        ])
+        .arg(&programs)
+        .arg("-o")
+        .arg(&project)
+        .output()
+        .map_err(HarnessError::io("run", &imagegen))?;
+    if !output.status.success() {
+        return Err(HarnessError::Image {
+            name: format!("upgrade-test {version}"),
+            reason: String::from_utf8_lossy(&output.stderr).into_owned(),
+        });
+    }
+    Ok(project.join(format!("upgrade-test-{version}.raw")))
+}
+
 /// Built in this process already: one build a test run, as nothing changes under it.
 static BUILT: Mutex<Vec<(String, PathBuf)>> = Mutex::new(Vec::new());
 
 fn build(name: &str) -> Result<PathBuf, HarnessError> {
+    build_in(name, "qemu-tests/images", &[])
+}
+
+fn build_in(name: &str, below: &str, more: &[&std::ffi::OsStr]) -> Result<PathBuf, HarnessError> {
     let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some((_, image)) = built.iter().find(|(known, _)| known == name) {
+    let key = format!("{below}/{name}");
+    if let Some((_, image)) = built.iter().find(|(known, _)| *known == key) {
         return Ok(image.clone());
     }
     let fail = |reason: String| HarnessError::Image {
         name: name.to_owned(),
         reason,
     };
-    let folder = target().join("qemu-tests/images");
+    let folder = target().join(below);
     std::fs::create_dir_all(&folder).map_err(HarnessError::io("create", &folder))?;
     let _alone = share::lock(&folder.join(format!("{name}.lock")))?;
     let recipe = workspace().join("appliances").join(format!("{name}.toml"));
@@ -95,7 +187,11 @@ fn build(name: &str) -> Result<PathBuf, HarnessError> {
     command.current_dir(workspace()).arg("build").arg(&recipe);
     command
         .args(["--profile", "fast", "--format", "raw", "-o"])
-        .arg(&folder);
+        .arg(&folder)
+        .args(more);
+    if let Some(programs) = programs() {
+        command.arg("--binaries").arg(programs);
+    }
     // Unchanged inputs are imagegen's to notice: it then ends at once.
     let output = command.output().map_err(HarnessError::io("run", &imagegen))?;
     if !output.status.success() {
@@ -108,8 +204,13 @@ fn build(name: &str) -> Result<PathBuf, HarnessError> {
     }
     let image =
         newest_raw(&folder, name).ok_or_else(|| fail(format!("imagegen left no .raw in {}", folder.display())))?;
-    built.push((name.to_owned(), image.clone()));
+    built.push((key, image.clone()));
     Ok(image)
+}
+
+/// The folder with Cairn's own programs that `CAIRN_PROGRAMS` names, for images that are to hold those instead of ones built here.
+fn programs() -> Option<PathBuf> {
+    std::env::var_os("CAIRN_PROGRAMS").map(PathBuf::from)
 }
 
 /// The imagegen program that was built with these tests, or that `IMAGEGEN` names.

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod prepared;
 pub mod random;
 pub mod serial;
+pub mod served;
 pub mod share;
 pub mod tools;
 

@@ -26,9 +26,25 @@ const PROGRAMS: [(&str, &str); 4] = [
 /// The program that test images hold beyond these.
 const AGENT: (&str, &str) = ("cairn-test-agent", "usr/lib/cairn/test-agent");
 
-/// The programs of an image, with the test agent if it is to have it.
-pub(super) fn programs(agent: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
-    PROGRAMS.into_iter().chain(Some(AGENT).filter(|_| agent))
+/// The program that images hold which can be upgraded.
+const UPGRADE: (&str, &str) = ("cairn-upgrade", "usr/lib/cairn/cairn-upgrade");
+
+/// Which programs an image holds beyond those of every image.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extras {
+    /// The test agent.
+    pub(super) agent: bool,
+    /// What installs later versions.
+    pub(super) upgrade: bool,
+}
+
+/// The programs of an image.
+pub(super) fn programs(extras: Extras) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let agent = Some(AGENT).filter(|_| extras.agent);
+    PROGRAMS
+        .into_iter()
+        .chain(agent)
+        .chain(Some(UPGRADE).filter(|_| extras.upgrade))
 }
 
 /// Lays the test agent on a root that has a file at its path: a unit of a test image that runs it holds an empty one.
@@ -156,13 +172,18 @@ impl Binaries {
     }
 
     /// The folder that holds the programs, after building them if need be.
-    pub(super) fn provide(&self, arch: Arch, agent: bool, units: &BTreeMap<Name, Unit>) -> Result<PathBuf, BuildError> {
+    pub(super) fn provide(
+        &self,
+        arch: Arch,
+        extras: Extras,
+        units: &BTreeMap<Name, Unit>,
+    ) -> Result<PathBuf, BuildError> {
         let asked = asked(units);
         let folder = match self {
             Binaries::Folder(folder) => folder.clone(),
-            Binaries::Workspace(root) => build(root, arch, agent, &asked)?,
+            Binaries::Workspace(root) => build(root, arch, extras, &asked)?,
         };
-        for name in programs(agent)
+        for name in programs(extras)
             .map(|(name, _)| name)
             .chain(asked.iter().map(|name| name.as_str()))
         {
@@ -175,16 +196,19 @@ impl Binaries {
     }
 
     /// The files whose change means that the programs may change: path, length and time.
-    pub(super) fn inputs(&self, agent: bool, units: &BTreeMap<Name, Unit>) -> std::io::Result<Vec<PathBuf>> {
+    pub(super) fn inputs(&self, extras: Extras, units: &BTreeMap<Name, Unit>) -> std::io::Result<Vec<PathBuf>> {
         let mut out = Vec::new();
         match self {
             Binaries::Folder(folder) => {
-                out.extend(programs(agent).map(|(name, _)| folder.join(name)));
+                out.extend(programs(extras).map(|(name, _)| folder.join(name)));
                 out.extend(asked(units).into_iter().map(|name| folder.join(name.as_str())));
             }
             Binaries::Workspace(root) => {
                 out.extend([root.join("Cargo.toml"), root.join("Cargo.lock")]);
-                for folder in FOLDERS.into_iter().chain(Some("qemu-tests/agent").filter(|_| agent)) {
+                for folder in FOLDERS
+                    .into_iter()
+                    .chain(Some("qemu-tests/agent").filter(|_| extras.agent))
+                {
                     files(&root.join(folder), &mut out)?;
                 }
             }
@@ -206,7 +230,7 @@ fn files(folder: &Path, out: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn build(root: &Path, arch: Arch, agent: bool, asked: &BTreeSet<&Name>) -> Result<PathBuf, BuildError> {
+fn build(root: &Path, arch: Arch, extras: Extras, asked: &BTreeSet<&Name>) -> Result<PathBuf, BuildError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let failed = |program: &str, why: String| BuildError::Cargo {
@@ -273,7 +297,10 @@ fn build(root: &Path, arch: Arch, agent: bool, asked: &BTreeSet<&Name>) -> Resul
             command.env(&linker, format!("{}-gcc", arch.multiarch()));
         }
     }
-    let own = CRATES.into_iter().chain(Some(AGENT.0).filter(|_| agent));
+    let own = CRATES
+        .into_iter()
+        .chain(Some(AGENT.0).filter(|_| extras.agent))
+        .chain(Some(UPGRADE.0).filter(|_| extras.upgrade));
     for name in own.chain(asked.iter().map(|name| name.as_str())) {
         command.args(["-p", name]);
     }
@@ -366,15 +393,17 @@ mod tests {
     #[test]
     fn a_folder_without_a_units_program_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, _) in programs(false) {
+        for (name, _) in programs(Extras::default()) {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         let binaries = Binaries::Folder(folder.path().to_owned());
         let error = binaries
-            .provide(Arch::Amd64, false, &units("example-page"))
+            .provide(Arch::Amd64, Extras::default(), &units("example-page"))
             .unwrap_err();
         assert!(error.to_string().contains("example-page"), "{error}");
-        binaries.provide(Arch::Amd64, false, &BTreeMap::new()).unwrap();
+        binaries
+            .provide(Arch::Amd64, Extras::default(), &BTreeMap::new())
+            .unwrap();
     }
 
     #[test]

@@ -178,6 +178,8 @@ pub(super) fn manifest(plan: &BuildPlan, roots: &BTreeMap<Name, Root>) -> Result
         built: plan.epoch,
         domain: None,
         setup: plan.recipe.setup.clone(),
+        disabled: std::collections::BTreeSet::new(),
+        upgrade: plan.recipe.upgrade.clone(),
         units,
     })
 }
@@ -215,7 +217,7 @@ pub(super) fn host_root(
     ] {
         mount_point(&mut built.tree, path, mode, 0, 0)?;
     }
-    for (name, path) in binaries::programs(plan.agent()) {
+    for (name, path) in binaries::programs(plan.extras()) {
         let from = programs.join(name);
         let bytes = std::fs::read(&from).map_err(BuildError::io("read", &from))?;
         built
@@ -232,6 +234,10 @@ pub(super) fn host_root(
         "usr/lib/cairn/appliance.json",
         Node::file(Content::bytes(text), 0o644, "imagegen"),
     );
+    if let Some(root) = &plan.trusted {
+        let root = Node::file(Content::bytes(root.clone()), 0o644, "imagegen");
+        built.tree.put("usr/lib/cairn/upgrade-root.json", root);
+    }
     finish_root(plan, &plan.host, &mut built)?;
     Ok(built)
 }

@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 use cairn_unit::{Arch, Format, Name, Profile, Recipe, Unit};
 use serde::Serialize;
 
+use super::binaries::Extras;
 use super::{Binaries, BuildError};
 use crate::archive::parse_date;
 use crate::project::Project;
@@ -70,8 +71,12 @@ pub struct BuildPlan {
     /// The lock.
     #[serde(skip)]
     pub lock: Lock,
+    /// The keys that later versions are believed by: the publisher's root.json.
+    pub trusted: Option<String>,
     /// Where Cairn's own programs come from.
     pub binaries: Binaries,
+    /// First choices, put on the ESP.
+    pub setup: Option<String>,
     /// The folder that receives the image.
     pub output: PathBuf,
 }
@@ -147,7 +152,18 @@ pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildErr
         None => Binaries::Workspace(project.folder.clone()),
     };
     binaries.check(&units)?;
+    let trusted = match &recipe.upgrade {
+        None => None,
+        Some(upgrade) => {
+            let path = project.folder.join(&upgrade.root);
+            Some(
+                std::fs::read_to_string(&path)
+                    .map_err(BuildError::io("read the keys of later versions from", &path))?,
+            )
+        }
+    };
     Ok(BuildPlan {
+        setup: None,
         host: RootPlan {
             name: "host".into(),
             packages: packages("@host"),
@@ -165,6 +181,7 @@ pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildErr
             .collect(),
         waits_for: project.graph.before,
         binaries,
+        trusted,
         profile: options.profile.unwrap_or(recipe.image.profile),
         recipe_file: recipe_file.to_owned(),
         arch: options.arch,
@@ -192,6 +209,14 @@ impl BuildPlan {
     /// Whether the image holds the test agent.
     pub(super) fn agent(&self) -> bool {
         self.recipe.test.as_ref().is_some_and(|test| test.agent)
+    }
+
+    /// Which programs it holds beyond those of every image.
+    pub(super) fn extras(&self) -> Extras {
+        Extras {
+            agent: self.agent(),
+            upgrade: self.recipe.upgrade.is_some(),
+        }
     }
 
     /// The start of every output file's name: `NAME-VERSION`, and the architecture where it is not this machine's.

@@ -107,12 +107,24 @@ pub(super) fn service_root(
     }
     // Where it sees folders of others.
     for need in unit.needs.values() {
-        let provided = plan.units.values().find_map(|other| other.provides.get(need));
+        let provided = plan.units.values().find_map(|other| other.provides.get(&need.from));
         if let Some(folder) = provided.and_then(|provide| provide.folder.as_ref()) {
             mount_point(&mut built.tree, folder.as_str(), 0o755, 0, 0)?;
         }
     }
     finish_root(plan, root, &mut built)?;
+    let hidden = |path: &String| {
+        let path: Option<cairn_unit::Path> = path.parse().ok();
+        let mut folders = unit.state.keys().chain(unit.runtime.keys());
+        path.is_some_and(|path| folders.any(|folder| path.is_within(folder)))
+    };
+    if let Some(path) = built.templates.iter().find(|path| hidden(path)) {
+        return Err(BuildError::Template {
+            unit: name.to_string(),
+            path: format!("{path}.tmpl"),
+            why: "it lies in a folder of the unit's [state] or [runtime], which hides it: lay it elsewhere".into(),
+        });
+    }
     binaries::keep_places(name, unit, &mut built.tree)?;
     alternatives(&mut built.tree, &unit.alternatives)?;
     let commands = unit.commands();
@@ -124,7 +136,9 @@ pub(super) fn service_root(
             });
         }
     }
-    for file in unit.setup.iter().flat_map(|s| &s.stdin) {
+    let templates = &built.templates;
+    let rendered = |file: &&cairn_unit::Path| !templates.iter().any(|path| path == file.as_str());
+    for file in unit.setup.iter().flat_map(|s| &s.stdin).filter(rendered) {
         if built
             .tree
             .lookup(file.as_str())

@@ -111,7 +111,7 @@ fn make(
         let programs = scope.spawn(|| {
             let watch = Watch::start("programs");
             services.progress.start(Stage::Compile, 0);
-            let folder = plan.binaries.provide(plan.arch, plan.agent(), &plan.units);
+            let folder = plan.binaries.provide(plan.arch, plan.extras(), &plan.units);
             services.progress.finish(Stage::Compile);
             stage(watch.stop(0));
             folder
@@ -222,6 +222,7 @@ fn make(
         loader: &loader,
         uki: &uki,
         epoch: plan.epoch,
+        setup: plan.setup.as_deref(),
     })?;
     let sizes = disk::Sizes {
         esp: plan.recipe.image.esp.0,

@@ -54,7 +54,7 @@ pub(super) fn key(plan: &BuildPlan, tools: &str) -> Result<String, BuildError> {
     }
     let inputs = plan
         .binaries
-        .inputs(plan.agent(), &plan.units)
+        .inputs(plan.extras(), &plan.units)
         .map_err(BuildError::io("list", Path::new("the sources of Cairn's programs")))?;
     for path in inputs {
         add(path.to_string_lossy().as_bytes());

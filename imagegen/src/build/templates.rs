@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use cairn_config::template::{AccountContext, Bound, Context, Host, render, render_value};
-use cairn_unit::{AccountSpec, Manifest, ManifestUnit, Name, Provide};
+use cairn_config::context::{Facts, Known};
+use cairn_config::template::{AccountContext, Context, Host, render, render_value};
+use cairn_unit::{AccountSpec, Manifest, ManifestUnit, Name};
 use minijinja::Value;
 
 use super::BuildError;
@@ -28,45 +29,52 @@ fn some<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String
         .collect()
 }
 
-fn provided<'a>(manifest: &'a Manifest, need: &str) -> Option<&'a Provide> {
-    manifest.units.values().find_map(|unit| unit.unit.provides.get(need))
-}
-
-/// What a unit's own templates can name.
-fn context(manifest: &Manifest, name: &Name, unit: &ManifestUnit) -> Context {
-    let bound = |(need, provide): (&Name, &Name)| {
-        let provide = provided(manifest, provide.as_str())?;
-        let bound = Bound {
-            host: SOME.into(),
-            name: SOME.into(),
-            port: provide.port,
-            socket: provide.socket.as_ref().map(ToString::to_string),
-            password: provide.account.as_ref().map(|_| SOME.to_owned()),
-            tells: some(
-                provide
-                    .account
-                    .iter()
-                    .flat_map(|account| account.tells.keys().map(String::as_str)),
-            ),
+/// What a unit's own templates can name, with everything that it can be bound to, and without what is optional.
+fn contexts(manifest: &Manifest, name: &Name, unit: &ManifestUnit) -> [Context; 2] {
+    [true, false].map(|all| {
+        let bonds = manifest.bonds(name.as_str()).filter(|bond| all || !bond.need.optional);
+        let accounts: BTreeMap<String, Known> = bonds
+            .filter_map(|bond| {
+                let account = bond.provide.account.as_ref()?;
+                let known = Known {
+                    password: SOME.to_owned(),
+                    tells: some(account.tells.keys().map(String::as_str)),
+                };
+                Some((bond.name.to_string(), known))
+            })
+            .collect();
+        let mut secrets = some(unit.unit.secrets.keys().map(Name::as_str));
+        secrets.extend(some(accounts.keys().map(String::as_str)));
+        if !unit.unit.needs.is_empty() || !secrets.is_empty() {
+            secrets.extend(some(["ca"]));
+        }
+        let facts = Facts {
+            address: SOME.to_owned(),
+            secrets,
+            accounts,
         };
-        Some((need.to_string(), bound))
-    };
-    let accounts =
-        unit.unit.needs.iter().filter(|(_, provide)| {
-            provided(manifest, provide.as_str()).is_some_and(|provide| provide.account.is_some())
-        });
-    let mut secrets = some(unit.unit.secrets.keys().map(Name::as_str));
-    secrets.extend(some(accounts.map(|(need, _)| need.as_str())));
-    if !unit.unit.needs.is_empty() || !secrets.is_empty() {
-        secrets.extend(some(["ca"]));
-    }
-    Context {
-        unit: name.to_string(),
-        secrets,
-        host: host(),
-        site: some(["name", "domain"]),
-        bindings: unit.unit.needs.iter().filter_map(bound).collect(),
-    }
+        let mut context = cairn_config::context::context(manifest, name.as_str(), &facts);
+        if !all {
+            let optional = unit.unit.needs.iter().filter(|(_, need)| need.optional);
+            context
+                .bindings
+                .extend(optional.map(|(need, _)| (need.to_string(), None)));
+        } else {
+            // What a template does with each of its consumers is tried also where there is none.
+            for (provide, consumers) in &mut context.bound {
+                let upstream = unit
+                    .unit
+                    .provides
+                    .get(provide.as_str())
+                    .and_then(|p| p.upstream.as_ref());
+                let asked = upstream.iter().flat_map(|u| u.asks.keys().map(Name::as_str));
+                let port = upstream.map(|_| "port");
+                let seen = some(["unit", "need", "server", "name"].into_iter().chain(port).chain(asked));
+                consumers.push(Value::from(seen));
+            }
+        }
+        context
+    })
 }
 
 /// What the templates of a step for an account can name, without and with a password of before.
@@ -109,7 +117,9 @@ pub(super) fn check(manifest: &Manifest, roots: &BTreeMap<Name, Root>) -> Result
         };
         for template in &unit.templates {
             let path = format!("{}.tmpl", template.path);
-            render(&path, &text(&path)?, &context(manifest, name, unit)).map_err(|e| wrong(&path, e.to_string()))?;
+            for context in contexts(manifest, name, unit) {
+                render(&path, &text(&path)?, &context).map_err(|e| wrong(&path, e.to_string()))?;
+            }
         }
         for (provide, spec) in unit
             .unit

@@ -72,6 +72,15 @@ pub enum Command {
                             imagegen sbom build/base-0.1.0.raw --format cyclonedx -o base.cdx.json"
     )]
     Sbom(Sbom),
+    /// Publish images as releases that appliances upgrade to
+    #[command(after_help = "Examples:\n  imagegen release init repo/ --keys keys/ --name base\n  \
+                      imagegen release add repo/ build/base-1.1.0.raw --notes notes.txt\n  \
+                      imagegen release promote repo/ 1.1.0 --channel stable\n  \
+                      imagegen release publish repo/ --keys keys/\n  \
+                      imagegen release bundle repo/ 1.1.0 -o base-1.1.0.cairn\n\n\
+                      repo/ is plain files for any web server; keys/ must never lie on it. repo/metadata/1.root.json goes into the \
+                      project, where the recipe's [upgrade] names it. docs/upgrades.md tells all of it.")]
+    Release(Release),
     /// Write an image to a disk, read it back and verify it
     #[command(
         after_help = "Examples:\n  imagegen flash build/base-0.1.0.raw /dev/sdX --dry-run\n  \
@@ -137,6 +146,9 @@ pub struct Build {
     /// The folder that receives the image
     #[arg(short, long, value_name = "DIR", default_value = "build")]
     pub output: PathBuf,
+    /// Choices by which the appliance sets itself up: `run` hands them to the guest, `build` puts them on the ESP
+    #[arg(long, value_name = "FILE")]
+    pub site: Option<PathBuf>,
     /// Use only what the cache holds; open no connection
     #[arg(long)]
     pub offline: bool,
@@ -290,7 +302,9 @@ pub enum SchemaOf {
     Unit,
     /// An appliance: appliances/NAME.toml
     Recipe,
-    /// Both (with --markdown: the whole of docs/units.md)
+    /// The owner's choices: site.toml and setup.toml
+    Site,
+    /// Units and recipes (with --markdown: the whole of docs/units.md)
     All,
 }
 
@@ -387,4 +401,115 @@ fn port(text: &str) -> Result<(u16, u16), String> {
     text.split_once(':')
         .and_then(|(host, guest)| Some((number(host)?, number(guest)?)))
         .ok_or_else(|| format!("`{text}` is not HOST:GUEST: write for example 8443:443"))
+}
+
+/// `imagegen release`.
+#[derive(Debug, Clone, Args)]
+pub struct Release {
+    /// What is done.
+    #[command(subcommand)]
+    pub action: ReleaseAction,
+}
+
+/// For how long signatures are good.
+#[derive(Debug, Clone, Args)]
+pub struct Expires {
+    /// Days until an appliance believes root.json no more
+    #[arg(long, default_value_t = 3650, value_name = "DAYS")]
+    pub root_days: i64,
+    /// Days until it believes what there is no more
+    #[arg(long, default_value_t = 365, value_name = "DAYS")]
+    pub targets_days: i64,
+    /// Days until it no more believes that there is nothing newer: publish again before
+    #[arg(long, default_value_t = 30, value_name = "DAYS")]
+    pub timestamp_days: i64,
+}
+
+/// What is done with a repository of releases.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ReleaseAction {
+    /// Make keys and an empty repository
+    Init {
+        /// The repository's folder
+        repository: PathBuf,
+        /// The folder of the keys
+        #[arg(long)]
+        keys: PathBuf,
+        /// The appliance
+        #[arg(long)]
+        name: cairn_unit::Name,
+        /// How many root keys and targets keys are made
+        #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+        key_count: u32,
+        /// How many of them must sign
+        #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+        threshold: u32,
+        /// Validity.
+        #[command(flatten)]
+        expires: Expires,
+    },
+    /// Add an image, with the manifest that lies beside it; needs no keys
+    Add {
+        /// The repository's folder
+        repository: PathBuf,
+        /// The image, in raw format
+        image: PathBuf,
+        /// A file with what is to be said of it
+        #[arg(long, value_name = "FILE")]
+        notes: Option<PathBuf>,
+        /// The least version that can be upgraded from
+        #[arg(long, value_name = "VERSION")]
+        minimum: Option<String>,
+    },
+    /// Give a channel a version; in force when it is published
+    Promote {
+        /// The repository's folder
+        repository: PathBuf,
+        /// The version
+        version: String,
+        /// The channel
+        #[arg(long, default_value = "stable")]
+        channel: String,
+    },
+    /// Sign what was added and promoted, and that it is the newest
+    Publish {
+        /// The repository's folder
+        repository: PathBuf,
+        /// The folder of the keys
+        #[arg(long)]
+        keys: PathBuf,
+        /// Validity.
+        #[command(flatten)]
+        expires: Expires,
+    },
+    /// Give a role new keys in place of its own
+    Keys {
+        /// The repository's folder
+        repository: PathBuf,
+        /// The folder of the keys
+        #[arg(long)]
+        keys: PathBuf,
+        /// The role
+        #[arg(long, value_parser = ["root", "targets", "snapshot", "timestamp"])]
+        rotate: String,
+        /// Validity.
+        #[command(flatten)]
+        expires: Expires,
+    },
+    /// Write a published release as one file, for appliances without a network
+    Bundle {
+        /// The repository's folder
+        repository: PathBuf,
+        /// The version
+        version: String,
+        /// The architecture
+        #[arg(long, default_value = "amd64")]
+        arch: Arch,
+        /// Leave out what this earlier version has: a smaller bundle, for appliances that run it
+        #[arg(long, value_name = "VERSION")]
+        since: Option<String>,
+        /// The file to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
 }

@@ -78,7 +78,9 @@ pub(super) fn build(options: &Build, json: bool) -> Result<(BuildPlan, Report, V
         helper: None::<PathBuf>,
         progress: &bars,
     };
+    let setup = options.site.as_deref().map(|file| project.choices(file)).transpose()?;
     let mut plan = build::plan(recipe, &chosen)?;
+    plan.setup.clone_from(&setup);
     let mut made = build::run(&plan, &services);
     if options.relock_missing
         && let Err(BuildError::Fetch(FetchError::Gone { gone })) = &made
@@ -89,6 +91,7 @@ pub(super) fn build(options: &Build, json: bool) -> Result<(BuildPlan, Report, V
             names.join(", ")
         ))?;
         plan = build::plan(recipe, &chosen)?;
+        plan.setup = setup;
         made = build::run(&plan, &services);
     }
     Ok((plan, made?, changes))

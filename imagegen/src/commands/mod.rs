@@ -15,6 +15,7 @@ mod inspect;
 mod interrupt;
 mod lock;
 mod project;
+mod release;
 mod run;
 mod sbom;
 mod schema;
@@ -59,6 +60,7 @@ fn answer(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
         Command::Inspect(options) => inspect::run(&options, json),
         Command::Diff(options) => inspect::diff(&options, json),
         Command::Sbom(options) => sbom::run(&options),
+        Command::Release(options) => release::run(&options.action, json),
         Command::Flash(options) => flash::run(&options, &interrupt, json),
         Command::ImportUnit(options) => return import_unit::run(&options, json),
         Command::Schema(options) => schema::run(&options),

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use cairn_unit::Protocol;
 use serde_json::json;
 
-use super::arguments::Run;
-use super::build;
+use super::arguments::{Build, Run};
 use super::interrupt::Interrupt;
+use super::{build, project};
 use crate::archive::Mirror;
 use crate::build::{BuildPlan, Report};
 use crate::cache::{Cache, FetchOptions};
@@ -32,7 +32,16 @@ pub(super) fn run(options: &Run, interrupt: &Interrupt, json: bool) -> Result<u8
     for (host, _) in &options.ports {
         free_port(*host)?;
     }
-    let (plan, report, _) = build::build(&options.build, json)?;
+    // It goes to the guest, so that the image is the one that is handed out.
+    let build = Build {
+        site: None,
+        ..options.build.clone()
+    };
+    if let Some(file) = &options.build.site {
+        let arch = project::arch(build.arch)?;
+        project::load(&build.recipe.recipe, arch)?.choices(file)?;
+    }
+    let (plan, report, _) = build::build(&build, json)?;
     let cache = Cache::from_env()?;
     let fetch = FetchOptions {
         offline: options.build.offline,
@@ -59,6 +68,7 @@ pub(super) fn run(options: &Run, interrupt: &Interrupt, json: bool) -> Result<u8
     spec.memory_mib = u32::try_from(options.memory.0 >> 20)?;
     spec.video = if options.headless { Video::Off } else { Video::Offscreen };
     spec.forwards = forwards(options, &plan);
+    spec.setup = options.build.site.as_deref().map(absolute).transpose()?;
     spec.disks = vec![Disk {
         id: "disk0".into(),
         path: disk,

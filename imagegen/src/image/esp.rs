@@ -28,6 +28,8 @@ pub struct Inputs<'a> {
     pub uki: &'a [u8],
     /// The time of all files, in seconds since 1970.
     pub epoch: u64,
+    /// First choices, by which the appliance sets itself up: `setup.toml`.
+    pub setup: Option<&'a str>,
 }
 
 /// The file name of a UKI that is to be tried [`TRIES`] times: `NAME_VERSION+3.efi`.
@@ -54,7 +56,7 @@ pub fn contents(inputs: &Inputs<'_>) -> Result<fat::Contents, Error> {
         Arch::X86_64 => ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"),
         Arch::Arm64 => ("EFI/BOOT/BOOTAA64.EFI", "EFI/systemd/systemd-bootaa64.efi"),
     };
-    let files = BTreeMap::from([
+    let mut files = BTreeMap::from([
         (boot.to_owned(), inputs.loader.to_vec()),
         (loader.to_owned(), inputs.loader.to_vec()),
         ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
@@ -65,6 +67,11 @@ pub fn contents(inputs: &Inputs<'_>) -> Result<fat::Contents, Error> {
             inputs.uki.to_vec(),
         ),
     ]);
+    files.extend(
+        inputs
+            .setup
+            .map(|text| ("setup.toml".to_owned(), text.as_bytes().to_vec())),
+    );
     let mut contents = fat::Contents {
         label: "ESP".to_owned(),
         serial: 0,

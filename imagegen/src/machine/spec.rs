@@ -43,6 +43,8 @@ pub struct MachineSpec {
     pub video: Video,
     /// True for the port that the test agent listens on.
     pub control: bool,
+    /// First choices that the appliance finds in the firmware's configuration, as `opt/cairn.setup`.
+    pub setup: Option<PathBuf>,
     /// True for an i6300ESB watchdog, which resets the machine when it is not fed.
     pub watchdog: bool,
     /// True for a virtio random number generator.
@@ -170,6 +172,7 @@ impl MachineSpec {
             network: true,
             video: Video::Off,
             control: false,
+            setup: None,
             watchdog: true,
             rng: true,
             acpi: true,
@@ -218,6 +221,9 @@ impl MachineSpec {
                 format!("virtserialport,bus=ports0.0,chardev=control,name={CONTROL_PORT}"),
             );
         }
+        if let Some(file) = &self.setup {
+            a.pair("-fw_cfg", format!("name=opt/cairn.setup,file={}", path(file)));
+        }
         if self.watchdog {
             a.pair("-device", "i6300esb,id=watchdog0")
                 .pair("-action", "watchdog=reset");
@@ -231,6 +237,7 @@ impl MachineSpec {
     /// Every file that QEMU opens, so that a sandbox can show it those and no others.
     pub fn binds(&self, sockets: &Sockets) -> Vec<Bind> {
         let mut binds = vec![Bind::writable(&sockets.qmp)];
+        binds.extend(self.setup.as_deref().map(Bind::read_only));
         if self.control {
             binds.push(Bind::writable(&sockets.control));
         }

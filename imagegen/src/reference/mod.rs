@@ -13,6 +13,28 @@ pub const UNIT_SAMPLE: &str = include_str!("unit.toml");
 /// A recipe that uses every key.
 pub const RECIPE_SAMPLE: &str = include_str!("sample.toml");
 
+/// First choices that use every key.
+pub const SITE_SAMPLE: &str = include_str!("site.toml");
+
+/// The JSON Schema of `setup.toml`; `site.toml` is the same without `administrator`.
+pub fn site_schema() -> Value {
+    titled(schema_for!(cairn_unit::First).to_value(), "Cairn first choices")
+}
+
+/// The whole of `docs/site.md`.
+pub fn site_markdown() -> String {
+    format!(
+        "# The owner's choices\n\nMade by `imagegen schema site --markdown` from the types in `crates/unit`; a test fails when this file differs.\n\n\
+         What the owner chose stands in one file on the data partition, `/data/site/site.toml`. The panel and `cairn enable` write it; so can an \
+         editor, followed by `cairn reload`. A file with a mistake changes nothing: the mistake is said with its line, and what held before goes on \
+         holding. Every version is kept: `cairn config history`, `diff` and `rollback`.\n\n`setup.toml` is the same file with `[administrator]` in \
+         it. It sets an appliance up that waits for that, without a person ([how](operating.md#without-a-person)). An unknown key is an \
+         error.\n\n{}\n{}",
+        markdown::values(&[site_schema()]),
+        markdown::reference("Site: `site.toml` and `setup.toml`", &site_schema(), SITE_SAMPLE)
+    )
+}
+
 /// The JSON Schema of a unit.
 pub fn unit_schema() -> Value {
     titled(schema_for!(cairn_unit::Unit).to_value(), "Cairn unit")

@@ -1,12 +1,15 @@
 //! Overlays: folders of the project laid on a root.
 //!
 //! Owners and times of the checkout do not show: everything is root's, 0755 where the owner may execute and 0644
-//! where not. `PATH.tmpl` is text that the manager renders: the image holds it as it is, and an empty file at `PATH`.
+//! where not. `PATH.tmpl` is text that the manager renders: the image holds it as it is, and at `PATH` a link to where the unit sees
+//! what came of it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use cairn_unit::Template;
 
 use super::{Content, Kind, Node, Tree, TreeError};
 
@@ -159,7 +162,10 @@ pub fn lay_overlays(tree: &mut Tree, overlays: &[OverlaySet]) -> Result<Vec<Stri
                         why,
                     });
                 }
-                tree.put(&path, Node::file(Content::bytes([]), file.node.mode, &file.node.origin));
+                tree.put(
+                    &path,
+                    Node::link(&format!("{}/{path}", Template::FOLDER), &file.node.origin),
+                );
                 templates.push(format!("/{path}"));
             }
             tree.put(&at, file.node.clone());
@@ -197,7 +203,10 @@ mod tests {
         let mut tree = Tree::new("t");
         let templates = lay_overlays(&mut tree, &[overlay("a", &[("etc/a.conf.tmpl", 0o644)])]).unwrap();
         assert_eq!(templates, ["/etc/a.conf"]);
-        assert_eq!(tree.get("etc/a.conf").unwrap().content().unwrap().len, 0);
+        assert_eq!(
+            tree.get("etc/a.conf").unwrap().kind,
+            Kind::Link("/run/config/etc/a.conf".into())
+        );
         assert_eq!(tree.get("etc/a.conf.tmpl").unwrap().content().unwrap().len, 1);
     }
 

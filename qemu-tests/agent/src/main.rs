@@ -5,6 +5,7 @@ mod act;
 mod campaign;
 mod demand;
 mod hostile;
+mod names;
 mod terminal;
 
 use std::error::Error;
@@ -45,6 +46,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         ["at-terminal", _, ..] => terminal::run(&arguments[1..])?,
         // In one step, so that nobody sees half of it.
         ["rename", from, to] => fs::rename(from, to)?,
+        ["address", name] => println!("{}", names::address(name)?),
         ["show", path] => print!("{}", fs::read_to_string(path)?),
         // With its permissions.
         ["copy", from, to] => drop(fs::copy(from, to)?),

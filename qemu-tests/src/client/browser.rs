@@ -25,6 +25,7 @@ pub struct Browser {
     base: String,
     cookies: BTreeMap<String, String>,
     token: String,
+    field: String,
 }
 
 impl Browser {
@@ -43,7 +44,14 @@ impl Browser {
             base: format!("https://127.0.0.1:{port}"),
             cookies: BTreeMap::new(),
             token: String::new(),
+            field: "form_token".to_owned(),
         }
+    }
+
+    /// The same where forms keep their token in another field.
+    pub fn with_token(mut self, field: &str) -> Browser {
+        field.clone_into(&mut self.field);
+        self
     }
 
     /// Looks at a page.
@@ -62,7 +70,7 @@ impl Browser {
     /// When no answer comes.
     pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Result<Page, HarnessError> {
         let address = format!("{}{path}", self.base);
-        let token = [("form_token", self.token.as_str())];
+        let token = [(self.field.as_str(), self.token.as_str())];
         let all: Vec<(&str, &str)> = fields.iter().copied().chain(token).collect();
         let answer = self.agent.post(&address).header("cookie", self.cookie()).send_form(all);
         self.took(&address, answer)
@@ -100,7 +108,7 @@ impl Browser {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
-        if let Some((_, rest)) = text.split_once("name=\"form_token\" value=\"") {
+        if let Some((_, rest)) = text.split_once(&format!("name=\"{}\" value=\"", self.field)) {
             self.token = rest.split('"').next().unwrap_or_default().to_owned();
         }
         let location = answer.headers().get("location").and_then(|value| value.to_str().ok());

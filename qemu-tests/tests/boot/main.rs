@@ -9,6 +9,7 @@ mod confined;
 mod daemons;
 mod damage;
 mod demand;
+mod example;
 mod forward;
 mod harness;
 mod hostile;
@@ -18,6 +19,7 @@ mod power_cuts;
 mod services;
 mod setup;
 mod shutdown;
+mod upgrade;
 mod watchdog;
 
 use std::fmt::Display;

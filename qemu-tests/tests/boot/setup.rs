@@ -79,3 +79,88 @@ fn who_reads_the_console_sets_the_appliance_up_in_a_browser_and_it_stays_so() {
     assert_eq!((page.status, page.location.as_str()), (303, "/"), "{}", page.text);
     assert!(must(browser.get("/")).text.contains("birch"));
 }
+
+const CHOICES: &str = r#"
+[appliance]
+name = "birch"
+domain = "birch.example"
+
+[administrator]
+name = "ada"
+password = 'velvet "otter" & 9 Ümläute 🦦'
+"#;
+
+/// The text between the first `before` and the next `<`.
+fn after<'a>(text: &'a str, before: &str) -> &'a str {
+    let (_, rest) = text
+        .split_once(before)
+        .unwrap_or_else(|| panic!("{before} is not in {text}"));
+    rest.split('<').next().unwrap()
+}
+
+#[test]
+fn choices_on_the_esp_set_the_appliance_up_and_its_owner_makes_people() {
+    let file = must(tempfile::NamedTempFile::new());
+    must(std::fs::write(file.path(), CHOICES));
+    let options = Options {
+        ports: vec![443, 8443],
+        ..Options::default()
+    };
+    let home = must(Home::new("unattended", &must(images::panel_with(file.path())), options));
+    let mut machine = must(home.start());
+    must(machine.wait_for("Set up by setup.toml of the volume ESP", READY));
+    must(machine.wait_for("Ready: https://", READY));
+    let mut browser = Browser::new(must(machine.port(8443)));
+    wait_until("the owner's account", READY, || {
+        must(browser.get("/login"));
+        must(browser.post("/login", &[("name", "ada"), ("password", PASSWORD)])).status == 303
+    });
+    // The panel found the directory while it ran.
+    wait_until("the directory", READY, || must(browser.get("/people")).status == 200);
+    must(browser.get("/people-new"));
+    let fields = [
+        ("uid", "grete"),
+        ("given", "Grete"),
+        ("surname", "Müller"),
+        ("mail", "grete@birch.example"),
+    ];
+    let page = must(browser.post("/people-new", &fields));
+    assert_eq!(page.location, "/people/grete?said=person-made", "{}", page.text);
+    must(browser.get("/people/grete"));
+    let page = must(browser.post("/people/grete/reset", &[]));
+    let code = after(&page.text, "reset#").to_owned();
+    let mut grete = Browser::new(must(machine.port(8443)));
+    must(grete.get("/reset"));
+    let page = must(grete.post(
+        "/reset",
+        &[("code", &code), ("password", PASSWORD), ("again", PASSWORD)],
+    ));
+    assert_eq!(page.status, 303, "{}", page.text);
+    must(grete.get("/login"));
+    let page = must(grete.post("/login", &[("name", "grete"), ("password", PASSWORD)]));
+    assert_eq!((page.status, page.location.as_str()), (303, "/"), "{}", page.text);
+    assert!(must(grete.get("/account")).text.contains("grete@birch.example"));
+    // The network knows the appliance by its new name.
+    let mut guest = Guest(machine);
+    guest.wait_ready("mdns");
+    wait_until("the name", READY, || {
+        let (status, said) = guest.ran(&["/usr/lib/cairn/test-agent", "address", "birch.local"], READY);
+        status == 0 && said.trim() == "10.0.2.15"
+    });
+    // What is not hers is refused.
+    assert_eq!(must(grete.get("/people")).status, 403);
+    // The directory goes, and the owner's account works all the same.
+    guest.cairn(&["stop", "slapd"]);
+    let mut owner = Browser::new(must(guest.0.port(8443)));
+    must(owner.get("/login"));
+    assert_eq!(
+        must(owner.post("/login", &[("name", "ada"), ("password", PASSWORD)])).status,
+        303
+    );
+    assert_eq!(must(owner.get("/people")).status, 503);
+    assert_eq!(must(owner.get("/")).status, 200);
+    // Neither the site nor a log has the password.
+    let site = guest.read("/data/site/site.toml");
+    assert!(site.contains("name = \"birch\"") && !site.contains("velvet"), "{site}");
+    assert!(!guest.cairn(&["logs"]).contains("velvet"));
+}

@@ -1,0 +1,191 @@
+//! Upgrades of a real appliance by its real boot loader (`appliances/upgrade-test.toml`): a version from a web server proves itself and is kept, one
+//! that fails is given up for the one before, and a power cut in the middle of an install changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use qemu_tests::machine::{Home, Options};
+use qemu_tests::served::Served;
+use serde_json::Value;
+
+use super::daemons::Guest;
+use super::*;
+
+const INSTALLED: Duration = Duration::from_secs(300);
+const PROVED: &str = "This version has proved itself and is kept";
+
+/// The publisher.
+struct Publisher {
+    folder: PathBuf,
+}
+
+impl Publisher {
+    fn new(folder: &Path) -> Self {
+        let keys = images::workspace().join("qemu-tests/fixtures/upgrade-keys");
+        let repository = folder.join("repository");
+        for sub in ["metadata", "targets", "packs", "incoming"] {
+            must(std::fs::create_dir_all(repository.join(sub)));
+        }
+        must(std::fs::copy(
+            keys.join("root.json"),
+            repository.join("metadata/1.root.json"),
+        ));
+        let channels = "{\"name\":\"upgrade-test\",\"channels\":{}}";
+        must(std::fs::write(repository.join("incoming/channels.json"), channels));
+        Self { folder: repository }
+    }
+
+    fn imagegen(&self, words: &[&str]) {
+        let mut command = Command::new(must(images::imagegen()));
+        let output = must(
+            command
+                .arg("release")
+                .arg(words[0])
+                .arg(&self.folder)
+                .args(&words[1..])
+                .output(),
+        );
+        assert!(
+            output.status.success(),
+            "{words:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    fn publish(&self, version: &str, image: &Path) {
+        let keys = images::workspace().join("qemu-tests/fixtures/upgrade-keys");
+        self.imagegen(&["add", &image.display().to_string()]);
+        self.imagegen(&["promote", version]);
+        self.imagegen(&["publish", "--keys", &keys.display().to_string()]);
+    }
+
+    fn bundle(&self, version: &str, since: &str) -> Vec<u8> {
+        let path = self.folder.join("thin.cairn");
+        self.imagegen(&["bundle", version, "--since", since, "-o", &path.display().to_string()]);
+        must(std::fs::read(path))
+    }
+}
+
+fn status(guest: &mut Guest) -> Value {
+    must(serde_json::from_str(&guest.cairn(&["upgrade", "status", "--json"])))
+}
+
+/// Restarts and waits until this version says so.
+fn restart_into(guest: &mut Guest, version: &str) -> usize {
+    let mark = guest.0.serial.mark();
+    guest.cairn(&["reboot"]);
+    must(guest.0.wait_reset(OFF));
+    must(
+        guest
+            .0
+            .serial
+            .wait_from(mark, &format!("Cairn: upgrade-test {version}"), READY),
+    );
+    mark
+}
+
+#[test]
+fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_before() {
+    let first = must(images::upgradable());
+    let work = must(tempfile::tempdir_in(must(std::fs::canonicalize(images::target()))));
+    let publisher = Publisher::new(work.path());
+    let options = Options {
+        disk_gib: 2,
+        ports: Vec::new(),
+        ..Options::default()
+    };
+    let home = must(Home::new("upgrade", &first, options));
+    let mut guest = Guest(must(home.start()));
+    must(guest.0.wait_for(PROVED, READY));
+    let running = &status(&mut guest)["versions"]["running"];
+    assert_eq!(
+        (&running["version"], &running["tries_left"]),
+        (&"1.0.0".into(), &Value::Null)
+    );
+
+    // From the web, with the power cut while it is written: the next start is the same version, and the next install completes.
+    publisher.publish("1.1.0", &must(images::upgraded("1.1.0", "worker", work.path())));
+    let served = must(Served::folder(&publisher.folder));
+    let url = format!("http://10.0.2.2:{}", served.port);
+    assert!(
+        guest
+            .cairn(&["upgrade", "check", &url])
+            .contains("Version 1.1.0 can be installed; 1.0.0 runs.")
+    );
+    guest.cairn(&["upgrade", "install", &url, "--no-wait"]);
+    wait_until("the root is written", INSTALLED, || {
+        ["write", "verify", "boot"]
+            .iter()
+            .any(|phase| status(&mut guest)["task"]["phase"] == **phase)
+    });
+    must(guest.0.kill());
+    drop(guest);
+    let mut guest = Guest(must(home.start()));
+    must(guest.0.wait_for("Cairn: upgrade-test 1.0.0", READY));
+    must(guest.0.wait_for("Ready", READY));
+    let before = served.sent();
+    let said = guest.ran(&["/usr/bin/cairn", "upgrade", "install", &url], INSTALLED);
+    assert!(said.0 == 0 && said.1.contains("Version 1.1.0 is installed"), "{said:?}");
+    let pack = must(std::fs::metadata(
+        publisher.folder.join("packs/upgrade-test-1.1.0-amd64.pack"),
+    ))
+    .len();
+    let fetched = served.sent() - before;
+    assert!(fetched * 2 < pack, "{fetched} bytes of {pack} were fetched");
+    println!("fetched {fetched} bytes of a release of {pack}: {}", said.1);
+    let mark = restart_into(&mut guest, "1.1.0");
+    must(guest.0.serial.wait_from(mark, PROVED, READY));
+    let now = status(&mut guest);
+    assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.1.0.efi", "{now}");
+    assert_eq!(now["versions"]["other"]["version"], "1.0.0", "{now}");
+
+    // From a bundle, a version whose unit ends at once.
+    publisher.publish("1.2.0", &must(images::upgraded("1.2.0", "no-such-act", work.path())));
+    let bundle = publisher.bundle("1.2.0", "1.1.0");
+    must(must(guest.0.agent()).write_file("/data/update.cairn", &bundle));
+    let said = guest.ran(
+        &["/usr/bin/cairn", "upgrade", "install", "/data/update.cairn"],
+        INSTALLED,
+    );
+    assert!(said.0 == 0 && said.1.contains("Version 1.2.0 is installed"), "{said:?}");
+    let mark = restart_into(&mut guest, "1.2.0");
+    must(
+        guest
+            .0
+            .serial
+            .wait_from(mark, "This version has not proved itself: ", READY),
+    );
+    must(guest.0.wait_reset(OFF));
+    must(guest.0.serial.wait_from(mark, "Cairn: upgrade-test 1.1.0", READY));
+    wait_until("the manager answers", READY, || {
+        let answer = must(guest.0.agent()).exec(&["/usr/bin/cairn", "upgrade", "--json"], READY);
+        answer.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("\"failed\":{"))
+    });
+    let now = status(&mut guest);
+    assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.1.0.efi", "{now}");
+    assert_eq!(now["versions"]["failed"]["version"], "1.2.0", "{now}");
+    let why = now["versions"]["failed"]["why"].as_str().unwrap_or_default();
+    assert!(why.contains("unit steady"), "{why}");
+    let history = guest.cairn(&["upgrade", "history"]);
+    let lines: Vec<&str> = history
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "failed",
+            "installed",
+            "committed",
+            "installed",
+            "not-installed",
+            "committed"
+        ],
+        "{history}"
+    );
+    // There is nothing to go back to that would start.
+    let (code, said) = guest.ran(&["/usr/bin/cairn", "upgrade", "rollback"], INSTALLED);
+    assert!(code == 1 && said.contains("no other version"), "{said}");
+    switch_off(guest.0);
+    is_clean(&home);
+}
