@@ -221,17 +221,25 @@ pub fn imagegen() -> Result<PathBuf, HarnessError> {
     if let Some(path) = std::env::var_os("IMAGEGEN") {
         return Ok(path.into());
     }
-    let candidates = ["release", "debug"].map(|profile| target().join(profile).join("imagegen"));
-    candidates
-        .into_iter()
-        .find(|path| path.is_file())
-        .ok_or_else(|| HarnessError::Image {
-            name: "any".into(),
-            reason: format!(
-                "no imagegen in {}; run `cargo build -p imagegen`, or name it in IMAGEGEN",
-                target().display()
-            ),
-        })
+    // Of our own profile (tests are in `deps` below it): one of another may be left from another version.
+    let here = std::env::current_exe().unwrap_or_default();
+    let folder = here.parent().unwrap_or(Path::new("."));
+    let folder = if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    };
+    let path = folder.join("imagegen");
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(HarnessError::Image {
+        name: "any".into(),
+        reason: format!(
+            "there is no {}; run `cargo build -p imagegen`, or name it in IMAGEGEN",
+            path.display()
+        ),
+    })
 }
 
 fn newest_raw(folder: &Path, name: &str) -> Option<PathBuf> {
