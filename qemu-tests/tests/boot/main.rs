@@ -6,6 +6,7 @@
 
 mod bindings;
 mod confined;
+mod crash_points;
 mod daemons;
 mod damage;
 mod demand;

@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use qemu_tests::blocklog;
 use qemu_tests::machine::{Home, Options};
 use qemu_tests::served::Served;
 use serde_json::Value;
 
+use super::crash_points::{self, Recording};
 use super::daemons::Guest;
 use super::*;
 
@@ -92,9 +94,12 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     let options = Options {
         disk_gib: 2,
         ports: Vec::new(),
+        log_writes: true,
         ..Options::default()
     };
     let home = must(Home::new("upgrade", &first, options));
+    let fresh = home.folder().join("fresh.raw");
+    must(disk::copy_grown(&first, &fresh, 2 << 30));
     let mut guest = Guest(must(home.start()));
     must(guest.0.wait_for(PROVED, READY));
     let running = &status(&mut guest)["versions"]["running"];
@@ -104,7 +109,9 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     );
 
     // From the web, with the power cut while it is written: the next start is the same version, and the next install completes.
-    publisher.publish("1.1.0", &must(images::upgraded("1.1.0", "worker", work.path())));
+    let from = must(blocklog::count(&home.writes()));
+    let second = must(images::upgraded("1.1.0", "worker", work.path()));
+    publisher.publish("1.1.0", &second);
     let served = must(Served::folder(&publisher.folder));
     let url = format!("http://10.0.2.2:{}", served.port);
     assert!(
@@ -140,7 +147,8 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     assert_eq!(now["versions"]["other"]["version"], "1.0.0", "{now}");
 
     // From a bundle, a version whose unit ends at once.
-    publisher.publish("1.2.0", &must(images::upgraded("1.2.0", "no-such-act", work.path())));
+    let third = must(images::upgraded("1.2.0", "no-such-act", work.path()));
+    publisher.publish("1.2.0", &third);
     let bundle = publisher.bundle("1.2.0", "1.1.0");
     must(must(guest.0.agent()).write_file("/data/update.cairn", &bundle));
     let said = guest.ran(
@@ -188,4 +196,10 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     assert!(code == 1 && said.contains("no other version"), "{said}");
     switch_off(guest.0);
     is_clean(&home);
+    crash_points::each_leaves_a_version_that_is_whole(&Recording {
+        home: &home,
+        before: &fresh,
+        from,
+        images: &[&first, &second, &third],
+    });
 }
