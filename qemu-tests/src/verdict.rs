@@ -19,9 +19,14 @@ const BLOCK: usize = 4096;
 pub struct Version {
     /// Its number.
     pub version: String,
-    uki: Vec<u8>,
-    root: Vec<u8>,
-    tree: Vec<u8>,
+    /// Its boot entry's file name and bytes.
+    pub entry: (String, Vec<u8>),
+    /// Its root's file system.
+    pub root: Vec<u8>,
+    /// The root's hash tree, with its superblock.
+    pub tree: Vec<u8>,
+    /// The root hash, in hexadecimal.
+    pub hash: String,
     /// Of the root and of its hash tree: the two halves of the root hash.
     ids: [String; 2],
 }
@@ -185,7 +190,8 @@ impl Version {
             root: read(place.start, data * BLOCK as u64)?,
             tree: read(tree.start, (hashes + 1) * BLOCK as u64)?,
             ids: [id(&hash[..32]), id(&hash[32..])],
-            uki,
+            entry: (name.clone(), uki),
+            hash,
         })
     }
 }
@@ -234,7 +240,7 @@ pub fn judge(cut: &Cut<'_>, versions: &[Version], loaders: &Loaders) -> io::Resu
         let uki = file(&files, &format!("EFI/Linux/{entry}"))?;
         let version = versions.iter().find(|version| version.version == number);
         let version = version.ok_or_else(|| bad(format!("{entry} is of no version")))?;
-        if version.uki != uki {
+        if version.entry.1 != uki {
             return Err(bad(format!(
                 "{entry} leads nowhere: its bytes are not those of {number}"
             )));
