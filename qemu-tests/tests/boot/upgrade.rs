@@ -109,6 +109,7 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     );
 
     // From the web, with the power cut while it is written: the next start is the same version, and the next install completes.
+    publisher.publish("1.0.0", &first);
     let from = must(blocklog::count(&home.writes()));
     let second = must(images::upgraded("1.1.0", "worker", work.path()));
     publisher.publish("1.1.0", &second);
@@ -146,10 +147,21 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.1.0.efi", "{now}");
     assert_eq!(now["versions"]["other"]["version"], "1.0.0", "{now}");
 
+    // The owner does not like it, and goes back.
+    guest.cairn(&["upgrade", "rollback"]);
+    let mark = restart_into(&mut guest, "1.0.0");
+    must(guest.0.serial.wait_from(mark, "Ready", READY));
+    wait_until("the manager has looked", READY, || {
+        !status(&mut guest)["versions"]["running"].is_null()
+    });
+    let now = status(&mut guest);
+    assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.0.0.efi", "{now}");
+    assert_eq!(now["versions"]["other"]["tries_left"], 0, "{now}");
+
     // From a bundle, a version whose unit ends at once.
     let third = must(images::upgraded("1.2.0", "no-such-act", work.path()));
     publisher.publish("1.2.0", &third);
-    let bundle = publisher.bundle("1.2.0", "1.1.0");
+    let bundle = publisher.bundle("1.2.0", "1.0.0");
     must(must(guest.0.agent()).write_file("/data/update.cairn", &bundle));
     let said = guest.ran(
         &["/usr/bin/cairn", "upgrade", "install", "/data/update.cairn"],
@@ -164,13 +176,13 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
             .wait_from(mark, "This version has not proved itself: ", READY),
     );
     must(guest.0.wait_reset(OFF));
-    must(guest.0.serial.wait_from(mark, "Cairn: upgrade-test 1.1.0", READY));
+    must(guest.0.serial.wait_from(mark, "Cairn: upgrade-test 1.0.0", READY));
     wait_until("the manager answers", READY, || {
         let answer = must(guest.0.agent()).exec(&["/usr/bin/cairn", "upgrade", "--json"], READY);
         answer.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("\"failed\":{"))
     });
     let now = status(&mut guest);
-    assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.1.0.efi", "{now}");
+    assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.0.0.efi", "{now}");
     assert_eq!(now["versions"]["failed"]["version"], "1.2.0", "{now}");
     let why = now["versions"]["failed"]["why"].as_str().unwrap_or_default();
     assert!(why.contains("unit steady"), "{why}");
@@ -184,6 +196,7 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
         [
             "failed",
             "installed",
+            "rolled-back",
             "committed",
             "installed",
             "not-installed",
