@@ -17,6 +17,7 @@ mod hostile;
 mod kills;
 mod manager;
 mod power_cuts;
+mod reset;
 mod services;
 mod setup;
 mod shutdown;
