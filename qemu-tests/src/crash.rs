@@ -78,6 +78,9 @@ impl Medium {
     /// # Errors
     /// When the disk cannot be read.
     pub fn watch(&mut self, start: u64, expected: &[u8]) -> io::Result<()> {
+        if self.watched.iter().any(|w| w.start == start && w.expected == expected) {
+            return Ok(());
+        }
         let mut watched = Watched {
             start,
             expected: expected.to_vec(),

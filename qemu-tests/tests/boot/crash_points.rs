@@ -9,6 +9,7 @@ use qemu_tests::crash::{Cut, Medium};
 use qemu_tests::random::Random;
 use qemu_tests::verdict::{self, Loaders, Version};
 
+use super::daemons::Guest;
 use super::*;
 
 /// What was written, from where on cuts are made, and what may start after one.
@@ -130,12 +131,13 @@ impl Campaign {
         };
         let home = must(Home::new("crash-point", recording.before, options));
         must(cut.write_into(&home.disk()));
-        let machine = must(home.start());
+        let mut guest = Guest(must(home.start()));
         let began = Instant::now();
-        must(machine.wait_for(&format!("Cairn: upgrade-test {version}"), READY));
-        must(machine.wait_for("Ready", READY));
+        must(guest.0.wait_for(&format!("Cairn: upgrade-test {version}"), READY));
+        must(guest.0.wait_for("Ready", READY));
         let took = began.elapsed().as_secs_f64();
-        switch_off(machine);
+        guest.cairn(&["poweroff"]);
+        must(guest.0.wait_off(OFF));
         is_clean(&home);
         format!("{version} | {took:.1}")
     }
