@@ -6,7 +6,7 @@ CARGO   ?= cargo
 IMAGEGEN = $(CARGO) run --release --quiet -p imagegen --
 
 .DEFAULT_GOAL := help
-.PHONY: help imagegen run image check lint test unit-test fuzz fuzz-test qemu-test bench soak docs clean
+.PHONY: help imagegen run image check lint test unit-test fuzz fuzz-test qemu-test bench soak fault-report docs clean
 
 help: ## Show this help
 	@echo "make TARGET [RECIPE=appliances/NAME.toml]"
@@ -51,13 +51,22 @@ qemu-test: ## Boot real images under QEMU and test them through their ports
 	  $(CARGO) nextest run -p qemu-tests --no-fail-fast; \
 	else $(CARGO) test -p qemu-tests --no-fail-fast; fi
 
-bench: ## Measure build, size, boot and the supervisor beside their peers (BENCH_RUNS, default 3; PARTS=supervisor for one)
+bench: ## Measure build, size, boot, upgrades and the supervisor beside their peers (BENCH_RUNS, default 3; PARTS=supervisor for one)
 	$(CARGO) build --release -p imagegen -p cairn-bench
 	$(CARGO) run --release --quiet -p cairn-bench -- $(PARTS)
 
-soak: ## All power cuts and kills of the manager, with reports in target/qemu-tests/soak*.md
+soak: ## All power cuts, crash points of upgrades and kills of the manager, with reports in target/qemu-tests/soak*.md
 	$(CARGO) build -p imagegen
-	CAIRN_SOAK=1 $(CARGO) test -p qemu-tests --test boot -- --nocapture power_cut kill_of_the_manager
+	CAIRN_SOAK=1 $(CARGO) test -p qemu-tests --test boot -- --nocapture power_cut kill_of_the_manager a_version_that_works
+
+FAULTS = $${CARGO_TARGET_DIR:-target}/qemu-tests
+
+fault-report: soak ## Run the soak and write docs/faults.md from its reports
+	@{ echo "# What faults did"; echo; \
+	  echo "Measured by \`make fault-report\`, which writes this page, at version $$(git describe --always --dirty)."; \
+	  for part in upgrade kills; do echo; sed 's/^# /## /' "$(FAULTS)/soak-$$part.md"; done; \
+	  echo; sed 's/^# /## /' "$(FAULTS)/soak.md"; } > docs/faults.md.new
+	mv docs/faults.md.new docs/faults.md
 
 docs: imagegen ## Write docs/units.md, docs/site.md and docs/control-api.md anew from the types
 	$(IMAGEGEN) schema all --markdown > docs/units.md.new

@@ -15,15 +15,15 @@ use crate::peer::Peers;
 use crate::runs;
 
 /// A copy of the recipes that the benchmark may change, and a cache that it may empty.
-struct Bed {
-    project: PathBuf,
+pub(crate) struct Bed {
+    pub(crate) project: PathBuf,
     cache: PathBuf,
     out: PathBuf,
-    binaries: PathBuf,
+    pub(crate) binaries: PathBuf,
 }
 
 impl Bed {
-    fn new(folder: &Path) -> Result<Bed, Box<dyn Error>> {
+    pub(crate) fn new(folder: &Path) -> Result<Bed, Box<dyn Error>> {
         let workspace = qemu_tests::images::workspace();
         let bed = Bed {
             project: folder.join("project"),

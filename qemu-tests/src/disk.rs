@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use imagegen::image::tool::{Bind, ToolRunner};
@@ -46,6 +47,33 @@ fn copy_data(source: &File, target: &File, length: u64) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The first byte in which two raw disks differ; `None` when none does.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn same_data(one: &Path, other: &Path) -> Result<Option<u64>, HarnessError> {
+    let open = |path: &Path| File::open(path).map_err(HarnessError::io("open", path));
+    let (files, mut at) = ([open(one)?, open(other)?], 0);
+    let mut rooms = [vec![0; 1 << 20], vec![0; 1 << 20]];
+    loop {
+        let mut lengths = [0; 2];
+        for ((file, room), length) in files.iter().zip(&mut rooms).zip(&mut lengths) {
+            *length = file.read_at(room, at).map_err(HarnessError::io("read", one))?;
+        }
+        // A short read is the end, or cut again at the next one.
+        let length = lengths[0].min(lengths[1]);
+        let [first, second] = &rooms;
+        if first[..length] != second[..length] {
+            let same = first.iter().zip(second).take_while(|(a, b)| a == b).count();
+            return Ok(Some(at + same as u64));
+        }
+        if length == 0 {
+            return Ok((lengths[0] != lengths[1]).then_some(at));
+        }
+        at += length as u64;
+    }
+}
+
 /// A partition of a raw disk, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
@@ -83,18 +111,22 @@ pub fn partitions(disk: &Path) -> Result<Vec<Partition>, HarnessError> {
         .map_err(HarnessError::io("read", disk))?;
     let mut table = vec![0; count * 128];
     file.read_exact(&mut table).map_err(HarnessError::io("read", disk))?;
-    let used = table.chunks(128).filter(|entry| entry[..16] != [0; 16]);
-    Ok(used
-        .map(|entry| {
-            let start = number(entry, 32) * 512;
-            Partition {
-                kind: guid(&entry[..16]),
-                id: guid(&entry[16..32]),
-                start,
-                length: (number(entry, 40) + 1) * 512 - start,
-            }
-        })
-        .collect())
+    Ok(entries(&table))
+}
+
+/// The used entries of a GPT's table.
+pub(crate) fn entries(table: &[u8]) -> Vec<Partition> {
+    let used = table.chunks_exact(128).filter(|entry| entry[..16] != [0; 16]);
+    used.map(|entry| {
+        let start = number(entry, 32) * 512;
+        Partition {
+            kind: guid(&entry[..16]),
+            id: guid(&entry[16..32]),
+            start,
+            length: (number(entry, 40) + 1) * 512 - start,
+        }
+    })
+    .collect()
 }
 
 fn number(bytes: &[u8], at: usize) -> u64 {

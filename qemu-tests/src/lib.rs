@@ -4,8 +4,10 @@
 //! and what else is asked for stay in `target/qemu-tests/NAME/`, and the path is printed. Every wait has a deadline and is woken
 //! by what it waits for. Several tests at once share the host through [`share`].
 
+pub mod blocklog;
 pub mod client;
 pub mod control;
+pub mod crash;
 pub mod disk;
 pub mod error;
 pub mod gpt_edit;
@@ -17,6 +19,7 @@ pub mod serial;
 pub mod served;
 pub mod share;
 pub mod tools;
+pub mod verdict;
 
 pub use control::{Agent, Output};
 pub use error::HarnessError;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use imagegen::machine::{
-    Boot, Cache, Disk, Firmware, Forward, MachineError, MachineSpec, Running, Video, decide_accel,
+    Boot, Cache, Disk, Filter, Firmware, Forward, MachineError, MachineSpec, Running, Video, decide_accel,
 };
 use tempfile::TempDir;
 
@@ -32,6 +32,8 @@ pub struct Options {
     pub keep_disk: bool,
     /// Kernel, initrd and command line that QEMU loads itself, from this image's build; `None` boots by UEFI firmware.
     pub direct: Option<PathBuf>,
+    /// Whether all writes of all its starts are logged ([`Home::writes`]).
+    pub log_writes: bool,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             ports: vec![443, 80, 389, 3306],
             keep_disk: false,
             direct: None,
+            log_writes: false,
         }
     }
 }
@@ -93,6 +96,11 @@ impl Home {
         self.folder.path().join("disk.raw")
     }
 
+    /// The log of what was written to the disk since it was made, for [`crate::blocklog`].
+    pub fn writes(&self) -> PathBuf {
+        self.folder.path().join("writes.log")
+    }
+
     /// The folder, for what a check needs beside the disk.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -123,6 +131,15 @@ impl Home {
         let mut disk = Disk::raw("disk0", &self.disk());
         // A killed QEMU loses nothing that is in the host's page cache, and the host is not what is cut off.
         disk.cache = Cache::Unsafe;
+        if self.options.log_writes {
+            // Flushes have to get as far as the log.
+            disk.cache = Cache::Writeback;
+            let log = self.writes();
+            let file = std::fs::File::options().create(true).append(true).open(&log);
+            let length = file.and_then(|file| file.metadata()).map(|file| file.len());
+            let append = length.map_err(HarnessError::io("open", &log))? > 0;
+            disk.filter = Some(Filter::LogWrites { log, append });
+        }
         spec.disks.push(disk);
         Ok(spec)
     }

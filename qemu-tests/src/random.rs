@@ -19,6 +19,11 @@ impl Random {
             .and_then(|seed| seed.parse().ok())
             .unwrap_or_else(clock);
         eprintln!("CAIRN_SEED={seed} repeats this");
+        Random::from_seed(seed)
+    }
+
+    /// From this seed.
+    pub fn from_seed(seed: u64) -> Random {
         Random { seed, state: seed }
     }
 

@@ -52,6 +52,12 @@ pub(crate) const LOGS: &[Parameter] = &[
     },
 ];
 
+/// What a factory reset asks, so that none happens by mistake.
+pub(crate) const FACTORY_RESET: &[Parameter] = &[Parameter {
+    name: "name",
+    meaning: "The appliance's host name; another one is refused.",
+}];
+
 /// Which versions of the owner's choices are compared.
 pub(crate) const DIFF: &[Parameter] = &[
     Parameter {

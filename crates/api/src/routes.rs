@@ -106,6 +106,7 @@ pub enum Endpoint {
     RollBackUpgrade,
     PowerOff,
     Reboot,
+    FactoryReset,
 }
 
 /// One route.
@@ -556,6 +557,16 @@ pub const ROUTES: &[Route] = &[
             Endpoint::Reboot,
             "/v1/power/reboot",
             "Stop all units and start the machine again.",
+            of::<Accepted>,
+        )
+    },
+    Route {
+        query: parameters::FACTORY_RESET,
+        scope: Scope::Own,
+        ..post(
+            Endpoint::FactoryReset,
+            "/v1/power/factory-reset",
+            "Remove all data of all units and the owner's choices, and start again to be set up. The installed version stays.",
             of::<Accepted>,
         )
     },

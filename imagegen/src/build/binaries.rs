@@ -135,8 +135,18 @@ fn offered(root: &Path) -> BTreeSet<String> {
     found
 }
 
-/// The packages of the workspace that hold them.
-const CRATES: [&str; 4] = ["cairn-init", "cairn-exec", "cairn-manager", "cairn"];
+/// Where the test agent's package is.
+const AGENT_FOLDER: &str = "qemu-tests/agent";
+
+/// What is compiled for any image: all of it, always. Cargo gives a library the features that the packages of one call ask for together, so the
+/// bytes of a program depend on which others are named. Two appliances, or two versions of one that differ in a unit, have the same manager.
+fn compiled(root: &Path) -> BTreeSet<String> {
+    let mut all = offered(root);
+    if root.join(AGENT_FOLDER).is_dir() {
+        all.insert(AGENT.0.to_owned());
+    }
+    all
+}
 
 /// Where the programs come from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -181,7 +191,7 @@ impl Binaries {
         let asked = asked(units);
         let folder = match self {
             Binaries::Folder(folder) => folder.clone(),
-            Binaries::Workspace(root) => build(root, arch, extras, &asked)?,
+            Binaries::Workspace(root) => build(root, arch)?,
         };
         for name in programs(extras)
             .map(|(name, _)| name)
@@ -205,10 +215,7 @@ impl Binaries {
             }
             Binaries::Workspace(root) => {
                 out.extend([root.join("Cargo.toml"), root.join("Cargo.lock")]);
-                for folder in FOLDERS
-                    .into_iter()
-                    .chain(Some("qemu-tests/agent").filter(|_| extras.agent))
-                {
+                for folder in FOLDERS.into_iter().chain(Some(AGENT_FOLDER).filter(|_| extras.agent)) {
                     files(&root.join(folder), &mut out)?;
                 }
             }
@@ -230,7 +237,7 @@ fn files(folder: &Path, out: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn build(root: &Path, arch: Arch, extras: Extras, asked: &BTreeSet<&Name>) -> Result<PathBuf, BuildError> {
+fn build(root: &Path, arch: Arch) -> Result<PathBuf, BuildError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let failed = |program: &str, why: String| BuildError::Cargo {
@@ -297,12 +304,8 @@ fn build(root: &Path, arch: Arch, extras: Extras, asked: &BTreeSet<&Name>) -> Re
             command.env(&linker, format!("{}-gcc", arch.multiarch()));
         }
     }
-    let own = CRATES
-        .into_iter()
-        .chain(Some(AGENT.0).filter(|_| extras.agent))
-        .chain(Some(UPGRADE.0).filter(|_| extras.upgrade));
-    for name in own.chain(asked.iter().map(|name| name.as_str())) {
-        command.args(["-p", name]);
+    for name in compiled(&root) {
+        command.args(["-p", &name]);
     }
     // In a group of its own, which an interruption ends: of cargo alone, its compilers would live on.
     let child = command
@@ -388,6 +391,16 @@ mod tests {
             assert!(error.contains(&format!("no program `{program}`")), "{error}");
             assert!(error.contains("example-page, example-tool"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_compiled_does_not_depend_on_the_image() {
+        let folder = workspace();
+        let names = ["example-page", "example-tool"].map(str::to_owned);
+        assert_eq!(compiled(folder.path()), BTreeSet::from(names.clone()));
+        std::fs::create_dir_all(folder.path().join(AGENT_FOLDER)).unwrap();
+        let with_agent: BTreeSet<String> = names.into_iter().chain([AGENT.0.to_owned()]).collect();
+        assert_eq!(compiled(folder.path()), with_agent);
     }
 
     #[test]

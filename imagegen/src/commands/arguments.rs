@@ -169,6 +169,9 @@ pub struct Lock {
     /// The architecture: amd64 or arm64 [default: this machine's]
     #[arg(long, value_name = "ARCH", value_parser = arch())]
     pub arch: Option<Arch>,
+    /// Debian's release alone, without its updates and security fixes: to measure what an upgrade costs, not for an appliance
+    #[arg(long, conflicts_with = "tools")]
+    pub without_updates: bool,
     /// Lock imagegen's own tools instead (in the project's folder): imagegen/{tools,judges,peers}.amd64.lock
     #[arg(long, conflicts_with_all = ["recipe", "arch"])]
     pub tools: bool,

@@ -26,7 +26,11 @@ pub(super) fn run(options: &Options, json: bool) -> Outcome {
     }
     let arch = project::arch(options.arch)?;
     let project = project::load(&options.recipe.recipe, arch)?;
-    let changes = refresh(&project, arch, &fetch, &bars)?;
+    let suites = match options.without_updates {
+        true => Suite::trixie().into_iter().take(1).collect(),
+        false => Suite::trixie(),
+    };
+    let changes = resolve(&project, arch, &suites, &fetch, &bars)?;
     if json {
         return print_json(&json!({ "lock": project.lock_file, "changes": changes }));
     }
@@ -40,9 +44,19 @@ pub(super) fn refresh(
     fetch: &FetchOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<Change>, Box<dyn Error>> {
+    resolve(project, arch, &Suite::trixie(), fetch, progress)
+}
+
+fn resolve(
+    project: &Project,
+    arch: Arch,
+    suites: &[Suite],
+    fetch: &FetchOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Change>, Box<dyn Error>> {
     let previous = read_if_there(&project.lock_file)?;
     let source = Source::from_env()?;
-    let suites = source.indexes(arch, fetch, progress)?;
+    let suites = source.indexes(suites, arch, fetch, progress)?;
     let universe = Universe::new(&suites, arch.debian())?;
     let mut made =
         lock(&suites, &universe, &project.request, previous.as_ref()).map_err(|error| -> Box<dyn Error> {
@@ -69,7 +83,7 @@ fn tools(fetch: &FetchOptions, progress: &dyn Progress, json: bool) -> Outcome {
         .map_err(|e| format!("cannot read {LIST_PATH}: {e}; run this in the project's folder"))?;
     let arch = Arch::Amd64;
     let source = Source::from_env()?;
-    let suites = source.indexes(arch, fetch, progress)?;
+    let suites = source.indexes(&Suite::trixie(), arch, fetch, progress)?;
     let universe = Universe::new(&suites, arch.debian())?;
     let mut made = Vec::new();
     for set in ToolSet::ALL {
@@ -112,6 +126,7 @@ impl Source {
 
     fn indexes(
         &self,
+        suites: &[Suite],
         arch: Arch,
         fetch: &FetchOptions,
         progress: &dyn Progress,
@@ -125,7 +140,7 @@ impl Source {
             now: SystemTime::now(),
             expiry: Expiry::Enforce,
         };
-        archive.indexes(&Suite::trixie(), arch.debian(), progress)
+        archive.indexes(suites, arch.debian(), progress)
     }
 }
 

@@ -24,4 +24,4 @@ pub use launch::{Bind, HostLauncher, Launch, Launcher};
 pub use qmp::{Event, Qmp};
 pub use run::{RunOptions, run_interactive};
 pub use running::Running;
-pub use spec::{Boot, CONTROL_PORT, Cache, Disk, DiskBus, DiskFormat, Forward, MachineSpec, Sockets, Video};
+pub use spec::{Boot, CONTROL_PORT, Cache, Disk, DiskBus, DiskFormat, Filter, Forward, MachineSpec, Sockets, Video};

@@ -91,9 +91,40 @@ pub struct Disk {
     pub snapshot: bool,
     /// What the host's page cache does.
     pub cache: Cache,
-    /// Faults to inject, as options of QEMU's own drivers, under the image's format: for example
-    /// `driver=blkdebug,config=FILE`. The disk's file becomes that driver's `image`.
-    pub filter: Option<String>,
+    /// A driver of QEMU's between the image's format and its file.
+    pub filter: Option<Filter>,
+}
+
+/// What stands between a disk and its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    /// Faults by this file's rules, as QEMU's `blkdebug` reads them.
+    Faults(PathBuf),
+    /// A log of all writes, discards and flushes, by `blklogwrites`. The disk needs [`Cache::Writeback`] or [`Cache::None`]: otherwise flushes
+    /// do not get so far.
+    LogWrites {
+        /// The log's file, which must exist.
+        log: PathBuf,
+        /// Whether it holds a log that is to go on.
+        append: bool,
+    },
+}
+
+impl Filter {
+    /// Its options, and what it calls the file below it.
+    fn options(&self) -> (String, &'static str) {
+        match self {
+            Self::Faults(rules) => (format!("file.driver=blkdebug,file.config={}", path(rules)), "image"),
+            Self::LogWrites { log, append } => {
+                let append = if *append { "on" } else { "off" };
+                let log = path(log);
+                let options = format!(
+                    "file.driver=blklogwrites,file.log-append={append},file.log.driver=file,file.log.filename={log}"
+                );
+                (options, "file")
+            }
+        }
+    }
 }
 
 /// A disk image's file format.
@@ -251,6 +282,11 @@ impl MachineSpec {
             } else {
                 Bind::writable(&disk.path)
             });
+            match &disk.filter {
+                Some(Filter::Faults(rules)) => binds.push(Bind::read_only(rules)),
+                Some(Filter::LogWrites { log, .. }) => binds.push(Bind::writable(log)),
+                None => {}
+            }
         }
         if self.accel == Accel::Kvm {
             binds.push(Bind::writable(Path::new("/dev/kvm")));
@@ -345,12 +381,9 @@ impl Disk {
         let file = match &self.filter {
             None => format!("file={}", path(&self.path)),
             Some(filter) => {
-                let filter: Vec<String> = filter.split(',').map(|option| format!("file.{option}")).collect();
-                format!(
-                    "{},file.image.driver=file,file.image.filename={}",
-                    filter.join(","),
-                    path(&self.path)
-                )
+                let (options, below) = filter.options();
+                let file = path(&self.path);
+                format!("{options},file.{below}.driver=file,file.{below}.filename={file}")
             }
         };
         let snapshot = if self.snapshot { ",snapshot=on" } else { "" };

@@ -100,7 +100,7 @@ fn a_comma_in_a_path_stays_part_of_the_path() {
 #[test]
 fn a_fault_filter_stands_between_the_format_and_the_file() {
     let disk = Disk {
-        filter: Some("driver=blkdebug,config=/f".into()),
+        filter: Some(Filter::Faults("/f".into())),
         ..Disk::raw("d", Path::new("/d.raw"))
     };
     assert!(
@@ -108,6 +108,23 @@ fn a_fault_filter_stands_between_the_format_and_the_file() {
             "file.driver=blkdebug,file.config=/f,file.image.driver=file,file.image.filename=/d.raw,format=raw"
         )
     );
+}
+
+#[test]
+fn a_log_of_writes_stands_between_the_format_and_the_file() {
+    let disk = Disk {
+        filter: Some(Filter::LogWrites {
+            log: "/l".into(),
+            append: true,
+        }),
+        ..Disk::raw("d", Path::new("/d.raw"))
+    };
+    let expected = "file.driver=blklogwrites,file.log-append=on,file.log.driver=file,file.log.filename=/l,\
+                    file.file.driver=file,file.file.filename=/d.raw,format=raw";
+    assert!(disk.drive().contains(expected), "{}", disk.drive());
+    let mut spec = MachineSpec::new("s", Accel::Tcg, uefi());
+    spec.disks.push(disk);
+    assert!(spec.binds(&sockets()).contains(&Bind::writable(Path::new("/l"))));
 }
 
 #[test]

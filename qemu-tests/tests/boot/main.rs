@@ -6,6 +6,7 @@
 
 mod bindings;
 mod confined;
+mod crash_points;
 mod daemons;
 mod damage;
 mod demand;
@@ -16,6 +17,7 @@ mod hostile;
 mod kills;
 mod manager;
 mod power_cuts;
+mod reset;
 mod services;
 mod setup;
 mod shutdown;

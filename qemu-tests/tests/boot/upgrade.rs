@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use qemu_tests::blocklog;
 use qemu_tests::machine::{Home, Options};
 use qemu_tests::served::Served;
 use serde_json::Value;
 
+use super::crash_points::{self, Recording};
 use super::daemons::Guest;
 use super::*;
 
@@ -92,9 +94,12 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     let options = Options {
         disk_gib: 2,
         ports: Vec::new(),
+        log_writes: true,
         ..Options::default()
     };
     let home = must(Home::new("upgrade", &first, options));
+    let fresh = home.folder().join("fresh.raw");
+    must(disk::copy_grown(&first, &fresh, 2 << 30));
     let mut guest = Guest(must(home.start()));
     must(guest.0.wait_for(PROVED, READY));
     let running = &status(&mut guest)["versions"]["running"];
@@ -104,7 +109,10 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     );
 
     // From the web, with the power cut while it is written: the next start is the same version, and the next install completes.
-    publisher.publish("1.1.0", &must(images::upgraded("1.1.0", "worker", work.path())));
+    publisher.publish("1.0.0", &first);
+    let from = must(blocklog::count(&home.writes()));
+    let second = must(images::upgraded("1.1.0", "worker", work.path()));
+    publisher.publish("1.1.0", &second);
     let served = must(Served::folder(&publisher.folder));
     let url = format!("http://10.0.2.2:{}", served.port);
     assert!(
@@ -126,22 +134,33 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     let before = served.sent();
     let said = guest.ran(&["/usr/bin/cairn", "upgrade", "install", &url], INSTALLED);
     assert!(said.0 == 0 && said.1.contains("Version 1.1.0 is installed"), "{said:?}");
-    let pack = must(std::fs::metadata(
-        publisher.folder.join("packs/upgrade-test-1.1.0-amd64.pack"),
-    ))
-    .len();
+    // The first release's pack holds all of it, the second's only what differs.
+    let whole = publisher.folder.join("packs/upgrade-test-1.0.0-amd64.pack");
+    let whole = must(std::fs::metadata(whole)).len();
     let fetched = served.sent() - before;
-    assert!(fetched * 2 < pack, "{fetched} bytes of {pack} were fetched");
-    println!("fetched {fetched} bytes of a release of {pack}: {}", said.1);
+    assert!(fetched * 10 < whole, "{fetched} bytes of {whole} were fetched");
+    println!("fetched {fetched} bytes of a release of {whole}: {}", said.1);
     let mark = restart_into(&mut guest, "1.1.0");
     must(guest.0.serial.wait_from(mark, PROVED, READY));
     let now = status(&mut guest);
     assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.1.0.efi", "{now}");
     assert_eq!(now["versions"]["other"]["version"], "1.0.0", "{now}");
 
+    // The owner does not like it, and goes back.
+    guest.cairn(&["upgrade", "rollback"]);
+    let mark = restart_into(&mut guest, "1.0.0");
+    must(guest.0.serial.wait_from(mark, "Ready", READY));
+    wait_until("the manager has looked", READY, || {
+        !status(&mut guest)["versions"]["running"].is_null()
+    });
+    let now = status(&mut guest);
+    assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.0.0.efi", "{now}");
+    assert_eq!(now["versions"]["other"]["tries_left"], 0, "{now}");
+
     // From a bundle, a version whose unit ends at once.
-    publisher.publish("1.2.0", &must(images::upgraded("1.2.0", "no-such-act", work.path())));
-    let bundle = publisher.bundle("1.2.0", "1.1.0");
+    let third = must(images::upgraded("1.2.0", "no-such-act", work.path()));
+    publisher.publish("1.2.0", &third);
+    let bundle = publisher.bundle("1.2.0", "1.0.0");
     must(must(guest.0.agent()).write_file("/data/update.cairn", &bundle));
     let said = guest.ran(
         &["/usr/bin/cairn", "upgrade", "install", "/data/update.cairn"],
@@ -156,13 +175,13 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
             .wait_from(mark, "This version has not proved itself: ", READY),
     );
     must(guest.0.wait_reset(OFF));
-    must(guest.0.serial.wait_from(mark, "Cairn: upgrade-test 1.1.0", READY));
+    must(guest.0.serial.wait_from(mark, "Cairn: upgrade-test 1.0.0", READY));
     wait_until("the manager answers", READY, || {
         let answer = must(guest.0.agent()).exec(&["/usr/bin/cairn", "upgrade", "--json"], READY);
         answer.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("\"failed\":{"))
     });
     let now = status(&mut guest);
-    assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.1.0.efi", "{now}");
+    assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.0.0.efi", "{now}");
     assert_eq!(now["versions"]["failed"]["version"], "1.2.0", "{now}");
     let why = now["versions"]["failed"]["why"].as_str().unwrap_or_default();
     assert!(why.contains("unit steady"), "{why}");
@@ -176,6 +195,7 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
         [
             "failed",
             "installed",
+            "rolled-back",
             "committed",
             "installed",
             "not-installed",
@@ -188,4 +208,10 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     assert!(code == 1 && said.contains("no other version"), "{said}");
     switch_off(guest.0);
     is_clean(&home);
+    crash_points::each_leaves_a_version_that_is_whole(&Recording {
+        home: &home,
+        before: &fresh,
+        from,
+        images: &[&first, &second, &third],
+    });
 }

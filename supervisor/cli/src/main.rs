@@ -11,6 +11,7 @@ mod graph;
 mod learn;
 mod logs;
 mod pty;
+mod reset;
 mod security;
 mod table;
 mod upgrade;
@@ -178,6 +179,12 @@ enum Command {
     Poweroff,
     /// Stop all units and start the machine again.
     Reboot,
+    /// Remove all data of all units and your choices, and start again to be set up. The installed version stays.
+    FactoryReset {
+        /// The appliance's name, so that it is not asked for.
+        #[arg(long, value_name = "NAME")]
+        yes: Option<String>,
+    },
     /// Print the API's OpenAPI document.
     Api {
         /// As the page of the documentation.
@@ -312,6 +319,7 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
             post("/v1/power/reboot".into())?;
             put("Stopping all units.\n");
         }
+        Command::FactoryReset { yes } => reset::run(cli, yes.as_deref())?,
         Command::Api { markdown: true } => put(&cairn_api::markdown()),
         Command::Api { markdown: false } => put(&format!("{:#}\n", cairn_api::openapi())),
         Command::Completions { shell } => {

@@ -101,6 +101,7 @@ impl Supervisor {
                 self.go_down("reboot");
                 Answered::of(202, &Accepted::default())
             }
+            Endpoint::FactoryReset => self.factory_reset(asked.query("name").unwrap_or_default()),
             // These are answered beside the loop.
             Endpoint::Logs | Endpoint::Events => Answered::error(404, "this is a stream"),
         }

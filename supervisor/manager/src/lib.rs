@@ -45,6 +45,7 @@ mod paths;
 pub mod plan;
 mod reconcile;
 mod renewal;
+mod reset;
 pub mod rules;
 pub mod saved;
 mod secrets;

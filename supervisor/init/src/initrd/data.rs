@@ -6,12 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::ExitStatus;
 
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::SYSROOT;
 use super::disks::KernelPartition;
 use super::failure::{Doing as _, Failure};
 use crate::console::{debug, say};
+use crate::protocol::FACTORY_RESET;
 use crate::sys;
 
 /// Makes the file system: `mkfs.ext4` from the verified root. Returns when it is safe on the disk.
@@ -80,6 +81,18 @@ pub(crate) fn mount_data(partition: &KernelPartition, target: &str) -> Result<()
         return Err(failed(format!("{why}; e2fsck -p: {status}")));
     }
     attempt().map_err(|error| failed(error.to_string()))
+}
+
+/// Whether the owner asked that all data go: the manager leaves a file, and whoever starts next does it.
+pub(crate) fn is_to_be_reset(target: &str) -> bool {
+    Path::new(target).join(FACTORY_RESET).exists()
+}
+
+/// Undoes [`mount_data`], before anything uses it.
+pub(crate) fn unmount_data(target: &str) -> Result<(), Failure> {
+    unmount(target, UnmountFlags::empty())
+        .map_err(io::Error::from)
+        .doing(|| format!("unmount {target} for the factory reset"))
 }
 
 /// e2fsck(8): 0 clean, 1 repaired, 2 repaired and a restart is advised (only for a mounted root).

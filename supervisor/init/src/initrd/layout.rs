@@ -117,6 +117,15 @@ pub(crate) fn formatted(table: &Table, data: u32) -> Table {
     table
 }
 
+/// The table with the data partition as it is before it has a file system: the next start makes one, whatever lies there.
+pub(crate) fn unformatted(table: &Table, data: u32) -> Table {
+    let mut table = table.clone();
+    if let Some(partition) = table.partitions.get_mut(&data) {
+        partition.name = DATA_NEW.to_owned();
+    }
+    table
+}
+
 fn size_of(table: &Table, number: u32) -> u64 {
     table.partitions.get(&number).map_or(0, |p| table.range(p).1)
 }

@@ -152,6 +152,17 @@ fn a_partition_named_data_is_never_formatted() {
 }
 
 #[test]
+fn a_factory_reset_that_was_cut_short_formats_again_and_touches_nothing_else() {
+    let mut disk = Disk::first_boot(512 * MIB);
+    let before = disk.plan().unwrap();
+    disk.write(&unformatted(&before.table, before.data));
+    let again = disk.plan().unwrap();
+    assert!(again.format);
+    assert_eq!((again.data, again.changes), (before.data, vec![]));
+    assert_eq!(formatted(&again.table, again.data), before.table);
+}
+
+#[test]
 fn a_deleted_data_partition_is_not_made_anew() {
     let mut disk = Disk::first_boot(512 * MIB);
     let mut table = Table::read(&disk.0).unwrap().table;

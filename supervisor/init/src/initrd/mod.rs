@@ -213,12 +213,23 @@ fn set_up_data(settings: &Settings, disk: &RootDisk) -> Result<(), Failure> {
         apply::write(&disk.name, &plan.table)?;
     }
     let partition = apply::tell_kernel(&disk.name, &plan.table, plan.data)?;
+    let make = || {
+        data::format(&partition)?;
+        apply::write(&disk.name, &layout::formatted(&plan.table, plan.data))
+    };
     if plan.format {
         say!("first boot: making the data partition {}", partition.name);
-        data::format(&partition)?;
-        apply::write(&disk.name, &layout::formatted(&plan.table, plan.data))?;
+        make()?;
     }
     data::mount_data(&partition, &target)?;
+    if data::is_to_be_reset(&target) {
+        data::unmount_data(&target)?;
+        // From this write on a power cut changes nothing: the next start makes the file system, as the first one does.
+        apply::write(&disk.name, &layout::unformatted(&plan.table, plan.data))?;
+        say!("factory reset: making the data partition {} anew", partition.name);
+        make()?;
+        data::mount_data(&partition, &target)?;
+    }
     data::grow(&partition, &target);
     Ok(())
 }

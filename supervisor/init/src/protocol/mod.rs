@@ -42,7 +42,7 @@ use core::fmt;
 
 pub use event::Event;
 pub use request::Request;
-pub use values::{ExitStatus, Origin, PowerKind, StoreId};
+pub use values::{ExitStatus, FACTORY_RESET, Origin, PowerKind, StoreId};
 
 /// The descriptor at which a manager finds its end of the socket pair.
 pub const MANAGER_FD: i32 = 3;

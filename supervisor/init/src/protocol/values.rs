@@ -45,6 +45,9 @@ impl fmt::Display for StoreId {
     }
 }
 
+/// The file at the top of the data partition by which the manager has the next start make that partition anew.
+pub const FACTORY_RESET: &str = "factory-reset";
+
 /// How the machine is to end this boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerKind {
