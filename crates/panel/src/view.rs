@@ -53,6 +53,7 @@ templates!(
     "totp.html",
     "trust.html",
     "unit.html",
+    "version.html",
 );
 
 /// What a page shows: names and values, each of which is anything that can be serialised.

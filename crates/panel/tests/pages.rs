@@ -15,6 +15,7 @@ async fn every_page_stands_in_both_languages_without_inline_script_or_style() {
         "/units/wiki",
         "/units/valkey",
         "/certificates",
+        "/version",
         "/history",
         "/history?from=2&to=3",
         "/audit",

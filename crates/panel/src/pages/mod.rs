@@ -17,6 +17,7 @@ mod site;
 mod tokens;
 mod trust;
 mod unit;
+mod version;
 
 pub(crate) use people::make_code;
 
@@ -107,6 +108,8 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
         (false, ["certificates", "renew"]) => site::renew(app, visit).await,
         (true, ["history"]) => history::show(app, visit).await,
         (false, ["history", "rollback"]) => history::rollback(app, visit).await,
+        (true, ["version"]) => version::show(app, visit).await,
+        (false, ["version", verb]) => version::act(app, visit, verb).await,
         (true, ["audit"]) => site::audit(app, visit).await,
         (true, ["power"]) => site::power(app, visit),
         (false, ["power", verb]) => site::switch(app, visit, verb).await,

@@ -32,6 +32,8 @@ pub(crate) struct Told {
     pub(crate) settled: bool,
     /// Every unit's log.
     pub(crate) log: String,
+    /// What it says of versions; null: it was built without upgrades.
+    pub(crate) upgrade: Value,
     clock: u64,
 }
 
@@ -62,6 +64,7 @@ impl Manager {
                 administrator: Value::Null,
                 settled: !open,
                 log: LOG.to_owned(),
+                upgrade: upgrade("new"),
                 clock: 90_000,
             })),
             events: broadcast::channel(16).0,
@@ -191,6 +194,11 @@ impl Manager {
             },
             ["units", unit, "security"] => security(unit),
             ["certificates"] => certificates(),
+            ["upgrade"] if told.upgrade.is_null() => {
+                return (409, json!({ "error": "this appliance was built without upgrades" }));
+            }
+            ["upgrade"] => told.upgrade.clone(),
+            ["upgrade", "history"] => past(),
             ["site", "history"] => history(),
             ["site", "diff"] => {
                 json!({ "from": "2", "to": "3", "diff": "--- 2\n+++ 3\n@@ -1,4 +1,4 @@\n [units]\n-mariadb = { memory_max = \"256M\" }\n+mariadb = { memory_max = \"512M\" }\n valkey = {}\n" })
@@ -359,6 +367,57 @@ fn certificates() -> Value {
         ],
         "errors": [],
     })
+}
+
+/// What the manager says of versions: `new`, `installing`, `installed`, `proving`, `failed` or `left`.
+pub(crate) fn upgrade(how: &str) -> Value {
+    let entry = |version: &str, tries: Value| json!({ "version": version, "entry": format!("birch_{version}.efi"), "tries_left": tries });
+    let mut all = json!({
+        "version": "0.1.0", "proving": null, "task": null, "url": "https://updates.example.org/birch", "channel": "stable",
+        "versions": { "running": entry("0.1.0", Value::Null), "other": entry("0.0.9", Value::Null), "failed": null, "problems": [] },
+        "offered": {
+            "version": "0.2.0", "newer": true, "since": "0.1.0", "notes": "The wiki finds words in attachments.\n<b>A table</b> keeps its order.",
+            "changes": ["caddy 2.6.2-5 -> 2.6.2-6", "mariadb-server 10.11.6 -> 10.11.9", "libzstd1 1.5.4 is new"],
+        },
+    });
+    let task = |state: &str, phase: &str, error: Value| {
+        json!({ "what": "install", "version": "0.2.0", "state": state, "phase": phase, "done": 96u64 << 20, "total": 240u64 << 20,
+            "reused": 80u64 << 20, "fetched": 16u64 << 20, "took_ms": 12_000, "error": error })
+    };
+    match how {
+        "installing" => all["task"] = task("running", "write", Value::Null),
+        "installed" => {
+            all["task"] = task("done", "done", Value::Null);
+            all["versions"]["other"] = entry("0.2.0", json!(3));
+        }
+        "proving" => {
+            all["versions"]["running"] = entry("0.1.0", json!(2));
+            all["proving"] = json!({ "waits_for": "unit wiki is ready", "left_ms": 480_000 });
+            all["offered"] = Value::Null;
+        }
+        "failed" => {
+            all["versions"]["other"] = entry("0.2.0", json!(0));
+            all["versions"]["failed"] =
+                json!({ "version": "0.2.0", "why": "unit wiki failed: it ended with exit code 1" });
+            all["task"] = task(
+                "failed",
+                "metadata",
+                json!("https://updates.example.org/birch does not answer"),
+            );
+        }
+        "left" => all["versions"]["running"] = entry("0.1.0", json!(0)),
+        _ => {}
+    }
+    all
+}
+
+fn past() -> Value {
+    json!({ "lines": [
+        { "at": "2026-11-20T18:20:00Z", "what": "failed", "version": "0.2.0", "running": "0.1.0", "why": "unit wiki failed" },
+        { "at": "2026-11-20T18:04:11Z", "what": "installed", "version": "0.2.0", "running": "0.1.0", "why": "" },
+        { "at": "2026-11-01T07:00:30Z", "what": "committed", "version": "0.1.0", "running": "0.1.0", "why": "" },
+        { "at": "2026-11-01T06:58:00Z", "what": "a-later-word", "version": "0.1.0", "running": "0.0.9", "why": "" },
+    ] })
 }
 
 fn history() -> Value {
