@@ -8,7 +8,7 @@ use minijinja::{Value, context};
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::control::{Control, ControlError};
-use crate::directory::{ADMINISTRATORS, Directory, DirectoryError, Person};
+use crate::directory::{Directory, DirectoryError, Person};
 use crate::http::{Request, Response};
 use crate::limits::{Bound, Limits};
 use crate::roles::{MENU, Role};
@@ -281,8 +281,7 @@ impl App {
             .is_some_and(|session| session.level == Level::Full);
         visit.role = match (&visit.person, visit.whose()) {
             _ if !full => None,
-            (Some(person), _) if person.groups.iter().any(|group| group == ADMINISTRATORS) => Some(Role::Administrator),
-            (Some(_), _) => Some(Role::Person),
+            (Some(person), _) => Some(person.role()),
             (None, Some(_)) => None,
             (None, None) => visit.account.as_ref().map(|_| Role::Owner),
         };

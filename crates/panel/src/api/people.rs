@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::routes::Own;
 use crate::app::{App, Failure};
 use crate::diagnosis;
-use crate::directory::{Card, DirectoryError, Import, Problem, group_name};
+use crate::directory::{ADMINISTRATORS, Card, DirectoryError, Import, Problem, group_name};
 use crate::http::Request;
 use crate::pages;
 use crate::words::Lang;
@@ -179,6 +179,10 @@ pub(super) async fn answer(app: &App, own: Own, request: &Request, values: &[&st
         Own::AddMember | Own::DropMember => {
             let uid = values.get(1).copied().unwrap_or_default();
             directory.set_member(first, uid, own == Own::AddMember).await?;
+            if own == Own::AddMember && first.eq_ignore_ascii_case(ADMINISTRATORS) {
+                let uid = uid.to_owned();
+                app.store.with(move |db| db.end_resets(&uid)).await?;
+            }
             done
         }
         Own::Diagnosis => {

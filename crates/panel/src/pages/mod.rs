@@ -84,6 +84,7 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
         (true, ["account", "totp"]) => account::show_totp(app, visit, 200, secret::totp_secret()?, None).await,
         (false, ["account", "totp"]) => account::use_totp(app, visit).await,
         (false, ["account", "totp", "off"]) => account::end_totp(app, visit).await,
+        (false, ["account", "recovery"]) => account::renew_recovery(app, visit).await,
         (true, ["sessions"]) => account::sessions(app, visit).await,
         (false, ["sessions", "end"]) => account::end_others(app, visit).await,
         (false, ["sessions", "end-one"]) => account::end_one(app, visit).await,
