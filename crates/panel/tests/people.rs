@@ -301,3 +301,27 @@ async fn what_the_units_template_says_is_understood() {
     std::fs::write(&panel.settings.directory, none).unwrap();
     assert_eq!(owner.get("/groups").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_long_table_is_taken_of_who_is_logged_in_and_a_longer_one_is_answered_with_a_sentence() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    owner.get("/people-import").await;
+    // Much longer than any other request, and looked at: each row is wrong.
+    let table = "uid,given\n".to_owned() + &"!,P\n".repeat(300_000);
+    let page = owner.post("/people-import", &[("table", &table)]).await;
+    assert_eq!(page.status, 400);
+    page.says("At most 10,000 people at once");
+    page.says("The first 200 are shown.");
+    assert!(!page.text.contains("!,P"), "a table of that length is not sent back");
+    owner.get("/people-import").await;
+    let long = "x".repeat(5 << 20);
+    let page = owner.post("/people-import", &[("table", &long)]).await;
+    assert_eq!((page.status, page.location.as_str()), (303, "/people-import?wrong=big"));
+    owner.get(&page.location).await.says("longer than 4 MiB");
+    // Elsewhere, and of anybody else, a request is as short as ever.
+    owner.get("/people-import").await;
+    assert_eq!(owner.post("/people-new", &[("uid", &table)]).await.status, 413);
+    let mut stranger = panel.browser();
+    assert_eq!(stranger.post("/people-import", &[("table", &table)]).await.status, 413);
+}

@@ -17,9 +17,18 @@ use crate::http::{Request, Response};
 use crate::limits::Bound;
 use crate::secret;
 use crate::store::Record;
+use crate::words::Lang;
 
 fn refuse(status: u16, why: impl Into<String>) -> Response {
     Response::json(status, &json!({ "error": why.into() }))
+}
+
+/// The answer to a table that is too long.
+pub(crate) fn table_too_long() -> Response {
+    refuse(
+        413,
+        "a table has at most 4 MiB; nothing was imported: import it in parts",
+    )
 }
 
 /// Answers what is below `/api`.
@@ -82,7 +91,7 @@ pub(crate) async fn answer(app: &App, request: &Request) -> Response {
 /// Has a route's work done; a status, and what is said.
 async fn done(app: &App, route: &Route, request: &Request, values: &[&str], who: &str) -> (u16, Value) {
     let answered = match route.to {
-        To::Panel(own) => people::answer(app, own, request, values).await,
+        To::Panel(own) => people::answer(app, own, request, values, who).await,
         To::Manager(to) => {
             let to = filled(to, values);
             let answered = match route.method {
@@ -96,6 +105,7 @@ async fn done(app: &App, route: &Route, request: &Request, values: &[&str], who:
         Ok(answer) => answer,
         Err(Failure::Control(ControlError::Refused { status, error, .. })) => (status, json!({ "error": error })),
         Err(Failure::Directory(error)) => (people::status(&error), json!({ "error": error.to_string() })),
+        Err(Failure::Refused(status, key)) => (status, json!({ "error": app.view.say(Lang::En, key, &[]) })),
         Err(Failure::Control(error)) => (502, json!({ "error": error.to_string() })),
         Err(error) => (500, json!({ "error": error.to_string() })),
     }

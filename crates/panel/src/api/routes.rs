@@ -99,7 +99,7 @@ pub(super) const ROUTES: &[Route] = &[
     own("GET", "/api/v1/audit", Own::Audit, "What was asked for, the newest first."),
     own("GET", "/api/v1/people", Own::People, "People; with `search` those of whom the login, the name or an address has this text."),
     own("POST", "/api/v1/people", Own::AddPerson, "Make a person, without a password."),
-    own("POST", "/api/v1/people/import", Own::Import, "Make everybody who stands in a table (CSV), or nobody."),
+    own("POST", "/api/v1/people/import", Own::Import, "Make everybody who stands in a table (CSV, up to 4 MiB and 10,000 rows), or nobody."),
     own("GET", "/api/v1/people/{uid}", Own::Person, "A person."),
     own("PUT", "/api/v1/people/{uid}", Own::EditPerson, "Write what is known of a person."),
     own("DELETE", "/api/v1/people/{uid}", Own::RemovePerson, "Remove a person, from the groups too."),

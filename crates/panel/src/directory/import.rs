@@ -1,14 +1,24 @@
 //! People from a table (CSV): every row is looked at and every wrong one reported, and nothing is written unless all are right.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::{Card, Directory, DirectoryError, Person};
 use crate::setup;
 
 /// The columns, of which only the first has to be there.
 const COLUMNS: [&str; 7] = ["uid", "given", "surname", "mail", "aliases", "groups", "password"];
-/// So many people at once: their passwords are hashed while somebody waits.
-const MOST: usize = 500;
+/// So many people at once.
+pub(super) const MOST: usize = 10_000;
+/// So many of them with a password: each is judged here and hashed by the directory, on purpose slowly.
+const PASSWORDS: usize = 500;
+/// So many wrong places are told.
+const TOLD: usize = 1000;
+/// How long the directory may take for all of it.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
+/// So many members are written at once.
+const MEMBERS: usize = 500;
 
 /// What is wrong with a row.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -35,6 +45,9 @@ struct Row {
 #[derive(Debug, Clone, Default)]
 pub struct Import {
     rows: Vec<Row>,
+    /// Rows and passwords so far, those that are too many too.
+    seen: usize,
+    passwords: usize,
     /// What is wrong so far, by line.
     pub problems: Vec<Problem>,
 }
@@ -90,8 +103,11 @@ impl Import {
             }
         }
         import.twice();
-        if import.rows.len() > MOST {
-            import.wrong(1, "", "wrong.csv-many", &import.rows.len().to_string());
+        if import.seen > MOST {
+            import.wrong(1, "", "wrong.csv-many", &import.seen.to_string());
+        }
+        if import.passwords > PASSWORDS {
+            import.wrong(1, "password", "wrong.csv-passwords", "");
         }
         if import.rows.is_empty() && import.problems.is_empty() {
             import.wrong(1, "", "wrong.csv-empty", "");
@@ -100,10 +116,24 @@ impl Import {
         import
     }
 
+    /// How many people stand in it.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether nobody stands in it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     fn wrong(&mut self, line: u64, column: &'static str, why: &'static str, value: &str) {
         // A password is no value to be shown.
         let value = if column == "password" { "" } else { value };
         let value = value.chars().take(80).collect();
+        // What is wrong with the table as a whole is told in any case.
+        if self.problems.len() >= TOLD && line != 1 {
+            return;
+        }
         self.problems.push(Problem {
             line,
             column,
@@ -113,6 +143,10 @@ impl Import {
     }
 
     fn take(&mut self, line: u64, names: &[String], record: &csv::StringRecord) {
+        self.seen += 1;
+        if self.seen > MOST {
+            return;
+        }
         if record.len() != names.len() {
             self.wrong(line, "", "wrong.csv-fields", &record.len().to_string());
             return;
@@ -139,7 +173,9 @@ impl Import {
             }
         }
         let password = Some(get("password").to_owned()).filter(|password| !password.is_empty());
+        self.passwords += usize::from(password.is_some());
         if let Some(password) = &password
+            && self.passwords <= PASSWORDS
             && let Err(why) = setup::password(password, password, &[&card.uid])
         {
             self.wrong(line, "password", why, "");
@@ -212,7 +248,7 @@ impl Import {
 }
 
 impl Directory {
-    /// Makes everybody who stands in a table, or nobody; `Err` has what is wrong with it.
+    /// Makes everybody who stands in a table, or nobody; `Err` has what is wrong with it. `count` has how many are made so far.
     ///
     /// # Errors
     /// If the directory is away or refuses; then too nobody of the table is left behind, as far as it still answers.
@@ -220,8 +256,9 @@ impl Directory {
         &self,
         mut import: Import,
         others: &[String],
+        count: &AtomicUsize,
     ) -> Result<Result<usize, Vec<Problem>>, DirectoryError> {
-        self.work(async |bound| {
+        self.work_within(PATIENCE, async |bound| {
             let (people, groups) = (
                 bound.people("(objectClass=inetOrgPerson)").await?,
                 bound.groups().await?,
@@ -240,14 +277,17 @@ impl Directory {
                     break;
                 }
                 number += 1;
+                count.fetch_add(1, Ordering::Relaxed);
                 made.push(&row.card.uid);
                 for group in &row.groups {
                     members.entry(group).or_default().push(&row.card.uid);
                 }
             }
             for (group, uids) in &members {
-                if failed.is_none() {
-                    failed = bound.member(group, uids, true).await.err();
+                for uids in uids.chunks(MEMBERS) {
+                    if failed.is_none() {
+                        failed = bound.member(group, uids, true).await.err();
+                    }
                 }
             }
             let Some(error) = failed else { return Ok(Ok(made.len())) };
@@ -303,8 +343,30 @@ mod tests {
         assert_eq!(problems("uid\n"), [(1, "", "wrong.csv-empty")]);
         assert_eq!(problems(""), [(1, "uid", "wrong.csv-uid")]);
         assert_eq!(problems("uid,shoe\nx,1\n"), [(1, "", "wrong.csv-column")]);
-        let many = "uid,given\n".to_owned() + &(0..501).map(|i| format!("p{i},P\n")).collect::<String>();
-        assert_eq!(problems(&many), [(1, "", "wrong.csv-many")]);
+    }
+
+    fn many(count: usize, password: &str) -> String {
+        let rows = (0..count).map(|i| format!("p{i},P,{password}\n"));
+        "uid,given,password\n".to_owned() + &rows.collect::<String>()
+    }
+
+    #[test]
+    fn a_table_has_a_bounded_number_of_rows_of_passwords_and_of_wrong_places() {
+        let import = Import::read(&many(MOST, ""));
+        assert_eq!((import.len(), import.problems.len()), (MOST, 0));
+        let import = Import::read(&many(MOST + 1, ""));
+        assert_eq!(import.len(), MOST);
+        assert_eq!(
+            (import.problems[0].why, import.problems[0].value.as_str()),
+            ("wrong.csv-many", "10001")
+        );
+        assert_eq!(
+            problems(&many(PASSWORDS + 1, "velvet otter 7 quarry lamp")),
+            [(1, "password", "wrong.csv-passwords")]
+        );
+        let wrong = "uid,given\n".to_owned() + &"!,P\n".repeat(MOST + 1);
+        let found = Import::read(&wrong).problems;
+        assert_eq!((found.len(), found[0].why), (TOLD + 1, "wrong.csv-many"));
     }
 
     #[test]
