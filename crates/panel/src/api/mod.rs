@@ -93,7 +93,7 @@ async fn done(app: &App, route: &Route, request: &Request, values: &[&str], who:
     let answered = match route.to {
         To::Panel(own) => people::answer(app, own, request, values, who).await,
         To::Manager(to) => {
-            let to = filled(to, values);
+            let to = filled(to, values) + &query(route, request);
             let answered = match route.method {
                 "GET" => app.control.get::<Value>(&to).await,
                 _ => app.control.of(who).post(&to, None).await,
@@ -128,6 +128,19 @@ fn matched<'a>(form: &str, parts: &[&'a str]) -> Option<Vec<&'a str>> {
     Some(values)
 }
 
+/// The query for the manager: of the request's, what the route says.
+fn query(route: &Route, request: &Request) -> String {
+    let given = route.query.iter().map(|name| (name, request.query.get(name)));
+    let pairs: Vec<String> = given
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    match pairs.is_empty() {
+        true => String::new(),
+        false => format!("?{}", pairs.join("&")),
+    }
+}
+
 /// A path of the manager with these values where it has braces.
 fn filled(to: &str, values: &[&str]) -> String {
     let mut values = values.iter();
@@ -149,6 +162,9 @@ mod tests {
             let path = filled(to, &["web"]);
             let (found, _) = cairn_api::find(route.method, &path).unwrap_or_else(|| panic!("{path}"));
             assert_eq!(found.method.as_str(), route.method, "{path}");
+            for name in route.query {
+                assert!(found.query.iter().any(|own| own.name == *name), "{path} {name}");
+            }
         }
     }
 

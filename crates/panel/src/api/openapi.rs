@@ -90,6 +90,9 @@ fn operation(route: &Route, control: &Value) -> Value {
     if route.to == To::Panel(Own::People) {
         parameters.push(json!({ "name": "search", "in": "query", "required": false, "schema": { "type": "string" } }));
     }
+    for name in route.query {
+        parameters.push(json!({ "name": name, "in": "query", "required": false, "schema": { "type": "string" } }));
+    }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }

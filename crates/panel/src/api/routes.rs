@@ -39,6 +39,8 @@ pub(super) struct Route {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     pub(super) to: To,
+    /// The values of the query that the manager is told.
+    pub(super) query: &'static [&'static str],
     pub(super) scope: Scope,
     pub(super) summary: &'static str,
 }
@@ -54,6 +56,7 @@ const fn manager(
         method,
         path,
         to: To::Manager(to),
+        query: &[],
         scope,
         summary,
     }
@@ -65,6 +68,7 @@ const fn own(method: &'static str, path: &'static str, to: Own, summary: &'stati
         method,
         path,
         to: To::Panel(to),
+        query: &[],
         scope: Scope::Own,
         summary,
     }
@@ -87,6 +91,8 @@ pub(super) const ROUTES: &[Route] = &[
     manager("POST", "/api/v1/units/{unit}/restart", "/v1/units/{unit}/restart", Operate, "Restart a unit."),
     manager("POST", "/api/v1/units/{unit}/reload", "/v1/units/{unit}/reload", Operate, "Let a unit read its configuration again."),
     manager("GET", "/api/v1/site/history", "/v1/site/history", Owner, "The versions of the owner's choices."),
+    Route { query: &["from", "to"], ..manager("GET", "/api/v1/site/diff", "/v1/site/diff", Owner, "What differs between two versions of the owner's choices.") },
+    Route { query: &["to"], ..manager("POST", "/api/v1/site/rollback", "/v1/site/rollback", Owner, "Put an earlier version of the owner's choices in force.") },
     manager("POST", "/api/v1/certificates/renew", "/v1/certificates/renew", Owner, "Renew the certificates that are due."),
     manager("GET", "/api/v1/upgrade", "/v1/upgrade", Read, "The versions that the appliance has, and what is being done about them."),
     manager("GET", "/api/v1/upgrade/history", "/v1/upgrade/history", Read, "What happened to versions, the newest first."),
@@ -95,7 +101,7 @@ pub(super) const ROUTES: &[Route] = &[
     manager("POST", "/api/v1/upgrade/rollback", "/v1/upgrade/rollback", Owner, "Let the next restart start the version of before."),
     manager("POST", "/api/v1/power/reboot", "/v1/power/reboot", Owner, "Start the machine again."),
     manager("POST", "/api/v1/power/poweroff", "/v1/power/poweroff", Owner, "Switch the machine off."),
-    Route { method: "GET", path: "/api/v1/diagnosis", to: To::Panel(Own::Diagnosis), scope: Read, summary: "How the appliance is, what that means and what to do; the worst first." },
+    Route { method: "GET", path: "/api/v1/diagnosis", to: To::Panel(Own::Diagnosis), query: &[], scope: Read, summary: "How the appliance is, what that means and what to do; the worst first." },
     own("GET", "/api/v1/audit", Own::Audit, "What was asked for, the newest first."),
     own("GET", "/api/v1/people", Own::People, "People; with `search` those of whom the login, the name or an address has this text."),
     own("POST", "/api/v1/people", Own::AddPerson, "Make a person, without a password."),

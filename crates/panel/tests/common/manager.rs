@@ -27,6 +27,8 @@ pub(crate) struct Told {
     pub(crate) wrong_codes: u32,
     /// Requests that change something, with their bodies.
     pub(crate) posts: Vec<(String, Value)>,
+    /// What was compared.
+    pub(crate) looks: Vec<String>,
     /// For whom it was asked.
     pub(crate) actors: Vec<String>,
     /// How it answers the next `apply`, if not as usual.
@@ -64,6 +66,7 @@ impl Manager {
                 open,
                 wrong_codes: 0,
                 posts: Vec::new(),
+                looks: Vec::new(),
                 actors: Vec::new(),
                 apply: None,
                 administrator: Value::Null,
@@ -206,6 +209,7 @@ impl Manager {
             ["upgrade", "history"] => past(),
             ["site", "history"] => history(),
             ["site", "diff"] => {
+                told.looks.push(path.to_owned());
                 json!({ "from": "2", "to": "3", "diff": "--- 2\n+++ 3\n@@ -1,4 +1,4 @@\n [units]\n-mariadb = { memory_max = \"256M\" }\n+mariadb = { memory_max = \"512M\" }\n valkey = {}\n" })
             }
             _ => return (404, json!({ "error": format!("there is nothing at {bare}") })),
