@@ -32,6 +32,7 @@ async fn the_page_tells_how_the_versions_stand_in_both_languages() {
                 "8.0\u{a0}MiB a second",
                 "18\u{a0}s left",
                 "http-equiv=\"refresh\"",
+                "is being replaced",
             ],
             "Version 0.2.0 wird installiert",
         ),

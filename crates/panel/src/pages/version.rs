@@ -23,6 +23,8 @@ enum State {
     Left,
     /// It was given up.
     GivenUp,
+    /// It is in the other slot, into which another is being written.
+    Replaced,
     /// The boot entries were not looked at yet.
     Unknown,
 }
@@ -31,7 +33,7 @@ impl State {
     fn mood(self) -> &'static str {
         match self {
             State::Proved => "good",
-            State::Proving | State::Next => "busy",
+            State::Proving | State::Next | State::Replaced => "busy",
             State::GivenUp => "bad",
             State::Left | State::Unknown => "off",
         }
@@ -65,12 +67,14 @@ fn stand(all: &Upgrades) -> Stand {
         Some(Some(0)) => State::GivenUp,
         Some(Some(_)) => State::Proving,
     };
+    let task = all.task.as_ref().filter(|task| task.state == "running");
     let other_state = tries(other).map(|tries| match tries {
+        _ if task.is_some_and(|task| task.what == "install") => State::Replaced,
         Some(0) => State::GivenUp,
         _ if left || fresh => State::Next,
         _ => State::Proved,
     });
-    let working = all.task.as_ref().is_some_and(|task| task.state == "running");
+    let working = task.is_some();
     let version = |when: bool| other.filter(|_| when && !working).map(|other| other.version.clone());
     let starts = version(other_state == Some(State::Next));
     let offer = all.offered.as_ref().filter(|offer| offer.newer && !working);
@@ -333,9 +337,11 @@ mod tests {
         let mut all = versions(entry("2.0", None), entry("1.0", None));
         all.task = Some(UpgradeTask {
             state: "running".into(),
+            what: "install".into(),
             ..UpgradeTask::default()
         });
         let found = stand(&all);
+        assert_eq!(found.other, Some(State::Replaced));
         assert!(found.working && found.back.is_none() && found.install.is_none() && found.starts.is_none());
     }
 
