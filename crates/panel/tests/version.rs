@@ -113,15 +113,28 @@ async fn what_is_done_about_versions_reaches_the_manager_and_the_audit_log() {
         versions(&panel, how);
         owner.get("/version").await;
         let page = owner.post(&format!("/version/{verb}"), &[("sure", verb)]).await;
+        let location = if verb == "restart" {
+            "/version"
+        } else {
+            "/version?begun=1"
+        };
         assert_eq!(
             (page.status, page.location.as_str()),
-            (303, "/version"),
+            (303, location),
             "{verb}: {}",
             page.text
         );
         assert_eq!(panel.manager.posts().last().unwrap(), to);
         owner.get("/audit").await.says(told);
     }
+    // Until the work has said its first words, the page comes again by itself.
+    versions(&panel, "new");
+    let page = owner.get("/version?begun=1").await;
+    page.says("It has begun");
+    page.says("http-equiv");
+    versions(&panel, "installed");
+    let page = owner.get("/version?begun=1").await;
+    assert!(!page.text.contains("It has begun") && !page.text.contains("http-equiv"));
 }
 
 #[tokio::test]

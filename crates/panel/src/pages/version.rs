@@ -149,7 +149,7 @@ async fn asked(app: &App) -> Result<Upgrades, Failure> {
 pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> {
     let status: Status = app.control.get("/v1/status").await?;
     let Some(all) = ask(app).await? else {
-        let values = values! { all => (), version => status.version, working => false };
+        let values = values! { all => (), version => status.version, refresh => false };
         return app.page(visit, 200, "version.html", values);
     };
     let history: UpgradeHistory = app.control.get("/v1/upgrade/history").await.unwrap_or_default();
@@ -176,6 +176,8 @@ pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> 
         .iter()
         .map(|line| values! { at => line.at, version => line.version, what => line.what, why => line.why, said => say("past", &line.what, "") })
         .collect();
+    // Between the form and the work's first words there is nothing to tell.
+    let begun = visit.request.query.get("begun") == "1" && all.task.is_none();
     let other_mood = stand.other.map(State::mood);
     app.page(
         visit,
@@ -183,7 +185,7 @@ pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> 
         "version.html",
         values! {
             all, version => status.version, going_down => status.going_down, history,
-            working => stand.working, now, doing, phase, done, wrong, running => stand.running, running_mood => stand.running.mood(),
+            working => stand.working, refresh => stand.working || begun, begun, now, doing, phase, done, wrong, running => stand.running, running_mood => stand.running.mood(),
             other => stand.other, other_mood, starts => stand.starts, back => stand.back, install => stand.install,
         },
     )
@@ -225,7 +227,11 @@ pub(super) async fn act(app: &App, visit: &mut Visit, verb: &str) -> Result<Resp
     visit.control(app).post(path, None).await?;
     visit.told = told;
     let _ = app.changes.send(());
-    Ok(Response::see("/version"))
+    Ok(Response::see(if verb == "restart" {
+        "/version"
+    } else {
+        "/version?begun=1"
+    }))
 }
 
 #[cfg(test)]
