@@ -34,6 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         directory: std::env::var_os("PANEL_DIRECTORY").map_or_else(|| at.join("directory.json"), Into::into),
         patience: Duration::from_secs(10),
         body_max: 64 << 10,
+        import_wait: Duration::from_secs(15),
         sample_every: Duration::from_millis(200),
     })
     .await

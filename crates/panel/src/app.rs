@@ -149,7 +149,7 @@ impl App {
             view: View::load()?,
             limits: Limits::default(),
             samples: Samples::default(),
-            importing: Arc::default(),
+            importing: Arc::new(Importing::new(settings.import_wait)),
             changes: broadcast::channel(16).0,
             followers: Arc::new(Semaphore::new(12)),
             stopped,

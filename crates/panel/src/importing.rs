@@ -19,7 +19,7 @@ use crate::store::{Level, Record, Scope, StoreError};
 pub(crate) const TABLE_MAX: usize = 4 << 20;
 /// What may stand around it in a form.
 const AROUND: usize = 64 << 10;
-/// How long a request waits for its import before it answers that the import goes on.
+/// How long a table waits for its place.
 const WAIT: Duration = Duration::from_secs(15);
 
 /// How an import ended.
@@ -40,6 +40,8 @@ pub(crate) enum Imported {
 #[derive(Debug)]
 pub(crate) struct Importing {
     state: Mutex<State>,
+    /// How long a request waits for its import before it answers that the import goes on.
+    wait: Duration,
     /// A table is a few times in memory while it is read: one at a time.
     places: Arc<Semaphore>,
 }
@@ -50,10 +52,12 @@ struct State {
     last: Option<Ended>,
 }
 
-impl Default for Importing {
-    fn default() -> Importing {
+impl Importing {
+    /// None so far.
+    pub(crate) fn new(wait: Duration) -> Importing {
         Importing {
             state: Mutex::default(),
+            wait,
             places: Arc::new(Semaphore::new(1)),
         }
     }
@@ -147,7 +151,7 @@ pub(crate) async fn import(
             let _ = changes.send(());
         }
     });
-    match timeout(WAIT, ended).await {
+    match timeout(app.importing.wait, ended).await {
         Err(_) => Ok(Imported::GoesOn(total)),
         Ok(Err(_)) => Err(StoreError::Broken.into()),
         Ok(Ok(ended)) => Ok(match ended? {
@@ -243,7 +247,7 @@ mod tests {
 
     #[test]
     fn one_import_goes_on_at_a_time_and_its_place_is_free_however_it_ends() {
-        let importing = Arc::new(Importing::default());
+        let importing = Arc::new(Importing::new(WAIT));
         let (running, done) = importing.begin(3).unwrap();
         done.fetch_add(2, Ordering::Relaxed);
         assert_eq!(importing.progress(), Some((2, 3)));
