@@ -14,6 +14,9 @@ function followPage(region) {
       if (answer.ok) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         const fresh = page.getElementById(region.id);
+        // What was opened stays open.
+        const own = region.querySelectorAll("details");
+        fresh?.querySelectorAll("details").forEach((one, i) => { one.open = own[i]?.open ?? one.open; });
         // A page that says the same is left alone, and so is one that somebody is working in.
         if (fresh && fresh.innerHTML !== region.innerHTML && !region.contains(document.activeElement)) {
           region.replaceChildren(...fresh.childNodes);

@@ -1,6 +1,7 @@
 //! Runs the panel against a manager that only pretends, to look at its pages: `cargo run -p cairn-panel --example preview`.
 //!
-//! It listens on https://localhost:8443; the setup's code is K7QM-4RTX. With the argument `settled` everything runs.
+//! It listens on https://localhost:8443; the setup's code is K7QM-4RTX. With the argument `settled` everything runs; `settled failed`
+//! tells that a new version was given up (see `upgrade` in `tests/common/manager.rs`).
 
 #[path = "../tests/common/manager.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
@@ -21,6 +22,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     if std::env::args().nth(1).as_deref() == Some("settled") {
         manager.told.lock().map_err(|_| "poisoned")?.settled = true;
     }
+    // The second one says how it is with versions.
+    if let Some(how) = std::env::args().nth(2) {
+        manager.told.lock().map_err(|_| "poisoned")?.upgrade = manager::upgrade(&how);
+    }
     server::run(Settings {
         listen: "127.0.0.1:8443".parse()?,
         tls: at.join("tls"),
@@ -29,6 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         directory: std::env::var_os("PANEL_DIRECTORY").map_or_else(|| at.join("directory.json"), Into::into),
         patience: Duration::from_secs(10),
         body_max: 64 << 10,
+        import_wait: Duration::from_secs(15),
         sample_every: Duration::from_millis(200),
     })
     .await

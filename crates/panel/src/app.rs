@@ -8,8 +8,9 @@ use minijinja::{Value, context};
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::control::{Control, ControlError};
-use crate::directory::{ADMINISTRATORS, Directory, DirectoryError, Person};
+use crate::directory::{Directory, DirectoryError, Person};
 use crate::http::{Request, Response};
+use crate::importing::Importing;
 use crate::limits::{Bound, Limits};
 use crate::roles::{MENU, Role};
 use crate::samples::Samples;
@@ -20,7 +21,7 @@ use crate::view::{View, values};
 use crate::words::Lang;
 use crate::{api, assets, pages};
 
-const COOKIE: &str = "__Host-session";
+pub(crate) const COOKIE: &str = "__Host-session";
 const LANGUAGE: &str = "__Host-lang";
 
 /// The panel.
@@ -32,6 +33,7 @@ pub struct App {
     pub(crate) view: View,
     pub(crate) limits: Limits,
     pub(crate) samples: Samples,
+    pub(crate) importing: Arc<Importing>,
     /// Told whenever something on a page may be another.
     pub(crate) changes: broadcast::Sender<()>,
     /// Browsers that follow a log or events; each holds one of the manager's few places.
@@ -147,6 +149,7 @@ impl App {
             view: View::load()?,
             limits: Limits::default(),
             samples: Samples::default(),
+            importing: Arc::new(Importing::new(settings.import_wait)),
             changes: broadcast::channel(16).0,
             followers: Arc::new(Semaphore::new(12)),
             stopped,
@@ -281,8 +284,7 @@ impl App {
             .is_some_and(|session| session.level == Level::Full);
         visit.role = match (&visit.person, visit.whose()) {
             _ if !full => None,
-            (Some(person), _) if person.groups.iter().any(|group| group == ADMINISTRATORS) => Some(Role::Administrator),
-            (Some(_), _) => Some(Role::Person),
+            (Some(person), _) => Some(person.role()),
             (None, Some(_)) => None,
             (None, None) => visit.account.as_ref().map(|_| Role::Owner),
         };

@@ -14,6 +14,7 @@ pub mod control;
 mod diagnosis;
 pub mod directory;
 pub mod http;
+mod importing;
 mod limits;
 mod pages;
 mod picture;

@@ -59,6 +59,7 @@ pub const ROUTES: &[Route] = &[
     get("/account/totp", Person),
     post("/account/totp", Person),
     post("/account/totp/off", Person),
+    post("/account/recovery", Owner),
     get("/sessions", Person),
     post("/sessions/end", Person),
     post("/sessions/end-one", Person),
@@ -93,6 +94,11 @@ pub const ROUTES: &[Route] = &[
     post("/certificates/renew", Administrator),
     get("/history", Administrator),
     post("/history/rollback", Owner),
+    get("/version", Administrator),
+    post("/version/check", Administrator),
+    post("/version/install", Owner),
+    post("/version/rollback", Owner),
+    post("/version/restart", Owner),
     get("/audit", Administrator),
     get("/power", Owner),
     post("/power/poweroff", Owner),
@@ -104,6 +110,17 @@ pub const ROUTES: &[Route] = &[
     post("/store/go-on", Owner),
 ];
 
+/// Whether who has this role may do what can hand over another's account: make a code for the password, end the second factor, remove the
+/// person (the name could be given anew), take away the role that protects it. An administrator's is the owner's to hand over, the own
+/// one too: there the page of the own account asks for the password.
+pub fn may_hand_over(role: Role, whose: Role) -> bool {
+    match role {
+        Role::Owner => true,
+        Role::Administrator => whose == Role::Person,
+        Role::Person => false,
+    }
+}
+
 /// The menu: path, the key of its word, and the role from which it is shown.
 pub(crate) const MENU: &[(&str, &str, Role)] = &[
     ("/", "overview", Administrator),
@@ -111,6 +128,7 @@ pub(crate) const MENU: &[(&str, &str, Role)] = &[
     ("/groups", "groups", Administrator),
     ("/diagnosis", "diagnosis", Administrator),
     ("/certificates", "certificates", Administrator),
+    ("/version", "version", Administrator),
     ("/history", "history", Administrator),
     ("/audit", "audit", Administrator),
     ("/tokens", "tokens", Owner),
@@ -148,6 +166,15 @@ mod tests {
                 .filter(|other| other.method == route.method && matches(other.path, &parts));
             assert_eq!(same.count(), 1, "{} {}", route.method, route.path);
         }
+    }
+
+    #[test]
+    fn an_administrators_account_is_the_owners_to_hand_over() {
+        let all = [Person, Administrator, Owner];
+        let may = |role| all.map(|whose| may_hand_over(role, whose));
+        assert_eq!(may(Person), [false, false, false]);
+        assert_eq!(may(Administrator), [true, false, false]);
+        assert_eq!(may(Owner), [true, true, true]);
     }
 
     #[test]

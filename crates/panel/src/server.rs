@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,8 +21,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::api;
 use crate::app::App;
 use crate::http::{Body, Request, Response};
+use crate::importing::{self, Room};
 use crate::settings::Settings;
 use crate::tls::Identity;
 
@@ -33,6 +35,8 @@ const PLACES_OF_ONE: usize = 48;
 const LIFE: Duration = Duration::from_secs(600);
 /// How long an answer may take to be made.
 const ANSWER: Duration = Duration::from_secs(40);
+/// So much of a table that is too long is read to no end, so that its answer is seen.
+const DRAIN: usize = 64 << 20;
 /// How long requests that are under way have when the panel is stopped.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -253,14 +257,24 @@ async fn answer(
     settings: &Settings,
 ) -> hyper::Response<Content> {
     let (head, body) = request.into_parts();
-    let read = timeout(settings.patience, Limited::new(body, settings.body_max).collect()).await;
-    let response = match read {
+    // Holds the place of a table until it is answered.
+    let room = importing::room(app, &head.method, &head.uri, &head.headers, settings.body_max).await;
+    let (drain, patience) = match room {
+        Room::Table { .. } => (DRAIN, settings.patience * 6),
+        Room::Usual | Room::Busy => (0, settings.patience),
+    };
+    let response = match timeout(patience, read(body, room.max(settings.body_max), drain)).await {
+        _ if matches!(room, Room::Busy) => Response::text(503, "Another table is being read; try again in a moment.\n"),
         Err(_) => Response::text(408, "The request did not come in time.\n"),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Response::text(413, format!("A request has at most {} bytes.\n", settings.body_max))
+        Ok(Read::TooLong) if matches!(room, Room::Table { .. }) => {
+            match importing::is_import(&head.method, &head.uri) {
+                (_, true) => api::table_too_long(),
+                _ => Response::see("/people-import?wrong=big"),
+            }
         }
-        Ok(Err(_)) => Response::text(400, "The request broke off.\n"),
-        Ok(Ok(body)) => match Request::new(head.method, &head.uri, head.headers, body.to_bytes(), peer) {
+        Ok(Read::TooLong) => Response::text(413, format!("A request has at most {} bytes.\n", settings.body_max)),
+        Ok(Read::Broken) => Response::text(400, "The request broke off.\n"),
+        Ok(Read::Whole(body)) => match Request::new(head.method, &head.uri, head.headers, body, peer) {
             None => Response::text(400, "The request is not UTF-8.\n"),
             Some(request) => match timeout(ANSWER, app.clone().handle(request)).await {
                 Ok(response) => response,
@@ -280,6 +294,36 @@ async fn answer(
     }
     Response::guard(out.headers_mut());
     out
+}
+
+/// What came of reading a body.
+enum Read {
+    Whole(Bytes),
+    TooLong,
+    Broken,
+}
+
+/// Reads a body of at most `max` bytes. Of a longer one up to `drain` bytes are read and forgotten: a browser that still sends does not
+/// see the answer.
+async fn read(mut body: Incoming, max: usize, drain: usize) -> Read {
+    let (mut bytes, mut over) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return Read::Broken };
+        let Some(data) = frame.data_ref() else { continue };
+        if over > 0 || bytes.len() + data.len() > max {
+            over += data.len();
+            bytes = Vec::new();
+            if over > drain {
+                break;
+            }
+        } else {
+            bytes.extend_from_slice(data);
+        }
+    }
+    match over {
+        0 => Read::Whole(bytes.into()),
+        _ => Read::TooLong,
+    }
 }
 
 /// A body as hyper sends it.

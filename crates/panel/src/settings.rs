@@ -21,6 +21,8 @@ pub struct Settings {
     pub patience: Duration,
     /// The most bytes in a request's body.
     pub body_max: usize,
+    /// How long a request waits for its import of people before it answers that the import goes on.
+    pub import_wait: Duration,
     /// How often what the units use is read.
     pub sample_every: Duration,
 }
@@ -44,6 +46,7 @@ impl Settings {
             directory: path("PANEL_DIRECTORY", "/etc/panel/directory.json"),
             patience: Duration::from_secs(10),
             body_max: 64 << 10,
+            import_wait: Duration::from_secs(15),
             sample_every: Duration::from_secs(5),
         })
     }

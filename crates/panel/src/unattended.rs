@@ -73,7 +73,11 @@ async fn make(app: &App, owner: Administrator) -> Result<(), String> {
         totp: None,
         recovery: secret::kept_recovery(&key),
     };
-    match app.store.with(move |db| db.make_account(&account)).await {
+    match app
+        .store
+        .with(move |db| db.make_account(&account).and_then(|()| db.hide_recovery()))
+        .await
+    {
         Ok(()) | Err(StoreError::Taken) => {}
         Err(error) => return Err(told(&error)),
     }

@@ -53,6 +53,7 @@ templates!(
     "totp.html",
     "trust.html",
     "unit.html",
+    "version.html",
 );
 
 /// What a page shows: names and values, each of which is anything that can be serialised.
@@ -203,5 +204,47 @@ mod tests {
         assert_eq!(local(Lang::De, &percent(1.24)), "1,2\u{a0}%");
         assert_eq!(span(Lang::De, 90_061.0), "1\u{a0}T 1\u{a0}h");
         assert_eq!(span(Lang::En, 59.0), "59\u{a0}s");
+    }
+
+    fn rendered(name: &str, lang: &str, own: Value) -> String {
+        let none: Option<&str> = None;
+        let base = values! {
+            menu => Vec::<(&str, &str)>::new(), role => "administrator", lang, other_lang => "de", form_token => "x", path => "/", user => "dora",
+            trouble => crate::store::Trouble::default(), said => none, style => "/s", script => "/j",
+        };
+        let page = View::load()
+            .unwrap()
+            .render(name, minijinja::context! { ..own, ..base });
+        page.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    #[test]
+    fn an_import_that_goes_on_tells_how_far_it_is_and_then_how_it_ended() {
+        let none: Option<&str> = None;
+        let own = |running: Option<(usize, usize)>, made: Option<usize>, failed: Option<&str>| {
+            let problems: Vec<crate::directory::Problem> = Vec::new();
+            values! { problems, count => 0, shown => 200, table => none, big => false, running, made, failed }
+        };
+        for (lang, words) in [("en", "1200 of 9000"), ("de", "1200 von 9000")] {
+            let text = rendered("people-import.html", lang, own(Some((1200, 9000)), None, None));
+            for what in [
+                words,
+                "value=\"1200\"",
+                "max=\"9000\"",
+                "http-equiv=\"refresh\"",
+                "data-live",
+            ] {
+                assert!(text.contains(what), "{what}: {text}");
+            }
+        }
+        let text = rendered("people-import.html", "en", own(None, Some(0), None));
+        assert!(
+            text.contains("People created: 0.") && !text.contains("http-equiv"),
+            "{text}"
+        );
+        let text = rendered("people-import.html", "en", own(None, None, Some("it is away")));
+        assert!(text.contains("it is away"), "{text}");
+        let text = rendered("people-import.html", "en", own(None, None, None));
+        assert!(!text.contains("data-live"), "{text}");
     }
 }

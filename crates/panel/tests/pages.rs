@@ -15,6 +15,7 @@ async fn every_page_stands_in_both_languages_without_inline_script_or_style() {
         "/units/wiki",
         "/units/valkey",
         "/certificates",
+        "/version",
         "/history",
         "/history?from=2&to=3",
         "/audit",
@@ -104,7 +105,8 @@ async fn what_is_asked_for_reaches_the_manager_and_the_audit_log() {
         ("/power/reboot", "/v1/power/reboot"),
     ] {
         owner.get("/").await;
-        let page = owner.post(path, &[("to", "2"), ("sure", "reboot")]).await;
+        let sure = if path == "/history/rollback" { "2" } else { "reboot" };
+        let page = owner.post(path, &[("to", "2"), ("sure", sure)]).await;
         assert!(page.status < 400, "{path}: {}", page.text);
         assert_eq!(panel.manager.posts().last().unwrap(), to);
     }
@@ -127,6 +129,56 @@ async fn what_is_asked_for_reaches_the_manager_and_the_audit_log() {
         "127.0.0.1",
     ] {
         log.says(what);
+    }
+}
+
+#[tokio::test]
+async fn a_version_is_put_in_force_after_a_look_at_what_differs() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let page = owner.get("/history").await;
+    for what in [
+        "2026-11-12 09:30 UTC",
+        "enabled valkey",
+        "href=\"/history?back=2\"",
+        "href=\"/history?from=2",
+    ] {
+        page.says(what);
+    }
+    assert!(!page.text.contains("action=\"/history/rollback\""));
+    owner.get("/history?back=2").await.says("Yes, put version 2 in force");
+    let asked = panel.manager.told.lock().unwrap().looks.last().unwrap().clone();
+    assert_eq!(asked, "/v1/site/diff?from=3&to=2");
+    let before = panel.manager.posts();
+    for sure in ["", "3", "on"] {
+        assert_eq!(
+            owner
+                .post("/history/rollback", &[("to", "2"), ("sure", sure)])
+                .await
+                .status,
+            400
+        );
+        owner.get("/history?back=2").await;
+    }
+    assert_eq!(panel.manager.posts(), before);
+    let page = owner.post("/history/rollback", &[("to", "2"), ("sure", "2")]).await;
+    assert_eq!(page.location, "/history?said=rolled-back");
+    // By the API the same, with a query that cannot lead elsewhere.
+    let made = token(&mut owner, "own", "own").await;
+    let mut program = panel.browser();
+    program.headers = vec![("authorization", format!("Bearer {made}"))];
+    for (method, path, to) in [
+        ("GET", "/api/v1/site/diff?from=1&to=2&x=3", "/v1/site/diff?from=1&to=2"),
+        ("GET", "/api/v1/site/diff", "/v1/site/diff"),
+        ("POST", "/api/v1/site/rollback?to=1%26x", "/v1/site/rollback?to=1%26x"),
+    ] {
+        assert_eq!(program.send(method, path, String::new()).await.status, 200, "{path}");
+        let told = panel.manager.told.lock().unwrap();
+        let found = match method {
+            "GET" => told.looks.last().unwrap(),
+            _ => &told.posts.last().unwrap().0,
+        };
+        assert_eq!(found, to);
     }
 }
 

@@ -301,3 +301,72 @@ async fn what_the_units_template_says_is_understood() {
     std::fs::write(&panel.settings.directory, none).unwrap();
     assert_eq!(owner.get("/groups").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_long_table_is_taken_of_who_is_logged_in_and_a_longer_one_is_answered_with_a_sentence() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    owner.get("/people-import").await;
+    // Much longer than any other request, and looked at: each row is wrong.
+    let table = "uid,given\n".to_owned() + &"!,P\n".repeat(300_000);
+    let page = owner.post("/people-import", &[("table", &table)]).await;
+    assert_eq!(page.status, 400);
+    page.says("At most 10,000 people at once");
+    page.says("The first 200 are shown.");
+    assert!(!page.text.contains("!,P"), "a table of that length is not sent back");
+    owner.get("/people-import").await;
+    let long = "x".repeat(5 << 20);
+    let page = owner.post("/people-import", &[("table", &long)]).await;
+    assert_eq!((page.status, page.location.as_str()), (303, "/people-import?wrong=big"));
+    owner.get(&page.location).await.says("longer than 4 MiB");
+    // Elsewhere, and of anybody else, a request is as short as ever.
+    owner.get("/people-import").await;
+    assert_eq!(owner.post("/people-new", &[("uid", &table)]).await.status, 413);
+    let mut stranger = panel.browser();
+    assert_eq!(stranger.post("/people-import", &[("table", &table)]).await.status, 413);
+}
+
+#[tokio::test]
+async fn an_import_that_outlasts_its_request_goes_on_and_its_end_is_told() {
+    let Some(slapd) = Slapd::start() else { return };
+    let panel = Panel::bound_with(&slapd, |settings| settings.import_wait = std::time::Duration::ZERO).await;
+    let mut owner = panel.owner_again().await;
+    let table = |from: usize| {
+        let rows = (from..from + 700).map(|i| format!("p{i},P{i},administrators\n"));
+        "uid,given,groups\n".to_owned() + &rows.collect::<String>()
+    };
+    owner.get("/people-import").await;
+    let page = owner.post("/people-import", &[("table", &table(0))]).await;
+    assert_eq!(
+        (page.status, page.location.as_str()),
+        (303, "/people-import"),
+        "{}",
+        page.text
+    );
+    // Another one waits until it is done.
+    owner.get("/people-import").await.says("of 700");
+    let page = owner.post("/people-import", &[("table", &table(700))]).await;
+    assert_eq!(page.status, 409, "{}", page.text);
+    page.says("Another import is under way");
+    let mut ended = async || loop {
+        let page = owner.get("/people-import").await;
+        if !page.text.contains("of 700") && page.text.contains("id=\"importing\"") {
+            break page;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    ended().await.says("People created: 700.");
+    owner.get("/people").await.says("200 of 700");
+    owner.get("/audit").await.says("700 people were imported");
+    // The directory has them already: nobody is made, and every one is told.
+    owner.get("/people-import").await;
+    owner.post("/people-import", &[("table", &table(0))]).await;
+    loop {
+        let page = owner.get("/people-import").await;
+        if page.text.contains("Wrong places: 700.") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    owner.get("/people").await.says("200 of 700");
+}

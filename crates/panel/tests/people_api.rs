@@ -113,3 +113,23 @@ async fn a_token_that_only_looks_learns_nothing_of_people() {
         assert_eq!(program.get("/api/v1/diagnosis").await.status, 200);
     }
 }
+
+#[tokio::test]
+async fn a_long_table_is_taken_of_a_program_that_may_import_and_of_no_other() {
+    let panel = Panel::new().await;
+    panel.owner().await;
+    let table = "uid,given\n".to_owned() + &"!,P\n".repeat(300_000);
+    for (scope, table, status, what) in [
+        ("own", &table, 400, "At most 10,000 people at once"),
+        ("own", &"x".repeat(5 << 20), 413, "at most 4 MiB"),
+        ("operate", &table, 413, "at most 65536 bytes"),
+    ] {
+        let mut owner = panel.owner_again().await;
+        owner.get("/tokens").await;
+        owner.post("/tokens/end", &[("name", scope)]).await;
+        let mut program = program(&panel, scope).await;
+        let answer = program.send("POST", "/api/v1/people/import", table.clone()).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        answer.says(what);
+    }
+}

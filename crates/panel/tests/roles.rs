@@ -196,6 +196,78 @@ async fn who_looks_after_people_ends_a_lost_authenticator() {
 }
 
 #[tokio::test]
+async fn an_administrator_cannot_get_into_another_administrators_account_or_the_owners() {
+    let Some(slapd) = Slapd::start() else { return };
+    let panel = Panel::bound_to(&slapd).await;
+    let [(_, mut bob), (_, mut dora), (_, mut owner)] = people(&panel).await;
+    // A code from before ends when somebody becomes an administrator.
+    let early = dora.make_code("bob").await;
+    dora.get("/people/bob").await;
+    assert_eq!(
+        dora.post("/groups/administrators/add", &[("uid", "bob")]).await.status,
+        303
+    );
+    let (secret, code) = code_of(&bob.get("/account/totp").await.text);
+    bob.post("/account/totp", &[("secret", &secret), ("code", &code)]).await;
+    let mut guest = panel.browser();
+    guest.get("/reset").await;
+    let fields = [("code", early.as_str()), ("password", NEW), ("again", NEW)];
+    assert_eq!(guest.post("/reset", &fields).await.status, 403);
+    for (path, fields, status) in [
+        ("/people/bob/reset", vec![], 403),
+        ("/people/bob/totp-off", vec![], 403),
+        ("/people/bob/remove", vec![("sure", "bob")], 403),
+        ("/groups/administrators/drop", vec![("uid", "bob")], 403),
+        // The directory takes names in any case, and with blanks.
+        ("/groups/Administrators/drop", vec![("uid", "bob")], 404),
+        ("/groups/%20administrators/drop", vec![("uid", "bob")], 404),
+        ("/groups/administrators/drop", vec![("uid", "BOB")], 404),
+        ("/groups/administrators/drop", vec![("uid", "DORA")], 404),
+        ("/groups/Administrators/remove", vec![("sure", "Administrators")], 404),
+        ("/people/BOB/reset", vec![], 404),
+        // The own one neither, as that would do without the password.
+        ("/people/dora/reset", vec![], 403),
+        ("/people/dora/totp-off", vec![], 403),
+        // The owner's account is not the directory's.
+        ("/people/ada/reset", vec![], 404),
+        ("/people/ada/totp-off", vec![], 404),
+    ] {
+        dora.get("/people/bob").await;
+        let page = dora.post(path, &fields).await;
+        assert_eq!(page.status, status, "{path} {fields:?}: {}", page.text);
+    }
+    let page = dora.get("/people/bob").await;
+    page.says("Only the owner may hand over");
+    for gone in [
+        "/people/bob/reset",
+        "/people/bob/totp-off",
+        "/people/bob/remove",
+        "administrators/drop",
+    ] {
+        assert!(!page.text.contains(gone), "{gone}");
+    }
+    assert!(
+        !dora
+            .get("/groups/administrators")
+            .await
+            .text
+            .contains("administrators/drop")
+    );
+    assert_eq!(bob.get("/people").await.status, 200);
+    // The owner may.
+    owner.make_code("bob").await;
+    for (path, fields) in [
+        ("/people/bob/totp-off", vec![]),
+        ("/groups/administrators/drop", vec![("uid", "bob")]),
+        ("/people/bob/remove", vec![("sure", "bob")]),
+    ] {
+        owner.get("/account").await;
+        let page = owner.post(path, &fields).await;
+        assert_eq!(page.status, 303, "{path}: {}", page.text);
+    }
+}
+
+#[tokio::test]
 async fn sessions_are_listed_and_ended_singly_by_whose_they_are() {
     let Some(slapd) = Slapd::start() else { return };
     let panel = Panel::bound_to(&slapd).await;
@@ -235,5 +307,42 @@ async fn the_owner_changes_the_own_password() {
     assert_eq!(page.location, "/account?said=password-changed", "{}", page.text);
     assert_eq!(owner.get("/").await.status, 200);
     assert_eq!(panel.browser().log_in(PASSWORD).await.status, 403);
+    assert_eq!(panel.browser().log_in(NEW).await.location, "/");
+}
+
+/// The recovery key that a page shows.
+fn key_of(text: &str) -> String {
+    let (_, rest) = text.split_once("class=\"secret key\" tabindex=\"0\">").unwrap();
+    rest.split('<').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_owner_makes_another_recovery_key_and_the_one_before_is_good_no_more() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let first = key_of(&owner.get("/setup/done").await.text);
+    owner.get("/account").await;
+    let wrong = owner.post("/account/recovery", &[("current", "a guess")]).await;
+    assert_eq!(wrong.status, 403);
+    wrong.says("recovery-wrong");
+    owner.get("/account").await;
+    let page = owner.post("/account/recovery", &[("current", PASSWORD)]).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    let second = key_of(&page.text);
+    assert_ne!(first, second);
+    // Shown once, there and nowhere else; and the first is not offered to be saved any more.
+    for path in ["/account", "/setup/done"] {
+        let text = owner.get(path).await.text;
+        assert!(!text.contains(&second) && !text.contains(&first), "{path}");
+    }
+    let log = owner.get("/audit").await;
+    log.says("another recovery key was made");
+    assert!(!log.text.contains(&second));
+    let mut lost = panel.browser();
+    for (key, status) in [(&first, 403), (&second, 200)] {
+        lost.get("/login/recovery").await;
+        let fields = [("key", key.as_str()), ("password", NEW), ("again", NEW)];
+        assert_eq!(lost.post("/login/recovery", &fields).await.status, status);
+    }
     assert_eq!(panel.browser().log_in(NEW).await.location, "/");
 }

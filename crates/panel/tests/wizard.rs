@@ -362,7 +362,17 @@ async fn an_account_that_somebody_brought_is_taken_once_and_logs_in() {
         tokio::task::yield_now().await;
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    assert_eq!(panel.browser().log_in(PASSWORD).await.location, "/");
+    let mut owner = panel.browser();
+    assert_eq!(owner.log_in(PASSWORD).await.location, "/");
+    // Nobody has seen its recovery key; the owner is told until there is one that somebody has.
+    for path in ["/", "/account"] {
+        owner.get(path).await.says("Nobody has seen the recovery key");
+    }
+    let page = owner.post("/account/recovery", &[("current", PASSWORD)]).await;
+    page.says("secret key");
+    for path in ["/", "/account"] {
+        assert!(!owner.get(path).await.text.contains("Nobody has seen"), "{path}");
+    }
     // No page lets anybody make another one.
     assert_eq!(panel.browser().get("/setup/code").await.status, 303);
 }

@@ -17,9 +17,18 @@ use crate::http::{Request, Response};
 use crate::limits::Bound;
 use crate::secret;
 use crate::store::Record;
+use crate::words::Lang;
 
 fn refuse(status: u16, why: impl Into<String>) -> Response {
     Response::json(status, &json!({ "error": why.into() }))
+}
+
+/// The answer to a table that is too long.
+pub(crate) fn table_too_long() -> Response {
+    refuse(
+        413,
+        "a table has at most 4 MiB; nothing was imported: import it in parts",
+    )
 }
 
 /// Answers what is below `/api`.
@@ -82,9 +91,9 @@ pub(crate) async fn answer(app: &App, request: &Request) -> Response {
 /// Has a route's work done; a status, and what is said.
 async fn done(app: &App, route: &Route, request: &Request, values: &[&str], who: &str) -> (u16, Value) {
     let answered = match route.to {
-        To::Panel(own) => people::answer(app, own, request, values).await,
+        To::Panel(own) => people::answer(app, own, request, values, who).await,
         To::Manager(to) => {
-            let to = filled(to, values);
+            let to = filled(to, values) + &query(route, request);
             let answered = match route.method {
                 "GET" => app.control.get::<Value>(&to).await,
                 _ => app.control.of(who).post(&to, None).await,
@@ -96,6 +105,7 @@ async fn done(app: &App, route: &Route, request: &Request, values: &[&str], who:
         Ok(answer) => answer,
         Err(Failure::Control(ControlError::Refused { status, error, .. })) => (status, json!({ "error": error })),
         Err(Failure::Directory(error)) => (people::status(&error), json!({ "error": error.to_string() })),
+        Err(Failure::Refused(status, key)) => (status, json!({ "error": app.view.say(Lang::En, key, &[]) })),
         Err(Failure::Control(error)) => (502, json!({ "error": error.to_string() })),
         Err(error) => (500, json!({ "error": error.to_string() })),
     }
@@ -116,6 +126,19 @@ fn matched<'a>(form: &str, parts: &[&'a str]) -> Option<Vec<&'a str>> {
         }
     }
     Some(values)
+}
+
+/// The query for the manager: of the request's, what the route says.
+fn query(route: &Route, request: &Request) -> String {
+    let given = route.query.iter().map(|name| (name, request.query.get(name)));
+    let pairs: Vec<String> = given
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    match pairs.is_empty() {
+        true => String::new(),
+        false => format!("?{}", pairs.join("&")),
+    }
 }
 
 /// A path of the manager with these values where it has braces.
@@ -139,6 +162,9 @@ mod tests {
             let path = filled(to, &["web"]);
             let (found, _) = cairn_api::find(route.method, &path).unwrap_or_else(|| panic!("{path}"));
             assert_eq!(found.method.as_str(), route.method, "{path}");
+            for name in route.query {
+                assert!(found.query.iter().any(|own| own.name == *name), "{path} {name}");
+            }
         }
     }
 

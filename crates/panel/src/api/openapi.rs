@@ -25,8 +25,11 @@ fn answered(own: Own) -> (&'static str, Value) {
         Own::Person => ("200", reference("PanelPerson")),
         Own::AddPerson => ("201", text("uid")),
         Own::Import => (
-            "201",
-            json!({ "type": "object", "required": ["made"], "properties": { "made": { "type": "integer" } } }),
+            "2XX",
+            json!({ "type": "object", "properties": {
+                "made": { "type": "integer", "description": "With 201: so many people were made." },
+                "making": { "type": "integer", "description": "With 202: so many are still being made; the audit log tells how it ended." },
+            } }),
         ),
         Own::Reset => ("201", text("code")),
         Own::Groups => ("200", list("groups", "PanelGroup")),
@@ -86,6 +89,9 @@ fn operation(route: &Route, control: &Value) -> Value {
         .collect();
     if route.to == To::Panel(Own::People) {
         parameters.push(json!({ "name": "search", "in": "query", "required": false, "schema": { "type": "string" } }));
+    }
+    for name in route.query {
+        parameters.push(json!({ "name": name, "in": "query", "required": false, "schema": { "type": "string" } }));
     }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();

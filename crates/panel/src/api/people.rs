@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::routes::Own;
 use crate::app::{App, Failure};
 use crate::diagnosis;
-use crate::directory::{Card, DirectoryError, Import, Problem, group_name};
+use crate::directory::{ADMINISTRATORS, Card, DirectoryError, Problem, group_name};
 use crate::http::Request;
+use crate::importing::{self, Imported};
 use crate::pages;
 use crate::words::Lang;
 
@@ -83,7 +84,7 @@ pub(super) fn status(error: &DirectoryError) -> u16 {
 }
 
 /// Does what a route says; `values` are the parts of the path that stand in braces.
-pub(super) async fn answer(app: &App, own: Own, request: &Request, values: &[&str]) -> Answer {
+pub(super) async fn answer(app: &App, own: Own, request: &Request, values: &[&str], who: &str) -> Answer {
     let directory = &app.directory;
     let first = values.first().copied().unwrap_or_default();
     let done = (200, json!({}));
@@ -125,14 +126,12 @@ pub(super) async fn answer(app: &App, own: Own, request: &Request, values: &[&st
             }
         }
         Own::Import => {
-            let text = String::from_utf8_lossy(&request.body);
-            let import = Import::read(&text);
-            if !import.problems.is_empty() {
-                return Ok(problems(app, &import.problems));
-            }
-            match directory.import(import, &owners(app).await?).await? {
-                Ok(count) => (201, json!({ "made": count })),
-                Err(found) => problems(app, &found),
+            let text = String::from_utf8_lossy(&request.body).into_owned();
+            let who = (who.to_owned(), request.peer.to_string());
+            match importing::import(app, text, owners(app).await?, who).await? {
+                Imported::Made(count) => (201, json!({ "made": count })),
+                Imported::GoesOn(count) => (202, json!({ "making": count })),
+                Imported::Wrong(found) => problems(app, &found),
             }
         }
         Own::Person => (200, json!(directory.person(first).await?.ok_or(DirectoryError::Gone)?)),
@@ -179,6 +178,10 @@ pub(super) async fn answer(app: &App, own: Own, request: &Request, values: &[&st
         Own::AddMember | Own::DropMember => {
             let uid = values.get(1).copied().unwrap_or_default();
             directory.set_member(first, uid, own == Own::AddMember).await?;
+            if own == Own::AddMember && first.eq_ignore_ascii_case(ADMINISTRATORS) {
+                let uid = uid.to_owned();
+                app.store.with(move |db| db.end_resets(&uid)).await?;
+            }
             done
         }
         Own::Diagnosis => {

@@ -145,6 +145,10 @@ impl Directory {
             });
         }
         self.work(async |bound| {
+            // The directory takes a name in any case; only as it is written there it is the one that was asked about above.
+            if !bound.groups().await?.iter().any(|group| group.name == name) {
+                return Err(DirectoryError::Gone);
+            }
             let dn = bound.group_dn(name);
             let removed = bound.ldap.delete(&dn).await;
             bound.judged(removed, "remove a group")

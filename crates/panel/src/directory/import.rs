@@ -1,14 +1,24 @@
 //! People from a table (CSV): every row is looked at and every wrong one reported, and nothing is written unless all are right.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::{Card, Directory, DirectoryError, Person};
 use crate::setup;
 
 /// The columns, of which only the first has to be there.
 const COLUMNS: [&str; 7] = ["uid", "given", "surname", "mail", "aliases", "groups", "password"];
-/// So many people at once: their passwords are hashed while somebody waits.
-const MOST: usize = 500;
+/// So many people at once.
+pub(super) const MOST: usize = 10_000;
+/// So many of them with a password: each is judged here and hashed by the directory, on purpose slowly.
+const PASSWORDS: usize = 500;
+/// So many wrong places are told.
+const TOLD: usize = 1000;
+/// How long the directory may take for all of it.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
+/// So many members are written at once.
+const MEMBERS: usize = 500;
 
 /// What is wrong with a row.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -35,6 +45,9 @@ struct Row {
 #[derive(Debug, Clone, Default)]
 pub struct Import {
     rows: Vec<Row>,
+    /// Rows and passwords so far, those that are too many too.
+    seen: usize,
+    passwords: usize,
     /// What is wrong so far, by line.
     pub problems: Vec<Problem>,
 }
@@ -90,8 +103,11 @@ impl Import {
             }
         }
         import.twice();
-        if import.rows.len() > MOST {
-            import.wrong(1, "", "wrong.csv-many", &import.rows.len().to_string());
+        if import.seen > MOST {
+            import.wrong(1, "", "wrong.csv-many", &import.seen.to_string());
+        }
+        if import.passwords > PASSWORDS {
+            import.wrong(1, "password", "wrong.csv-passwords", "");
         }
         if import.rows.is_empty() && import.problems.is_empty() {
             import.wrong(1, "", "wrong.csv-empty", "");
@@ -100,10 +116,24 @@ impl Import {
         import
     }
 
+    /// How many people stand in it.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether nobody stands in it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     fn wrong(&mut self, line: u64, column: &'static str, why: &'static str, value: &str) {
         // A password is no value to be shown.
         let value = if column == "password" { "" } else { value };
         let value = value.chars().take(80).collect();
+        // What is wrong with the table as a whole is told in any case.
+        if self.problems.len() >= TOLD && line != 1 {
+            return;
+        }
         self.problems.push(Problem {
             line,
             column,
@@ -113,6 +143,10 @@ impl Import {
     }
 
     fn take(&mut self, line: u64, names: &[String], record: &csv::StringRecord) {
+        self.seen += 1;
+        if self.seen > MOST {
+            return;
+        }
         if record.len() != names.len() {
             self.wrong(line, "", "wrong.csv-fields", &record.len().to_string());
             return;
@@ -139,7 +173,9 @@ impl Import {
             }
         }
         let password = Some(get("password").to_owned()).filter(|password| !password.is_empty());
+        self.passwords += usize::from(password.is_some());
         if let Some(password) = &password
+            && self.passwords <= PASSWORDS
             && let Err(why) = setup::password(password, password, &[&card.uid])
         {
             self.wrong(line, "password", why, "");
@@ -212,7 +248,7 @@ impl Import {
 }
 
 impl Directory {
-    /// Makes everybody who stands in a table, or nobody; `Err` has what is wrong with it.
+    /// Makes everybody who stands in a table, or nobody; `Err` has what is wrong with it. `count` has how many are made so far.
     ///
     /// # Errors
     /// If the directory is away or refuses; then too nobody of the table is left behind, as far as it still answers.
@@ -220,8 +256,9 @@ impl Directory {
         &self,
         mut import: Import,
         others: &[String],
+        count: &AtomicUsize,
     ) -> Result<Result<usize, Vec<Problem>>, DirectoryError> {
-        self.work(async |bound| {
+        self.work_within(PATIENCE, async |bound| {
             let (people, groups) = (
                 bound.people("(objectClass=inetOrgPerson)").await?,
                 bound.groups().await?,
@@ -240,14 +277,17 @@ impl Directory {
                     break;
                 }
                 number += 1;
+                count.fetch_add(1, Ordering::Relaxed);
                 made.push(&row.card.uid);
                 for group in &row.groups {
                     members.entry(group).or_default().push(&row.card.uid);
                 }
             }
             for (group, uids) in &members {
-                if failed.is_none() {
-                    failed = bound.member(group, uids, true).await.err();
+                for uids in uids.chunks(MEMBERS) {
+                    if failed.is_none() {
+                        failed = bound.member(group, uids, true).await.err();
+                    }
                 }
             }
             let Some(error) = failed else { return Ok(Ok(made.len())) };
@@ -261,80 +301,5 @@ impl Directory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problems(text: &str) -> Vec<(u64, &'static str, &'static str)> {
-        let found = Import::read(text).problems;
-        found
-            .iter()
-            .map(|problem| (problem.line, problem.column, problem.why))
-            .collect()
-    }
-
-    #[test]
-    fn a_table_may_come_from_any_spreadsheet() {
-        let table = "\u{feff}UID;Given;Surname;Mail;Groups\r\nada;Ada;Lovelace;ada@birch.example;friends staff\r\n;;;;\r\n\"bob\";\"Bob; the second\";;;\r\n";
-        let import = Import::read(table);
-        assert_eq!(import.problems, []);
-        let rows: Vec<_> = import
-            .rows
-            .iter()
-            .map(|row| (row.line, row.card.given.as_str(), row.groups.len()))
-            .collect();
-        assert_eq!(rows, [(2, "Ada", 2), (4, "Bob; the second", 0)]);
-    }
-
-    #[test]
-    fn every_wrong_row_is_reported_with_its_line() {
-        let table = "uid,given,mail,password\nada,Ada,ada@birch.example,\nÄ,A,,\nada,Again,,\nbob,Bob,ADA@birch.example,\ncid,Cid\n\
-                     eve,Eve,,12345678\nfay,,,\n";
-        assert_eq!(
-            problems(table),
-            [
-                (3, "uid", "wrong.uid-form"),
-                (4, "uid", "wrong.csv-again"),
-                (5, "mail", "wrong.csv-again"),
-                (6, "", "wrong.csv-fields"),
-                (7, "password", "wrong.password-weak"),
-                (8, "surname", "wrong.person-name-empty"),
-            ]
-        );
-        assert_eq!(problems("uid\n"), [(1, "", "wrong.csv-empty")]);
-        assert_eq!(problems(""), [(1, "uid", "wrong.csv-uid")]);
-        assert_eq!(problems("uid,shoe\nx,1\n"), [(1, "", "wrong.csv-column")]);
-        let many = "uid,given\n".to_owned() + &(0..501).map(|i| format!("p{i},P\n")).collect::<String>();
-        assert_eq!(problems(&many), [(1, "", "wrong.csv-many")]);
-    }
-
-    #[test]
-    fn a_password_of_a_wrong_row_is_not_shown() {
-        let found = Import::read("uid,given,password\neve,Eve,12345678\n").problems;
-        assert!(found.iter().all(|problem| !problem.value.contains("1234")));
-    }
-
-    #[test]
-    fn what_is_in_the_directory_already_is_reported_too() {
-        let mut import = Import::read("uid,given,mail,groups\nada,A,,\nowner,O,,\nbob,B,al@birch.example,none\n");
-        let ada = Person {
-            uid: "ada".into(),
-            aliases: vec!["AL@birch.example".into()],
-            ..Person::default()
-        };
-        import.compare(&[ada], &[], &["owner".into()]);
-        let found: Vec<_> = import
-            .problems
-            .iter()
-            .map(|problem| (problem.line, problem.why))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                (2, "wrong.uid-taken"),
-                (3, "wrong.uid-taken"),
-                (4, "wrong.mail-taken"),
-                (4, "wrong.group-gone")
-            ]
-        );
-    }
-}
+#[path = "import_tests.rs"]
+mod tests;

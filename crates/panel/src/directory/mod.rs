@@ -21,7 +21,7 @@ pub use people::Person;
 
 /// The members of this group may look after the appliance.
 pub const ADMINISTRATORS: &str = "administrators";
-/// How long a piece of work may take. Many passwords are hashed in an import.
+/// How long a piece of work may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -146,6 +146,15 @@ impl Directory {
         &self,
         work: impl AsyncFnOnce(&mut Bound) -> Result<T, DirectoryError>,
     ) -> Result<T, DirectoryError> {
+        self.work_within(PATIENCE, work).await
+    }
+
+    /// The same, with another patience.
+    async fn work_within<T>(
+        &self,
+        patience: Duration,
+        work: impl AsyncFnOnce(&mut Bound) -> Result<T, DirectoryError>,
+    ) -> Result<T, DirectoryError> {
         let place = self.place()?;
         let url = place.url.clone();
         let all = async {
@@ -161,7 +170,7 @@ impl Directory {
             let _ = bound.ldap.unbind().await;
             done
         };
-        let done = tokio::time::timeout(PATIENCE, all).await;
+        let done = tokio::time::timeout(patience, all).await;
         done.unwrap_or_else(|_| Err(away(&url, "it takes too long")))
     }
 }

@@ -6,7 +6,8 @@ use ldap3::exop::PasswordModify;
 use ldap3::{Mod, SearchEntry, ldap_escape};
 
 use super::card::Card;
-use super::{Bound, Directory, DirectoryError, all, away, connect, entries, first, judged, named};
+use super::{ADMINISTRATORS, Bound, Directory, DirectoryError, all, away, connect, entries, first, judged, named};
+use crate::roles::Role;
 
 /// What closes an account until it is opened again (draft-behera-ldap-password-policy, `pwdAccountLockedTime`).
 const CLOSED: &str = "000001010000Z";
@@ -47,6 +48,16 @@ pub struct Person {
     pub disabled: bool,
     /// Whether they have a password.
     pub has_password: bool,
+}
+
+impl Person {
+    /// What they may do here.
+    pub fn role(&self) -> Role {
+        match self.groups.iter().any(|group| group == ADMINISTRATORS) {
+            true => Role::Administrator,
+            false => Role::Person,
+        }
+    }
 }
 
 fn read(entry: &SearchEntry) -> Person {

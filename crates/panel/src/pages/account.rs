@@ -27,10 +27,23 @@ pub(super) async fn show(
     wrong: Option<Wrong>,
     after: u64,
 ) -> Result<Response, Failure> {
+    page(app, visit, status, wrong, after, None).await
+}
+
+/// The page, with a recovery key that was just made.
+async fn page(
+    app: &App,
+    visit: &Visit,
+    status: u16,
+    wrong: Option<Wrong>,
+    after: u64,
+    key: Option<String>,
+) -> Result<Response, Failure> {
     let (form, wrong) = wrong.unzip();
     let totp = has_totp(app, visit).await?;
+    let unseen = app.store.with(|db| db.recovery_unseen()).await?;
     let values = values! { person => visit.person, owner => visit.account.as_ref().filter(|_| visit.person.is_none()).map(|account| &account.name),
-    totp, form, wrong, after };
+    totp, form, wrong, after, key, unseen };
     app.page(visit, status, "account.html", values)
 }
 
@@ -140,6 +153,23 @@ pub(super) async fn end_totp(app: &App, visit: &mut Visit) -> Result<Response, F
         .await?;
     visit.told = "the authenticator is off".into();
     Ok(Response::see("/account?said=totp-off"))
+}
+
+/// Makes another recovery key for the owner, which is shown this once. The one before is good no more.
+pub(super) async fn renew_recovery(app: &App, visit: &mut Visit) -> Result<Response, Failure> {
+    if let Err((why, after)) = confirmed(app, visit).await? {
+        visit.told = "wrong password".into();
+        return show(app, visit, 403, Some(("recovery", why)), after).await;
+    }
+    let key = secret::recovery_key()?;
+    let kept = secret::kept_recovery(&key);
+    app.store.with(move |db| db.set_recovery(kept)).await?;
+    // The one from the setup may wait to be saved.
+    super::setup::change(app, |wizard| wizard.recovery = None).await?;
+    // Else the key of before would come back with the copy.
+    let _ = app.store.with(|db| db.copy()).await;
+    visit.told = "another recovery key was made".into();
+    page(app, visit, 200, None, 0, Some(key)).await
 }
 
 /// The own sessions.

@@ -1,5 +1,6 @@
 //! Groups: the list, and a page for each with its members.
 
+use super::people;
 use crate::app::{App, Failure, Visit};
 use crate::directory::{ADMINISTRATORS, DirectoryError, group_name};
 use crate::http::Response;
@@ -54,6 +55,19 @@ pub(super) async fn show(app: &App, visit: &Visit, name: &str) -> Result<Respons
 pub(super) async fn act(app: &App, visit: &mut Visit, name: &str, verb: &str) -> Result<Response, Failure> {
     let form = visit.request.form.clone();
     let uid = form.get("uid");
+    // The directory takes names in any case; from here on they are written as it has them.
+    let group = app.directory.group(name).await?.ok_or(DirectoryError::Gone)?;
+    let special = group.name == ADMINISTRATORS;
+    if special && ["add", "drop"].contains(&verb) {
+        let person = people::found(app, uid).await?;
+        if verb == "drop" && !people::may_hand_over(visit, &person) {
+            return Err(match visit.whose().as_deref() == Some(uid) {
+                // Who takes the own right away could not give it back.
+                true => Failure::Refused(409, "error.self"),
+                false => Failure::Refused(403, "error.administrators"),
+            });
+        }
+    }
     match verb {
         "remove" if form.get("sure") != name => return Err(Failure::Refused(400, "error.sure")),
         "remove" => {
@@ -61,11 +75,12 @@ pub(super) async fn act(app: &App, visit: &mut Visit, name: &str, verb: &str) ->
             visit.told = format!("the group {name} was removed");
             return Ok(Response::see("/groups?said=group-removed"));
         }
-        // Who takes the own right away could not give it back.
-        "drop" if name == ADMINISTRATORS && visit.whose().as_deref() == Some(uid) => {
-            return Err(Failure::Refused(409, "error.self"));
-        }
         _ => app.directory.set_member(name, uid, verb == "add").await?,
+    }
+    if special && verb == "add" {
+        // Whoever made a code for the person before could take over an administrator's account by it.
+        let uid = uid.to_owned();
+        app.store.with(move |db| db.end_resets(&uid)).await?;
     }
     visit.told = format!("{verb} {uid}: {name}");
     let back = match form.get("back") {

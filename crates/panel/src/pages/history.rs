@@ -8,11 +8,20 @@ use crate::control::encode;
 use crate::http::Response;
 use crate::view::values;
 
-/// The page; with `from` and `to` in its query, what differs between those.
+/// The page; with `from` and `to` in its query, what differs between those. With `back`, what would be another if that version were in
+/// force again, and the form for it.
 pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> {
     let history: SiteHistory = app.control.get("/v1/site/history").await?;
-    let (from, to) = (visit.request.query.get("from"), visit.request.query.get("to"));
-    let diff: Option<SiteDiff> = match (from, to) {
+    let back: Option<u64> = visit.request.query.get("back").parse().ok();
+    let current = history.versions.iter().find(|version| version.in_force);
+    let (from, to) = match (back, current) {
+        (Some(back), Some(current)) => (current.number.to_string(), back.to_string()),
+        _ => {
+            let query = |name| visit.request.query.get(name).to_owned();
+            (query("from"), query("to"))
+        }
+    };
+    let diff: Option<SiteDiff> = match (from.as_str(), to.as_str()) {
         ("", "") => None,
         (from, to) => {
             let pairs = [("from", from), ("to", to)]
@@ -29,7 +38,7 @@ pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> 
         "history.html",
         values! {
             versions => history.versions, instead => history.instead, compared => diff.is_some(),
-            from => diff.as_ref().map(|diff| &diff.from), to => diff.as_ref().map(|diff| &diff.to), lines,
+            from => diff.as_ref().map(|diff| &diff.from), to => diff.as_ref().map(|diff| &diff.to), lines, back,
         },
     )
 }
@@ -52,6 +61,9 @@ pub(super) async fn rollback(app: &App, visit: &mut Visit) -> Result<Response, F
         .get("to")
         .parse()
         .map_err(|_| Failure::Refused(400, "error.form"))?;
+    if visit.request.form.get("sure") != to.to_string() {
+        return Err(Failure::Refused(400, "error.sure"));
+    }
     visit
         .control(app)
         .post(&format!("/v1/site/rollback?to={to}"), None)

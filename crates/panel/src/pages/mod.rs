@@ -17,6 +17,7 @@ mod site;
 mod tokens;
 mod trust;
 mod unit;
+mod version;
 
 pub(crate) use people::make_code;
 
@@ -83,6 +84,7 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
         (true, ["account", "totp"]) => account::show_totp(app, visit, 200, secret::totp_secret()?, None).await,
         (false, ["account", "totp"]) => account::use_totp(app, visit).await,
         (false, ["account", "totp", "off"]) => account::end_totp(app, visit).await,
+        (false, ["account", "recovery"]) => account::renew_recovery(app, visit).await,
         (true, ["sessions"]) => account::sessions(app, visit).await,
         (false, ["sessions", "end"]) => account::end_others(app, visit).await,
         (false, ["sessions", "end-one"]) => account::end_one(app, visit).await,
@@ -107,6 +109,8 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
         (false, ["certificates", "renew"]) => site::renew(app, visit).await,
         (true, ["history"]) => history::show(app, visit).await,
         (false, ["history", "rollback"]) => history::rollback(app, visit).await,
+        (true, ["version"]) => version::show(app, visit).await,
+        (false, ["version", verb]) => version::act(app, visit, verb).await,
         (true, ["audit"]) => site::audit(app, visit).await,
         (true, ["power"]) => site::power(app, visit),
         (false, ["power", verb]) => site::switch(app, visit, verb).await,

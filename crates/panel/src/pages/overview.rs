@@ -6,6 +6,7 @@ use minijinja::Value;
 use crate::app::{App, Failure, Visit};
 use crate::charts;
 use crate::http::Response;
+use crate::roles::Role;
 use crate::view::values;
 
 /// How a unit is, in one of five words: what its colour and its sign say.
@@ -72,6 +73,10 @@ pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> 
     let count = |wanted: &str| status.units.iter().filter(|unit| mood(unit) == wanted).count();
     let memory: u64 = top.iter().flat_map(|top| &top.units).map(|used| used.memory).sum();
     let kept: u64 = top.iter().flat_map(|top| &top.units).map(|used| used.kept).sum();
+    // That there is a new version is no reason for no page.
+    let news = super::version::ask(app).await.ok().flatten();
+    let news = news.as_ref().and_then(super::version::news);
+    let unseen = visit.may(Role::Owner) && app.store.with(|db| db.recovery_unseen()).await.unwrap_or(false);
     let cpu: f64 = status
         .units
         .iter()
@@ -85,7 +90,7 @@ pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> 
             units => rows, appliance => status.appliance, version => status.version, address => status.address, ready => status.ready,
             firewall => status.firewall, going_down => status.going_down, uptime => status.uptime_ms as f64 / 1000.0,
             good => count("good"), bad => count("bad"), warn => count("warn"), busy => count("busy"), off => count("off"),
-            memory, kept, cpu, counted => top.is_some(),
+            memory, kept, cpu, counted => top.is_some(), news, unseen,
         },
     )
 }

@@ -1,8 +1,9 @@
 //! People: the list, and a page for each.
 
 use crate::app::{App, Failure, Visit};
-use crate::directory::{Card, DirectoryError, Group, Person};
+use crate::directory::{ADMINISTRATORS, Card, DirectoryError, Group, Person};
 use crate::http::Response;
+use crate::roles;
 use crate::secret;
 use crate::view::values;
 
@@ -94,7 +95,7 @@ pub(super) async fn add(app: &App, visit: &mut Visit) -> Result<Response, Failur
     Ok(Response::see(&format!("/people/{}?said=person-made", card.uid)))
 }
 
-async fn found(app: &App, uid: &str) -> Result<Person, Failure> {
+pub(super) async fn found(app: &App, uid: &str) -> Result<Person, Failure> {
     Ok(app.directory.person(uid).await?.ok_or(DirectoryError::Gone)?)
 }
 
@@ -125,7 +126,8 @@ async fn page(
         .as_ref()
         .map(|code| format!("https://{}/reset#{code}", visit.request.header("host")));
     let own = visit.whose().as_ref() == Some(&person.uid);
-    let values = values! { person, others, totp, field, why, code, link, own };
+    let (hand_over, administrators) = (may_hand_over(visit, &person), ADMINISTRATORS);
+    let values = values! { person, others, totp, field, why, code, link, own, hand_over, administrators };
     app.page(visit, status, "person.html", values)
 }
 
@@ -151,12 +153,20 @@ pub(super) async fn edit(app: &App, visit: &mut Visit, uid: &str) -> Result<Resp
     Ok(Response::see(&format!("/people/{uid}?said=person-changed")))
 }
 
+/// Whether who asks may do what can hand over this person's account.
+pub(super) fn may_hand_over(visit: &Visit, person: &Person) -> bool {
+    visit.role.is_some_and(|role| roles::may_hand_over(role, person.role()))
+}
+
 /// Closes or opens an account, makes a code for a password, ends the authenticator, removes somebody.
 pub(super) async fn act(app: &App, visit: &mut Visit, uid: &str, verb: &str) -> Result<Response, Failure> {
     let person = found(app, uid).await?;
     let (uid, name) = (person.uid.clone(), person.uid.clone());
     if matches!(verb, "disable" | "remove") && visit.whose().as_ref() == Some(&uid) {
         return Err(Failure::Refused(409, "error.self"));
+    }
+    if matches!(verb, "reset" | "totp-off" | "remove") && !may_hand_over(visit, &person) {
+        return Err(Failure::Refused(403, "error.administrators"));
     }
     let said = match verb {
         "disable" => {

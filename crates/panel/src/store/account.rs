@@ -4,6 +4,9 @@ use rusqlite::OptionalExtension as _;
 
 use super::{Db, StoreError, now};
 
+/// Says of the recovery key that nobody has seen it.
+const UNSEEN: &str = "recovery-unseen";
+
 /// The owner's account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -94,6 +97,31 @@ impl Db {
         let sql = "UPDATE account SET totp = ?1, totp_used = ?2";
         self.connection.execute(sql, (secret, used))?;
         Ok(())
+    }
+
+    /// Another recovery key, which somebody has seen.
+    ///
+    /// # Errors
+    /// If SQLite refuses.
+    pub fn set_recovery(&mut self, new: [u8; 32]) -> Result<(), StoreError> {
+        self.connection.execute("UPDATE account SET recovery = ?1", [new])?;
+        self.put(UNSEEN, b"")
+    }
+
+    /// Whether nobody has seen the recovery key, as nobody was there when it was made.
+    ///
+    /// # Errors
+    /// If SQLite refuses.
+    pub fn recovery_unseen(&self) -> Result<bool, StoreError> {
+        Ok(self.get(UNSEEN)?.is_some_and(|value| !value.is_empty()))
+    }
+
+    /// Notes that nobody has seen it.
+    ///
+    /// # Errors
+    /// If SQLite refuses.
+    pub fn hide_recovery(&mut self) -> Result<(), StoreError> {
+        self.put(UNSEEN, b"1")
     }
 
     /// Another password and recovery key, no authenticator any more, and every session ended; only if the recovery key is

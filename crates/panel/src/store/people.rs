@@ -75,13 +75,22 @@ impl Db {
         Ok(found.filter(|_| taken))
     }
 
+    /// Ends the codes by which a person could set a password.
+    ///
+    /// # Errors
+    /// If SQLite refuses.
+    pub fn end_resets(&mut self, uid: &str) -> Result<(), StoreError> {
+        self.connection.execute("DELETE FROM reset WHERE uid = ?1", [uid])?;
+        Ok(())
+    }
+
     /// Forgets a person: authenticator, codes and sessions.
     ///
     /// # Errors
     /// If SQLite refuses.
     pub fn forget_person(&mut self, uid: &str) -> Result<(), StoreError> {
         self.set_person_totp(uid, None, 0)?;
-        self.connection.execute("DELETE FROM reset WHERE uid = ?1", [uid])?;
+        self.end_resets(uid)?;
         self.end_other_sessions(Some(uid), &[])
     }
 

@@ -1,9 +1,14 @@
 //! A manager that only pretends: it answers on a Unix socket as the real one does, and remembers what it was asked to do.
 
+#[path = "answers.rs"]
+mod answers;
+
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+pub(crate) use answers::upgrade;
+use answers::{LOG, certificates, explained, graph, history, past, security, setup, status, top};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
@@ -22,6 +27,8 @@ pub(crate) struct Told {
     pub(crate) wrong_codes: u32,
     /// Requests that change something, with their bodies.
     pub(crate) posts: Vec<(String, Value)>,
+    /// What was compared.
+    pub(crate) looks: Vec<String>,
     /// For whom it was asked.
     pub(crate) actors: Vec<String>,
     /// How it answers the next `apply`, if not as usual.
@@ -32,6 +39,8 @@ pub(crate) struct Told {
     pub(crate) settled: bool,
     /// Every unit's log.
     pub(crate) log: String,
+    /// What it says of versions; null: it was built without upgrades.
+    pub(crate) upgrade: Value,
     clock: u64,
 }
 
@@ -57,11 +66,13 @@ impl Manager {
                 open,
                 wrong_codes: 0,
                 posts: Vec::new(),
+                looks: Vec::new(),
                 actors: Vec::new(),
                 apply: None,
                 administrator: Value::Null,
                 settled: !open,
                 log: LOG.to_owned(),
+                upgrade: upgrade("new"),
                 clock: 90_000,
             })),
             events: broadcast::channel(16).0,
@@ -191,8 +202,14 @@ impl Manager {
             },
             ["units", unit, "security"] => security(unit),
             ["certificates"] => certificates(),
+            ["upgrade"] if told.upgrade.is_null() => {
+                return (409, json!({ "error": "this appliance was built without upgrades" }));
+            }
+            ["upgrade"] => told.upgrade.clone(),
+            ["upgrade", "history"] => past(),
             ["site", "history"] => history(),
             ["site", "diff"] => {
+                told.looks.push(path.to_owned());
                 json!({ "from": "2", "to": "3", "diff": "--- 2\n+++ 3\n@@ -1,4 +1,4 @@\n [units]\n-mariadb = { memory_max = \"256M\" }\n+mariadb = { memory_max = \"512M\" }\n valkey = {}\n" })
             }
             _ => return (404, json!({ "error": format!("there is nothing at {bare}") })),
@@ -233,140 +250,3 @@ where
             .map(|part| part.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
-
-const UNITS: [(&str, &str, u64, &[&str], bool); 6] = [
-    ("caddy", "Web server and reverse proxy with HTTPS", 256, &[], true),
-    ("mariadb", "Relational database", 512, &[], false),
-    (
-        "wiki",
-        "Wiki with a database and a directory",
-        384,
-        &["mariadb", "slapd"],
-        false,
-    ),
-    ("slapd", "Directory of people and groups", 256, &[], false),
-    ("valkey", "Key-value store in memory", 192, &[], false),
-    ("unbound", "Resolver that checks signatures", 128, &[], false),
-];
-
-fn setup(open: bool) -> Value {
-    let parts: Vec<Value> = UNITS
-        .iter()
-        .map(|(unit, description, memory, needs, required)| {
-            json!({ "unit": unit, "description": description, "memory_max": memory << 20, "needs": needs, "required": required })
-        })
-        .collect();
-    json!({
-        "open": open, "name": "cairn", "addresses": ["192.168.1.20"], "parts": parts, "problems": [],
-        "machine": { "memory": 2u64 << 30, "disk": 60u64 << 30, "cpus": 2 },
-    })
-}
-
-fn status(settled: bool) -> Value {
-    let units: Vec<Value> = UNITS
-        .iter()
-        .enumerate()
-        .map(|(i, (name, description, ..))| {
-            let state = match (settled, i) {
-                (true, 4) => "failed",
-                (true, 5) => "stopped",
-                (true, _) | (false, 0 | 1) => "ready",
-                (false, 2) => "waiting",
-                (false, 3) => "setting-up",
-                (false, _) => "starting",
-            };
-            json!({
-                "name": name, "description": description, "state": state, "for_ms": 5_400_000 * (i + 1), "errno": 0, "reloading": false,
-                "reason": if state == "failed" { "it ended with exit code 1, five times in a row" } else { "" },
-                "pid": if state == "ready" { 400 + i } else { 0 }, "failures": 0, "wanted": i != 5, "says": "",
-                "health": { "failed": 0, "last": "" }, "starts_in_ms": null, "learning_ms": null,
-            })
-        })
-        .collect();
-    json!({
-        "appliance": "birch", "version": "0.1.0", "address": "192.168.1.20", "ready": settled, "firewall": true, "going_down": null,
-        "uptime_ms": 273_600_000, "units": units,
-    })
-}
-
-fn top(clock: u64) -> Value {
-    let beat = clock / 5000;
-    let units: Vec<Value> = UNITS
-        .iter()
-        .enumerate()
-        .map(|(i, (name, _, memory, ..))| {
-            let i = i as u64;
-            let wave = (beat * (i + 3) * 7919) % 100;
-            json!({
-                "name": name, "memory": (memory << 20) * (40 + i * 5 + wave / 8) / 100, "memory_peak": memory << 19, "memory_max": memory << 20,
-                "cpu_us": clock * (20 + i * 3) + (beat * beat * (i + 1) * 3571) % 400_000, "processes": 3 + i * 4, "processes_max": 512,
-                "read": 1 << 20, "written": 1 << 24, "kept": (i * i * 37) << 20, "kept_max": 10u64 << 30,
-                "pressure": { "cpu": wave as f64 / 12.0, "memory": 0.0, "io": 0.4 },
-            })
-        })
-        .collect();
-    json!({ "at_ms": clock, "units": units })
-}
-
-fn graph() -> Value {
-    let nodes: Vec<Value> = UNITS
-        .iter()
-        .map(|(name, ..)| json!({ "name": name, "state": "ready", "publishes": if *name == "caddy" { vec!["443/tcp"] } else { vec![] } }))
-        .collect();
-    json!({
-        "nodes": nodes,
-        "edges": [
-            { "from": "wiki", "to": "mariadb", "kind": "binding", "label": "db (3306)" },
-            { "from": "wiki", "to": "slapd", "kind": "binding", "label": "people (636)" },
-            { "from": "caddy", "to": "wiki", "kind": "binding", "label": "pages (8080)" },
-        ],
-    })
-}
-
-fn explained(status: Value) -> Value {
-    json!({
-        "why": format!("It is {} since its last start succeeded.", status["state"].as_str().unwrap_or_default()), "status": status,
-        "started_by": ["the appliance's start"], "waits_for": ["mariadb", "slapd"], "needed_by": ["caddy"],
-        "ready": "when port 8080 accepts a connection, within 2 min", "health": "GET /up on port 8080 every 30 s",
-        "restart": { "policy": "on-failure", "delays_ms": [1000, 2000], "limit": 20, "healthy_after_ms": 60000, "failure": "nothing" },
-        "stop": "SIGTERM, and SIGKILL after 30 s", "reload": "SIGHUP",
-        "limits": { "memory.max": "402653184", "pids.max": "512", "cpu.weight": "100" },
-        "exceptions": ["writable code: the page renderer compiles templates while it runs"],
-    })
-}
-
-fn security(unit: &str) -> Value {
-    let row = |item: &str, declared: &str, found: &str, state: &str| json!({ "item": item, "declared": declared, "in_force": found, "state": state });
-    json!({ "units": [{
-        "unit": unit, "score": 1.4, "differs": 0, "processes": 3, "exceptions": [],
-        "rows": [
-            row("user namespace", "its own, 65536 ids", "its own, 65536 ids", "same"), row("capabilities", "none", "none", "same"),
-            row("system calls", "312 allowed", "filter with 312", "same"), row("network", "10.111.0.4, tcp 8080", "10.111.0.4, tcp 8080", "same"),
-        ],
-    }] })
-}
-
-fn certificates() -> Value {
-    json!({
-        "authority": { "name": "birch (Cairn)", "fingerprint": "3F:A1:77:0C:52:9E:B4:18:6D:E2:41:90:AA:5B:C3:0F:11:87:6E:24:D9:38:F5:4C:72:BE:03:9A:60:DD:2B:E7",
-            "permitted": ["birch.local", "birch.internal"], "pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n" },
-        "certificates": [
-            { "unit": "caddy", "secret": "tls", "names": ["birch.local", "caddy.birch.internal"], "issuer": "birch (Cairn)", "from": "2026-11-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "due": null },
-            { "unit": "panel", "secret": "tls", "names": ["birch.local"], "issuer": "", "from": "", "until": "", "due": "it is not issued yet" },
-        ],
-        "imported": [
-            { "id": "5d2c", "names": ["example.org"], "issuer": "An authority", "from": "2026-11-01T00:00:00Z", "until": "2027-01-30T00:00:00Z", "used_by": ["caddy"], "unused": null },
-        ],
-        "errors": [],
-    })
-}
-
-fn history() -> Value {
-    json!({ "instead": null, "versions": [
-        { "number": 3, "when": "2026-11-20T18:04:11Z", "who": "ada", "why": "more memory for mariadb", "in_force": true, "damaged": null },
-        { "number": 2, "when": "2026-11-12T09:30:00Z", "who": "ada", "why": "enabled valkey", "in_force": false, "damaged": null },
-        { "number": 1, "when": "2026-11-10T07:12:45Z", "who": "setup", "why": "first setup", "in_force": false, "damaged": null },
-    ] })
-}
-
-const LOG: &str = "Nov 22 21:03:12 wiki[1]: listening on 0.0.0.0:8080\nNov 22 21:03:12 wiki[1]: database schema is current (42)\nNov 22 21:07:55 wiki[7]: GET / 200 12 ms\nNov 22 21:09:31 wiki[7]: GET /search?q=<script>alert(1)</script> 200 31 ms\nNov 22 21:12:02 wiki[9]: slow query: 1.2 s\n";

@@ -70,6 +70,7 @@ impl Panel {
             directory: at.join("directory.json"),
             patience: Duration::from_secs(20),
             body_max: 64 << 10,
+            import_wait: Duration::from_secs(20),
             sample_every: Duration::from_secs(3600),
         };
         change(&mut settings);
@@ -80,7 +81,12 @@ impl Panel {
 
     /// An appliance that is set up, with this directory; and the owner's browser.
     pub(crate) async fn bound_to(slapd: &slapd::Slapd) -> Panel {
-        let panel = Panel::new().await;
+        Panel::bound_with(slapd, |_| ()).await
+    }
+
+    /// The same, with other settings.
+    pub(crate) async fn bound_with(slapd: &slapd::Slapd, change: impl FnOnce(&mut Settings)) -> Panel {
+        let panel = Panel::with(change).await;
         panel.bind(slapd);
         panel.owner().await;
         panel
