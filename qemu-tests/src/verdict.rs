@@ -120,6 +120,12 @@ fn entries(files: &Files<'_>) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Whether systemd-boot takes a file for a UKI: a PE program that says in a section of its own what it is. It passes over any other.
+fn is_program(file: &[u8]) -> bool {
+    let head = &file[..file.len().min(BLOCK)];
+    head.starts_with(b"MZ") && head.windows(8).any(|name| name == b".osrel\0\0")
+}
+
 /// `NAME_VERSION+LEFT-DONE.efi`: the version, and how many tries are left.
 fn parse(entry: &str) -> Option<(&str, Option<u32>)> {
     let stem = &entry[..entry.len() - 4];
@@ -190,7 +196,9 @@ impl Version {
             root: read(place.start, data * BLOCK as u64)?,
             tree: read(tree.start, (hashes + 1) * BLOCK as u64)?,
             ids: [id(&hash[..32]), id(&hash[32..])],
-            entry: (name.clone(), uki),
+            entry: Some((name.clone(), uki))
+                .filter(|(_, uki)| is_program(uki))
+                .ok_or_else(|| bad("its boot entry is no UKI"))?,
             hash,
         })
     }
@@ -238,11 +246,16 @@ pub fn judge(cut: &Cut<'_>, versions: &[Version], loaders: &Loaders) -> io::Resu
     for entry in entries(&files)? {
         let (number, left) = parse(&entry).ok_or_else(|| bad(format!("what is {entry}?")))?;
         let uki = file(&files, &format!("EFI/Linux/{entry}"))?;
+        if !is_program(&uki) {
+            continue;
+        }
         let version = versions.iter().find(|version| version.version == number);
         let version = version.ok_or_else(|| bad(format!("{entry} is of no version")))?;
         if version.entry.1 != uki {
+            let same = version.entry.1.iter().zip(&uki).take_while(|(a, b)| a == b).count();
+            let (has, wants) = (uki.len(), version.entry.1.len());
             return Err(bad(format!(
-                "{entry} leads nowhere: its bytes are not those of {number}"
+                "{entry} is not the UKI of {number}: {has} bytes instead of {wants}, and other ones from byte {same} on"
             )));
         }
         let place = |id: &str, kind: &str| {

@@ -1,5 +1,9 @@
-//! The folder of boot entries on the mounted ESP. Every change is one operation that a power cut leaves done or not done, and is on the disk
-//! when it returns.
+//! The folder of boot entries on the mounted ESP. Every change is on the disk when it returns.
+//!
+//! vfat cannot rename safely: name, length and first cluster reach the disk in several sectors, in any order, so that a power cut leaves both
+//! names, none, or a new one of an empty file. A new entry is therefore not renamed into being. It is written under its own name with zeros for
+//! its first sector, by which systemd-boot takes it for no program and passes over it; when the rest is on the disk and was read back, that one
+//! sector makes it an entry.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -11,8 +15,8 @@ use rustix::fs::RenameFlags;
 use crate::entries::{Entry, EntryName, root_of};
 use crate::error::Error;
 
-/// The new UKI while it is written. systemd-boot looks at `.efi` only.
-pub const TEMPORARY: &str = "upgrade.tmp";
+/// The bytes at the start of a file that a disk writes whole or not at all. Without them a UKI has no PE header.
+pub const HEAD_SECTOR: usize = 512;
 /// The most bytes of a UKI's start in which its command line is looked for: it comes before kernel and initrd.
 const HEAD: u64 = 4 << 20;
 
@@ -33,7 +37,7 @@ pub trait Entries {
     /// # Errors
     /// The file system's.
     fn read_at(&self, file: &str, offset: u64, into: &mut [u8]) -> io::Result<()>;
-    /// Removes a file, if it is there.
+    /// Removes a file, if it is there. Its first sector goes first: what is written in its place later never begins with an old program's.
     ///
     /// # Errors
     /// The file system's.
@@ -43,12 +47,17 @@ pub trait Entries {
     /// # Errors
     /// The file system's.
     fn write_at(&mut self, file: &str, offset: u64, data: &[u8]) -> io::Result<()>;
-    /// Has a file on the disk, and out of memory, so that it is read back from the disk.
+    /// Has a file and its name on the disk, and its content out of memory, so that it is read back from the disk.
     ///
     /// # Errors
     /// The file system's.
     fn settle(&mut self, file: &str) -> io::Result<()>;
-    /// Gives a file another name, which must be free, and has that on the disk.
+    /// Writes the first sector of a file that is on the disk already: all of it is there afterwards, or nothing has changed.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn write_head(&mut self, file: &str, head: &[u8; HEAD_SECTOR]) -> io::Result<()>;
+    /// Gives a file another name, which must be free, and has that on the disk. After a power cut the file may have both names, or neither.
     ///
     /// # Errors
     /// The name is taken (`EEXIST`), or the file system's.
@@ -92,8 +101,7 @@ impl Entries for EspFolder {
 
     fn free(&self) -> io::Result<u64> {
         let found = rustix::fs::statvfs(&self.0)?;
-        let abandoned = fs::metadata(self.0.join(TEMPORARY)).map_or(0, |m| m.len());
-        Ok(found.f_bavail.saturating_mul(found.f_frsize).saturating_add(abandoned))
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn read_at(&self, file: &str, offset: u64, into: &mut [u8]) -> io::Result<()> {
@@ -101,11 +109,14 @@ impl Entries for EspFolder {
     }
 
     fn remove(&mut self, file: &str) -> io::Result<()> {
-        match fs::remove_file(self.0.join(file)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
-            Ok(()) => self.sync(),
+        let path = self.0.join(file);
+        match fs::metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Ok(found) if found.len() >= HEAD_SECTOR as u64 => self.write_head(file, &[0; HEAD_SECTOR])?,
+            _ => {}
         }
+        fs::remove_file(&path)?;
+        self.sync()
     }
 
     fn write_at(&mut self, file: &str, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -124,12 +135,21 @@ impl Entries for EspFolder {
     fn settle(&mut self, file: &str) -> io::Result<()> {
         let file = File::open(self.0.join(file))?;
         file.sync_all()?;
+        self.sync()?;
         Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
+    }
+
+    fn write_head(&mut self, file: &str, head: &[u8; HEAD_SECTOR]) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.0.join(file))?;
+        file.write_all_at(head, 0)?;
+        file.sync_all()
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         let folder = File::open(&self.0)?;
         rustix::fs::renameat_with(&folder, from, &folder, to, RenameFlags::NOREPLACE)?;
+        // The new name has no content before the file's own data about itself is written: that comes before the old name goes.
+        File::open(self.0.join(to))?.sync_all()?;
         self.sync()
     }
 }

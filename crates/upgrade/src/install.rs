@@ -14,7 +14,7 @@ use crate::chunk::{ChunkId, cut};
 use crate::device::Disk;
 use crate::entries::root_of;
 use crate::error::Error;
-use crate::esp::{Entries, TEMPORARY};
+use crate::esp::{Entries, HEAD_SECTOR};
 use crate::fetch::fetch;
 use crate::index::{Chunk, Index};
 use crate::plan::Plan;
@@ -87,17 +87,17 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
             fetched: 0,
         };
         let esp = |doing: &'static str| Error::io(doing, "the EFI system partition");
-        for file in plan.remove.iter().map(String::as_str).chain([TEMPORARY]) {
+        for file in &plan.remove {
             self.entries.remove(file).map_err(esp("remove a boot entry from"))?;
         }
         let seeds = self.seeds(plan, index, &mut progress)?;
         self.write_root(plan, index, &seeds, &mut progress)?;
         self.write_tree(plan, index, &mut progress)?;
         plan.table.write(&mut *self.disk)?;
-        self.write_uki(plan, index, &seeds, &mut progress)?;
+        let head = self.write_uki(plan, index, &seeds, &mut progress)?;
         self.entries
-            .rename(TEMPORARY, &plan.entry.file())
-            .map_err(esp("name the boot entry on"))?;
+            .write_head(&plan.entry.file(), &head)
+            .map_err(esp("write the boot entry's start on"))?;
         progress.phase = Phase::Done;
         (self.tell)(progress);
         Ok(())
@@ -245,13 +245,16 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
         Ok(())
     }
 
+    /// All of the UKI but its first sector, which is given back: with it the file becomes a boot entry.
     fn write_uki(
         &mut self,
         plan: &Plan,
         index: &Index,
         seeds: &HashMap<ChunkId, Seed>,
         progress: &mut Progress,
-    ) -> Result<(), Error> {
+    ) -> Result<[u8; HEAD_SECTOR], Error> {
+        let file = plan.entry.file();
+        let mut start = [0; HEAD_SECTOR];
         let failed = |doing: &'static str| Error::io(doing, "the boot entry on the EFI system partition");
         (progress.phase, progress.done, progress.total) = (Phase::Boot, 0, index.release.uki_size);
         let mut at = 0;
@@ -266,21 +269,30 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
                 })?;
                 progress.fetched += u64::from(chunk.stored);
             }
-            let content = content.unwrap_or_default();
-            self.entries
-                .write_at(TEMPORARY, at, &content)
-                .map_err(failed("write"))?;
+            let mut content = content.unwrap_or_default();
+            if at == 0 {
+                let Some(own) = content.first_chunk_mut() else {
+                    return Err(Error::Wrong(
+                        "the release's boot entry is no program; ask the publisher".into(),
+                    ));
+                };
+                std::mem::swap(own, &mut start);
+            }
+            self.entries.write_at(&file, at, &content).map_err(failed("write"))?;
             at += u64::from(chunk.length);
             progress.done = at;
             (self.tell)(*progress);
         }
-        self.entries.settle(TEMPORARY).map_err(failed("flush"))?;
+        self.entries.settle(&file).map_err(failed("flush"))?;
         let (mut at, mut head) = (0, Vec::new());
         for chunk in index.uki() {
             let mut there = vec![0; chunk.length as usize];
             self.entries
-                .read_at(TEMPORARY, at, &mut there)
+                .read_at(&file, at, &mut there)
                 .map_err(failed("read back"))?;
+            if let Some(own) = there.first_chunk_mut().filter(|_| at == 0) {
+                *own = start;
+            }
             at += u64::from(chunk.length);
             if ChunkId::of(&there) != chunk.id {
                 return Err(Error::Wrong(
@@ -292,7 +304,7 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
             }
         }
         match root_of(&head) {
-            Some(root) if root == plan.hash => Ok(()),
+            Some(root) if root == plan.hash => Ok(start),
             _ => Err(Error::Wrong(
                 "the release's boot entry does not belong to its root; ask the publisher".into(),
             )),

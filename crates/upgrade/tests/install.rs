@@ -83,6 +83,10 @@ fn starts(scene: &Scene, bytes: &[u8], esp: &MemoryEsp, old_files: &[u8], old_by
     assert_eq!(esp.files.get("box_1.0.0.efi").map(Vec::as_slice), Some(old_files));
     for (file, content) in &esp.files {
         let Some(entry) = EntryName::parse(file) else { continue };
+        if !content.starts_with(b"MZ") {
+            // The boot loader passes over what is no program.
+            continue;
+        }
         let versions = [&scene.older, &scene.old, &scene.new];
         let version = versions
             .into_iter()

@@ -11,7 +11,7 @@ use cairn_disk::verity::{self, HashTree, RootHash};
 use cairn_disk::{BlockDevice, Guid, ReadAt, SectorSize};
 use cairn_upgrade::device::Disk;
 use cairn_upgrade::entries::{Entry, EntryName, root_of};
-use cairn_upgrade::esp::Entries;
+use cairn_upgrade::esp::{Entries, HEAD_SECTOR};
 use cairn_upgrade::index::Release;
 use cairn_upgrade::metadata::About;
 use cairn_upgrade::plan::Found;
@@ -302,6 +302,10 @@ impl Entries for MemoryEsp {
             .fill_at(into, offset)
     }
     fn remove(&mut self, file: &str) -> io::Result<()> {
+        if let Some(content) = self.files.get_mut(file).filter(|content| content.len() >= HEAD_SECTOR) {
+            self.power.change()?;
+            content[..HEAD_SECTOR].fill(0);
+        }
         self.power.change()?;
         self.files.remove(file);
         Ok(())
@@ -318,6 +322,16 @@ impl Entries for MemoryEsp {
     fn settle(&mut self, file: &str) -> io::Result<()> {
         self.power.change()?;
         self.unsettled.retain(|own| own != file);
+        Ok(())
+    }
+    fn write_head(&mut self, file: &str, head: &[u8; HEAD_SECTOR]) -> io::Result<()> {
+        self.power.change()?;
+        assert!(
+            !self.unsettled.iter().any(|own| own == file),
+            "{file} is not on the disk yet"
+        );
+        let content = self.files.get_mut(file).ok_or(io::ErrorKind::NotFound)?;
+        content[..HEAD_SECTOR].copy_from_slice(head);
         Ok(())
     }
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
