@@ -103,6 +103,7 @@ pub const ROUTES: &[Route] = &[
     get("/power", Owner),
     post("/power/poweroff", Owner),
     post("/power/reboot", Owner),
+    post("/power/factory-reset", Owner),
     get("/tokens", Owner),
     post("/tokens/make", Owner),
     post("/tokens/end", Owner),

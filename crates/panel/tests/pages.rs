@@ -197,6 +197,36 @@ async fn the_power_is_switched_only_by_who_is_sure() {
 }
 
 #[tokio::test]
+async fn all_data_goes_only_for_the_owner_who_types_the_appliances_name() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    assert!(
+        owner
+            .get("/power")
+            .await
+            .text
+            .contains("type the appliance’s name: birch")
+    );
+    let page = owner
+        .post("/power/factory-reset", &[("name", "oak"), ("sure", "factory-reset")])
+        .await;
+    assert_eq!(page.status, 400);
+    assert!(page.text.contains("Nothing was removed"), "{}", page.text);
+    owner.get("/power").await;
+    let page = owner.post("/power/factory-reset", &[("name", " birch ")]).await;
+    assert!(
+        page.text.contains("removes everything and starts again"),
+        "{}",
+        page.text
+    );
+    assert_eq!(
+        panel.manager.posts().last().unwrap(),
+        "/v1/power/factory-reset?name=birch"
+    );
+    assert!(owner.get("/audit").await.text.contains("a factory reset was begun"));
+}
+
+#[tokio::test]
 async fn a_change_of_a_unit_reaches_a_page_that_follows() {
     let panel = Panel::new().await;
     let mut owner = panel.owner().await;

@@ -101,6 +101,7 @@ pub(super) const ROUTES: &[Route] = &[
     manager("POST", "/api/v1/upgrade/rollback", "/v1/upgrade/rollback", Owner, "Let the next restart start the version of before."),
     manager("POST", "/api/v1/power/reboot", "/v1/power/reboot", Owner, "Start the machine again."),
     manager("POST", "/api/v1/power/poweroff", "/v1/power/poweroff", Owner, "Switch the machine off."),
+    Route { query: &["name"], ..manager("POST", "/api/v1/power/factory-reset", "/v1/power/factory-reset", Owner, "Remove all data and the owner's choices, and start again to be set up; `name` is the appliance's.") },
     Route { method: "GET", path: "/api/v1/diagnosis", to: To::Panel(Own::Diagnosis), query: &[], scope: Read, summary: "How the appliance is, what that means and what to do; the worst first." },
     own("GET", "/api/v1/audit", Own::Audit, "What was asked for, the newest first."),
     own("GET", "/api/v1/people", Own::People, "People; with `search` those of whom the login, the name or an address has this text."),

@@ -112,7 +112,7 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
         (true, ["version"]) => version::show(app, visit).await,
         (false, ["version", verb]) => version::act(app, visit, verb).await,
         (true, ["audit"]) => site::audit(app, visit).await,
-        (true, ["power"]) => site::power(app, visit),
+        (true, ["power"]) => site::power(app, visit).await,
         (false, ["power", verb]) => site::switch(app, visit, verb).await,
         (true, ["tokens"]) => tokens::show(app, visit, None).await,
         (false, ["tokens", "make"]) => tokens::make(app, visit).await,

@@ -166,6 +166,9 @@ impl Manager {
                 told.open = false;
                 (200, json!({ "version": 1 }))
             }
+            _ if path.starts_with("/v1/power/factory-reset") && !path.ends_with("?name=birch") => {
+                (409, json!({ "error": "nothing was removed" }))
+            }
             "/v1/setup/administrator/taken" => {
                 told.administrator = Value::Null;
                 told.posts.push((path.to_owned(), body));
