@@ -67,8 +67,10 @@ pub struct FailedVersion {
 /// What is done about upgrades by a process of its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UpgradeTask {
-    /// `check`, `install`, `rollback`, `commit` or `fail`.
+    /// `check`, `install`, `restart`, `rollback`, `commit` or `fail`.
     pub what: String,
+    /// Whether the appliance began it by itself.
+    pub automatic: bool,
     /// The version that it is about, once that is known.
     pub version: String,
     /// `running`, `done` or `failed`.
@@ -102,6 +104,62 @@ pub struct UpgradeOffer {
     pub changes: Vec<String>,
     /// The version that the changes are counted from.
     pub since: Option<String>,
+    /// Whether it is this appliance's turn to have it: `now`, `later`, `paused`, or `open` if the publisher has not said yet when.
+    pub turn: String,
+    /// When its turn comes, as in RFC 3339, if that is known and `later`.
+    pub turn_at: Option<String>,
+    /// What the publisher says of a pause; may be empty.
+    pub turn_why: String,
+    /// The publisher has withdrawn the version that runs, for this reason, which may be empty; null if not.
+    pub withdrawn: Option<String>,
+    /// When this was found out, as in RFC 3339.
+    pub at: String,
+}
+
+impl UpgradeOffer {
+    /// Why a newer version is not this appliance's yet, in a sentence without its full stop; `None` if it is.
+    pub fn waits(&self) -> Option<String> {
+        let version = &self.version;
+        let because = match self.turn_why.trim() {
+            "" => String::new(),
+            why => format!(" ({why})"),
+        };
+        match (self.turn.as_str(), &self.turn_at) {
+            _ if !self.newer => None,
+            ("later", Some(at)) => Some(format!(
+                "Version {version} is being given out; this appliance's turn comes on {}",
+                spoken(at)
+            )),
+            ("paused", _) => Some(format!("The publisher has paused version {version}{because}")),
+            ("open" | "later", _) => Some(format!(
+                "Version {version} is being given out; the publisher has not said yet when this appliance's turn comes"
+            )),
+            _ => None,
+        }
+    }
+
+    /// That the version which runs was withdrawn, in a sentence with its full stop; `None` if not.
+    pub fn taken_back(&self, running: &str) -> Option<String> {
+        let because = match self.withdrawn.as_deref()?.trim() {
+            "" => String::new(),
+            why => format!(": {why}"),
+        };
+        let what = match self.newer {
+            true => format!("install version {}", self.version),
+            false => "`cairn upgrade rollback` starts the version of before, if the other slot has it".to_owned(),
+        };
+        Some(format!(
+            "The publisher has withdrawn version {running}, which runs{because}; {what}."
+        ))
+    }
+}
+
+/// A time of RFC 3339 in UTC as a sentence has it.
+fn spoken(at: &str) -> String {
+    match (at.get(..10), at.get(11..16)) {
+        (Some(day), Some(time)) => format!("{day} {time} UTC"),
+        _ => at.to_owned(),
+    }
 }
 
 /// What happened to versions, the newest first.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use cairn_api::{UpgradeOffer, UpgradeTask};
 use cairn_upgrade::Error;
 use cairn_upgrade::appliance::{Appliance, arch};
-use cairn_upgrade::entries::newer;
 use cairn_upgrade::install::{Install, Phase, Progress};
-use cairn_upgrade::metadata::{PackageChange, Trusted};
+use cairn_upgrade::metadata::Trusted;
+use cairn_upgrade::offer::{Asker, offer};
 use cairn_upgrade::plan::plan;
 use cairn_upgrade::record::{Happened, Tried};
 use cairn_upgrade::source::{self, Source};
@@ -24,8 +24,8 @@ const PACE: Duration = Duration::from_millis(300);
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let (what, rest) = match words.split_first() {
-        Some((what, rest)) => (*what, rest.first().copied()),
+    let (what, asked) = match words.split_first() {
+        Some((what, rest)) => (*what, Asked::read(rest)),
         None => {
             eprintln!("cairn-upgrade is started by the manager; the owner's command is `cairn upgrade`");
             return ExitCode::from(2);
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         task: UpgradeTask {
             what: what.to_owned(),
             state: "running".into(),
+            automatic: asked.automatic,
             ..UpgradeTask::default()
         },
         began: Instant::now(),
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     };
     told.write();
     let result = Appliance::open().and_then(|mut appliance| {
-        let result = run(what, rest, &mut appliance, &mut told);
+        let result = run(what, &asked, &mut appliance, &mut told);
         // Whatever came of it, this is how it stands now.
         leave("versions.json", &appliance.look()?);
         result
@@ -57,6 +58,31 @@ fn main() -> ExitCode {
             eprintln!("cairn-upgrade {what}: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// How the work is to be done.
+#[derive(Default)]
+struct Asked<'a> {
+    /// Whether the appliance began it by itself.
+    automatic: bool,
+    /// Whether a version is taken before it is this appliance's turn.
+    now: bool,
+    /// The rest: a reason, or where a version comes from.
+    rest: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn read(words: &[&'a str]) -> Self {
+        let mut asked = Self::default();
+        for word in words {
+            match *word {
+                "--automatic" => asked.automatic = true,
+                "--now" => asked.now = true,
+                word => asked.rest = Some(word),
+            }
+        }
+        asked
     }
 }
 
@@ -110,15 +136,15 @@ fn leave(name: &str, value: &impl serde::Serialize) {
     }
 }
 
-fn run(what: &str, rest: Option<&str>, appliance: &mut Appliance, told: &mut Told) -> Result<(), Error> {
+fn run(what: &str, asked: &Asked<'_>, appliance: &mut Appliance, told: &mut Told) -> Result<(), Error> {
     match what {
         "look" => Ok(()),
         "commit" => appliance.commit(),
-        "fail" => appliance.give_up(rest.unwrap_or("no reason was given"), Happened::Failed),
+        "fail" => appliance.give_up(asked.rest.unwrap_or("no reason was given"), Happened::Failed),
         "rollback" => appliance.give_up("the owner went back", Happened::RolledBack),
-        "check" => offered(appliance, rest, told).map(drop),
+        "check" => offered(appliance, asked, told).map(drop),
         "install" => {
-            let done = install(appliance, rest, told);
+            let done = install(appliance, asked, told);
             if let Err(error) = &done {
                 let (version, own) = (told.task.version.clone(), appliance.manifest.version.clone());
                 appliance
@@ -134,44 +160,40 @@ fn run(what: &str, rest: Option<&str>, appliance: &mut Appliance, told: &mut Tol
 /// What the repository or bundle offers, proved.
 fn offered(
     appliance: &Appliance,
-    from: Option<&str>,
+    asked: &Asked<'_>,
     told: &mut Told,
-) -> Result<(Arc<dyn Source>, Trusted, String), Error> {
+) -> Result<(Arc<dyn Source>, Trusted, UpgradeOffer), Error> {
     told.phase("metadata");
     let manifest = &appliance.manifest;
     let none = || Error::Refused("this appliance was built without a repository; name one, or a bundle".into());
     let follow = manifest.upgrade.as_ref().ok_or_else(none)?;
-    let from = from.or(follow.url.as_deref()).ok_or_else(none)?;
+    let from = asked.rest.or(follow.url.as_deref()).ok_or_else(none)?;
     let source = source::open(from)?;
     let root = std::fs::read(ROOT).map_err(Error::io("read the trusted keys in", ROOT))?;
     let trusted = Trusted::load(&source, &root, Path::new("/data/upgrade/known"))?;
-    let version = trusted.latest(&manifest.name, arch(), &follow.channel)?;
-    version.clone_into(&mut told.task.version);
-    let about = trusted.about(&manifest.name, &version, arch())?;
-    leave(
-        "offered.json",
-        &UpgradeOffer {
-            newer: newer(&version, &manifest.version).is_gt(),
-            version: version.clone(),
-            notes: about.notes,
-            changes: about.changes.iter().map(change).collect(),
-            since: about.since,
-        },
-    );
-    Ok((source, trusted, version))
+    let asker = Asker {
+        name: &manifest.name,
+        version: &manifest.version,
+        arch: arch(),
+        channel: &follow.channel,
+        machine: &appliance.records.machine()?,
+        brought: !source::is_address(from),
+    };
+    let offer = offer(&trusted, &asker, jiff::Timestamp::now())?;
+    offer.version.clone_into(&mut told.task.version);
+    leave("offered.json", &offer);
+    Ok((source, trusted, offer))
 }
 
-fn change(change: &PackageChange) -> String {
-    let PackageChange { name, from, to } = change;
-    match (from, to) {
-        (Some(from), Some(to)) => format!("{name} {from} -> {to}"),
-        (None, Some(to)) => format!("{name} {to} is new"),
-        (_, None) => format!("{name} is gone"),
+fn install(appliance: &mut Appliance, asked: &Asked<'_>, told: &mut Told) -> Result<(), Error> {
+    let (source, trusted, offer) = offered(appliance, asked, told)?;
+    if !asked.now
+        && let Some(why) = offer.waits()
+    {
+        let how = "`cairn upgrade install --now` takes it anyway";
+        return Err(Error::Refused(format!("{why}; {how}")));
     }
-}
-
-fn install(appliance: &mut Appliance, from: Option<&str>, told: &mut Told) -> Result<(), Error> {
-    let (source, trusted, version) = offered(appliance, from, told)?;
+    let version = offer.version;
     let index = trusted.index(&appliance.manifest.name, &version, arch())?;
     let plan = plan(&appliance.found()?, &index)?;
     let own = appliance.manifest.version.clone();
@@ -194,5 +216,6 @@ fn install(appliance: &mut Appliance, from: Option<&str>, told: &mut Told) -> Re
         appliance.records.set_tried(None)?;
         return Err(error);
     }
-    appliance.records.add(Happened::Installed, &version, &own, "")
+    let why = if asked.automatic { "by itself" } else { "" };
+    appliance.records.add(Happened::Installed, &version, &own, why)
 }

@@ -74,6 +74,25 @@ impl Records {
         Ok(Self(folder.to_owned()))
     }
 
+    /// What the appliance is known by among others of its kind, made when it is first asked for. It is never told to anybody.
+    ///
+    /// # Errors
+    /// The data partition cannot be read or written.
+    pub fn machine(&self) -> Result<String, Error> {
+        let path = self.0.join("machine");
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("read", path)(e)),
+            _ => {}
+        }
+        let mut bytes = [0; 16];
+        let none = |_| Error::Wrong("the system gives no random numbers".into());
+        aws_lc_rs::rand::fill(&mut bytes).map_err(none)?;
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        write_whole(&path, text.as_bytes()).map_err(Error::io("write", path))?;
+        Ok(text)
+    }
+
     /// What is being tried.
     pub fn tried(&self) -> Option<Tried> {
         let text = fs::read(self.0.join("tried.json")).ok()?;
@@ -171,6 +190,19 @@ mod tests {
             records.add(Happened::NotInstalled, "3.0", "1.0", "").unwrap();
         }
         assert_eq!(records.history().len(), LINES);
+    }
+
+    #[test]
+    fn an_appliance_is_known_by_the_same_from_then_on_and_two_differ() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = |name: &str| Records::open(&folder.path().join(name)).unwrap();
+        let one = records("one").machine().unwrap();
+        assert_eq!(one.len(), 32);
+        assert_eq!(records("one").machine().unwrap(), one);
+        assert_ne!(records("two").machine().unwrap(), one);
+        // A power cut before its first write was flushed.
+        fs::write(folder.path().join("two/machine"), "").unwrap();
+        assert_eq!(records("two").machine().unwrap().len(), 32);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub trait Source: Send + Sync {
 /// # Errors
 /// There is nothing like that.
 pub fn open(from: &str) -> Result<Arc<dyn Source>, Error> {
-    if from.starts_with("https://") || from.starts_with("http://") {
+    if is_address(from) {
         return Ok(Arc::new(Http::new(from)));
     }
     let path = Path::new(from);
@@ -37,6 +37,11 @@ pub fn open(from: &str) -> Result<Arc<dyn Source>, Error> {
         true => Arc::new(Folder(path.to_owned())),
         false => Arc::new(Bundle::open(path)?),
     })
+}
+
+/// Whether this names a repository on the network, not something that was brought.
+pub fn is_address(from: &str) -> bool {
+    from.starts_with("https://") || from.starts_with("http://")
 }
 
 fn failed(name: &str, why: impl ToString, absent: bool) -> Error {
