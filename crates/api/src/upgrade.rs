@@ -20,6 +20,44 @@ pub struct Upgrades {
     pub url: Option<String>,
     /// The channel that is followed.
     pub channel: String,
+    /// What the appliance does by itself.
+    pub policy: UpgradePolicy,
+}
+
+/// What the appliance does about later versions by itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradePolicy {
+    /// `automatic`, `notify` or `off`.
+    pub mode: String,
+    /// When it may restart by itself, each as `[WEEKDAYS] HH:MM-HH:MM` in UTC; none: that is left to the owner.
+    pub window: Vec<String>,
+    /// How many bytes a second it fetches at most; null: as many as come.
+    pub bandwidth: Option<u64>,
+    /// The owner lets nothing be installed; null if not, or no longer.
+    pub hold: Option<UpgradeHold>,
+}
+
+/// The owner lets nothing be installed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeHold {
+    /// Until when, as in RFC 3339; null: until it is taken back.
+    pub until: Option<String>,
+    /// Why; may be empty.
+    pub reason: String,
+}
+
+impl std::fmt::Display for UpgradeHold {
+    /// As a sentence begins with it: `upgrades are held until 2027-01-31 00:00 UTC (audit)`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("upgrades are held")?;
+        if let Some(until) = &self.until {
+            write!(f, " until {}", spoken(until))?;
+        }
+        match self.reason.trim() {
+            "" => Ok(()),
+            why => write!(f, " ({why})"),
+        }
+    }
 }
 
 /// A version that has to prove itself.
@@ -174,7 +212,7 @@ pub struct UpgradeHistory {
 pub struct UpgradeLine {
     /// When, as in RFC 3339.
     pub at: String,
-    /// `installed`, `not-installed`, `committed`, `failed` or `rolled-back`.
+    /// `offered`, `installed`, `not-installed`, `restarting`, `committed`, `failed`, `rolled-back`, `held` or `released`.
     pub what: String,
     /// Which version it is about.
     pub version: String,

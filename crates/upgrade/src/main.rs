@@ -68,8 +68,10 @@ struct Asked<'a> {
     automatic: bool,
     /// Whether a version is taken before it is this appliance's turn.
     now: bool,
-    /// The rest: a reason, or where a version comes from.
-    rest: Option<&'a str>,
+    /// The most bytes a second.
+    bandwidth: Option<u64>,
+    /// The rest: a reason, where a version comes from, what is to be noted.
+    rest: Vec<&'a str>,
 }
 
 impl<'a> Asked<'a> {
@@ -79,10 +81,17 @@ impl<'a> Asked<'a> {
             match *word {
                 "--automatic" => asked.automatic = true,
                 "--now" => asked.now = true,
-                word => asked.rest = Some(word),
+                word => match word.strip_prefix("--bandwidth=") {
+                    Some(number) => asked.bandwidth = number.parse().ok(),
+                    None => asked.rest.push(word),
+                },
             }
         }
         asked
+    }
+
+    fn first(&self) -> Option<&'a str> {
+        self.rest.first().copied()
     }
 }
 
@@ -95,8 +104,8 @@ struct Told {
 
 impl Told {
     fn write(&self) {
-        // A start's own look is no news for the owner.
-        if self.task.what != "look" {
+        // A start's own look and notes are no news for the owner.
+        if !["look", "note"].contains(&self.task.what.as_str()) {
             leave("task.json", &self.task);
         }
     }
@@ -138,10 +147,18 @@ fn leave(name: &str, value: &impl serde::Serialize) {
 
 fn run(what: &str, asked: &Asked<'_>, appliance: &mut Appliance, told: &mut Told) -> Result<(), Error> {
     match what {
-        "look" => Ok(()),
+        "look" => appliance.records.machine().map(drop),
         "commit" => appliance.commit(),
-        "fail" => appliance.give_up(asked.rest.unwrap_or("no reason was given"), Happened::Failed),
+        "fail" => appliance.give_up(asked.first().unwrap_or("no reason was given"), Happened::Failed),
         "rollback" => appliance.give_up("the owner went back", Happened::RolledBack),
+        "note" => note(appliance, &asked.rest),
+        "restart" => {
+            let (version, own) = (asked.first().unwrap_or_default(), &appliance.manifest.version);
+            version.clone_into(&mut told.task.version);
+            appliance
+                .records
+                .add(Happened::Restarting, version, own, "by itself, in its window")
+        }
         "check" => offered(appliance, asked, told).map(drop),
         "install" => {
             let done = install(appliance, asked, told);
@@ -157,6 +174,17 @@ fn run(what: &str, asked: &Asked<'_>, appliance: &mut Appliance, told: &mut Told
     }
 }
 
+/// Notes what the manager did or found: what, which version, why.
+fn note(appliance: &Appliance, words: &[&str]) -> Result<(), Error> {
+    let own = &appliance.manifest.version;
+    let wrong = || Error::Refused("nothing like that is noted".into());
+    let [what, version, why] = words else {
+        return Err(wrong());
+    };
+    let what = serde_json::from_value::<Happened>((*what).into()).map_err(|_| wrong())?;
+    appliance.records.add_news(what, version, own, why)
+}
+
 /// What the repository or bundle offers, proved.
 fn offered(
     appliance: &Appliance,
@@ -167,7 +195,7 @@ fn offered(
     let manifest = &appliance.manifest;
     let none = || Error::Refused("this appliance was built without a repository; name one, or a bundle".into());
     let follow = manifest.upgrade.as_ref().ok_or_else(none)?;
-    let from = asked.rest.or(follow.url.as_deref()).ok_or_else(none)?;
+    let from = asked.first().or(follow.url.as_deref()).ok_or_else(none)?;
     let source = source::open(from)?;
     let root = std::fs::read(ROOT).map_err(Error::io("read the trusted keys in", ROOT))?;
     let trusted = Trusted::load(&source, &root, Path::new("/data/upgrade/known"))?;

@@ -42,6 +42,14 @@ pub enum Happened {
     Failed,
     /// The owner went back to the version of before.
     RolledBack,
+    /// A version was found that is this appliance's.
+    Offered,
+    /// The appliance restarts by itself into a version that it installed.
+    Restarting,
+    /// The owner lets nothing be installed.
+    Held,
+    /// The owner took that back.
+    Released,
 }
 
 /// A line of the history.
@@ -123,6 +131,19 @@ impl Records {
             .collect()
     }
 
+    /// Adds a line if the last about that version does not say the same: what is found again after a restart is no news.
+    ///
+    /// # Errors
+    /// As [`Records::add`].
+    pub fn add_news(&self, what: Happened, version: &str, running: &str, why: &str) -> Result<(), Error> {
+        let history = self.history();
+        let last = history.iter().rfind(|line| line.version == version);
+        match last.is_some_and(|line| (line.what, line.why.as_str()) == (what, why)) {
+            true => Ok(()),
+            false => self.add(what, version, running, why),
+        }
+    }
+
     /// Adds a line.
     ///
     /// # Errors
@@ -190,6 +211,24 @@ mod tests {
             records.add(Happened::NotInstalled, "3.0", "1.0", "").unwrap();
         }
         assert_eq!(records.history().len(), LINES);
+    }
+
+    #[test]
+    fn what_is_no_news_adds_no_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(folder.path()).unwrap();
+        let news = |what, why| records.add_news(what, "2.0", "1.0", why).unwrap();
+        for (what, why) in [
+            (Happened::Held, "a"),
+            (Happened::Held, "a"),
+            (Happened::Held, "b"),
+            (Happened::Released, ""),
+        ] {
+            news(what, why);
+        }
+        records.add(Happened::Offered, "3.0", "1.0", "").unwrap();
+        news(Happened::Released, "");
+        assert_eq!(records.history().len(), 4);
     }
 
     #[test]
