@@ -17,6 +17,7 @@ pub mod index;
 pub mod install;
 pub mod metadata;
 pub mod offer;
+pub mod pace;
 pub mod plan;
 pub mod publish;
 pub mod record;

@@ -1,6 +1,7 @@
 //! `cairn-upgrade`: one piece of work on the appliance's versions, done by a process of its own. The manager starts it, with the disk, the ESP and
 //! the network in its reach and little memory and time, and reads what it leaves in `/run/cairn/upgrade`.
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use cairn_upgrade::appliance::{Appliance, arch};
 use cairn_upgrade::install::{Install, Phase, Progress};
 use cairn_upgrade::metadata::Trusted;
 use cairn_upgrade::offer::{Asker, offer};
+use cairn_upgrade::pace::{Pace, Paced, RealClock};
 use cairn_upgrade::plan::plan;
 use cairn_upgrade::record::{Happened, Tried};
 use cairn_upgrade::source::{self, Source};
@@ -69,7 +71,7 @@ struct Asked<'a> {
     /// Whether a version is taken before it is this appliance's turn.
     now: bool,
     /// The most bytes a second.
-    bandwidth: Option<u64>,
+    bandwidth: Option<NonZeroU64>,
     /// The rest: a reason, where a version comes from, what is to be noted.
     rest: Vec<&'a str>,
 }
@@ -196,7 +198,11 @@ fn offered(
     let none = || Error::Refused("this appliance was built without a repository; name one, or a bundle".into());
     let follow = manifest.upgrade.as_ref().ok_or_else(none)?;
     let from = asked.first().or(follow.url.as_deref()).ok_or_else(none)?;
-    let source = source::open(from)?;
+    let mut source = source::open(from)?;
+    if let Some(rate) = asked.bandwidth.filter(|_| source::is_address(from)) {
+        let pace = Arc::new(Pace::new(rate, Arc::new(RealClock::default())));
+        source = Arc::new(Paced { source, pace });
+    }
     let root = std::fs::read(ROOT).map_err(Error::io("read the trusted keys in", ROOT))?;
     let trusted = Trusted::load(&source, &root, Path::new("/data/upgrade/known"))?;
     let asker = Asker {

@@ -171,10 +171,7 @@ fn a_hold_is_written_noted_and_taken_back() {
     );
     assert_eq!(world.ask_with("POST", "/v1/upgrade/hold?for=soon", "").unwrap().0, 400);
     assert_eq!(world.ask_with("POST", "/v1/upgrade/unhold", "").unwrap().0, 200);
-    assert_eq!(
-        std::fs::read_to_string(world.at("data/site/site.toml")).unwrap(),
-        own
-    );
+    assert_eq!(std::fs::read_to_string(world.at("data/site/site.toml")).unwrap(), own);
     world.until("it is noted", |w| asked(w).len() == 3);
     assert_eq!(asked(&world)[2], "note released 1 ");
     assert_eq!(world.ask_with("POST", "/v1/upgrade/unhold", "").unwrap().0, 409);
