@@ -154,7 +154,7 @@ impl fmt::Display for Moment {
 }
 
 macro_rules! text_form {
-    ($name:ident, $form:literal, $examples:expr) => {
+    ($name:ident, $pattern:literal, $form:literal, $examples:expr) => {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 s.collect_str(self)
@@ -170,19 +170,23 @@ macro_rules! text_form {
                 stringify!($name).into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "description": $form, "examples": $examples })
+                schemars::json_schema!({
+                    "type": "string", "pattern": $pattern, "description": $form, "examples": $examples,
+                })
             }
         }
     };
 }
 text_form!(
     Window,
+    "^([A-Za-z.,]+ +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$",
     "`[WEEKDAYS] HH:MM-HH:MM` in UTC; the weekdays as in a calendar, and every day if left out. A window that ends no later than it begins \
      ends on the next day.",
     ["Sun 02:00-05:00", "Mon..Fri 01:30-04:00", "23:00-02:00"]
 );
 text_form!(
     Moment,
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?$",
     "A day, meaning its beginning in UTC, or a time as in RFC 3339.",
     ["2027-01-31", "2027-01-31T06:00:00Z"]
 );

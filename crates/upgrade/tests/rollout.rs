@@ -297,3 +297,36 @@ fn the_status_says_what_is_in_force_and_until_when() {
     sign(&repository);
     assert!(publisher.status().unwrap().published);
 }
+
+#[test]
+fn what_no_release_uses_is_found_and_removed_and_nothing_else() {
+    let repository = Repository::of(&["1.0.0", "2.0.0"]);
+    let publisher = &repository.publisher;
+    // It waits to be published, and shares chunks with both.
+    Version::new("3.0.0").add_to(publisher);
+    let left: Vec<_> = publisher.unused().unwrap().into_iter().map(|(path, _)| path).collect();
+    // What the channels were before; the withdrawn stay as well.
+    assert!(
+        left.iter()
+            .all(|path| path.to_string_lossy().ends_with(".channels.json")),
+        "{left:?}"
+    );
+    let orphan = repository.path().join("packs/box-9.0.0-amd64.pack");
+    std::fs::write(&orphan, b"an add that was interrupted").unwrap();
+    publisher.withdraw("2.0.0", None, "").unwrap();
+    let removed = publisher.gc().unwrap();
+    assert!(removed.iter().any(|(path, size)| *path == orphan && *size == 27) && !orphan.exists());
+    assert_eq!(publisher.unused().unwrap(), []);
+    publisher.promote("3.0.0", "stable", None).unwrap();
+    sign(&repository);
+    assert_eq!(seen(&repository, &RUNS, 0).unwrap().version, "3.0.0");
+    let bundle = repository.folder.path().join("3.cairn");
+    publisher.bundle("3.0.0", "amd64", &bundle, None).unwrap();
+    // An index that is gone: nothing is known to be unused.
+    let mut targets = std::fs::read_dir(repository.path().join("targets")).unwrap().flatten();
+    let index = targets
+        .find(|entry| entry.file_name().to_string_lossy().ends_with("1.0.0-amd64.index"))
+        .unwrap();
+    std::fs::remove_file(index.path()).unwrap();
+    assert!(publisher.gc().is_err());
+}

@@ -525,6 +525,14 @@ pub enum ReleaseAction {
         #[command(flatten)]
         expires: Expires,
     },
+    /// Remove packs and targets that neither a signed release nor one that waits to be published needs
+    Gc {
+        /// The repository's folder
+        repository: PathBuf,
+        /// Only say which
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Give a role new keys in place of its own
     Keys {
         /// The repository's folder

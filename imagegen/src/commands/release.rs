@@ -104,6 +104,19 @@ pub(super) fn run(action: &ReleaseAction, json: bool) -> Outcome {
             let status = Publisher::open(repository, none)?.status()?;
             (release_status::text(&status, jiff::Timestamp::now()), json!(status))
         }
+        ReleaseAction::Gc { repository, dry_run } => {
+            let publisher = Publisher::open(repository, none)?;
+            let unused = if *dry_run { publisher.unused()? } else { publisher.gc()? };
+            let size: u64 = unused.iter().map(|(_, size)| size).sum();
+            let mut text = String::new();
+            for (path, _) in &unused {
+                text.push_str(&format!("{}\n", path.display()));
+            }
+            let done = if *dry_run { "unused" } else { "removed" };
+            text.push_str(&format!("{done}: {} files, {}\n", unused.len(), bytes(size)));
+            let files: Vec<_> = unused.iter().map(|(path, _)| path).collect();
+            (text, json!({ "files": files, "size": size, "removed": !dry_run }))
+        }
         ReleaseAction::Publish {
             repository,
             keys,

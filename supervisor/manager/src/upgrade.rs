@@ -348,8 +348,6 @@ impl Supervisor {
             followed: from.is_none(),
             ..Work::of(&words)
         };
-        // Who asks how far it is must not be told of the work before.
-        let _ = fs::remove_file(self.upgrade_folder().join("task.json"));
         if self.upgrade_runs() {
             self.upgrading.asked = Some(work);
             return Answered::of(202, &Accepted::default());

@@ -8,6 +8,7 @@
 //! incoming/   what was added and not published yet; not for the server
 //! ```
 
+mod gc;
 mod giving;
 mod keys;
 mod pack;
