@@ -88,3 +88,88 @@ fn giving(one: &Offered, now: Timestamp) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_upgrade::publish::Expires;
+    use cairn_upgrade::waves::{Given, Paused, Withdrawn};
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_795_305_600 + hours * 3600).unwrap()
+    }
+
+    fn status(given: Given) -> Status {
+        Status {
+            name: "wiki".into(),
+            channels: vec![Offered {
+                channel: "stable".into(),
+                arch: "amd64".into(),
+                version: "1.1.0".into(),
+                given: Some(given),
+            }],
+            published: true,
+            waiting: Vec::new(),
+            withdrawn: Vec::new(),
+            expires: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn waves_are_told_with_their_times_and_a_pause_stops_those_to_come() {
+        let mut given = Given {
+            since: Some(at(0)),
+            waves: "10%@0h,50%@24h".parse().unwrap(),
+            paused: None,
+        };
+        assert_eq!(
+            text(&status(given.clone()), at(1)),
+            "repository of wiki\nstable (amd64): 1.1.0\n   10 % since 2026-11-22 00:00 UTC\n   50 % from 2026-11-23 00:00 UTC on\n  the others \
+             (50 %) not before `promote` says when\n"
+        );
+        given.paused = Some(Paused {
+            at: at(1),
+            why: "mail is lost".into(),
+        });
+        let told = text(&status(given.clone()), at(2));
+        assert!(
+            told.contains("1.1.0, paused since 2026-11-22 01:00 UTC (mail is lost)\n"),
+            "{told}"
+        );
+        assert!(told.contains("   50 % not before it is resumed\n"), "{told}");
+        given.since = None;
+        assert!(text(&status(given), at(2)).contains("   50 % 24 h after it is published\n"));
+    }
+
+    #[test]
+    fn what_is_withdrawn_waits_or_expires_is_pointed_out() {
+        let expires = |role: &str, hours| Expires {
+            role: role.into(),
+            at: at(hours),
+        };
+        let withdrawn = Withdrawn {
+            at: at(0),
+            why: String::new(),
+            channels: ["beta".to_owned()].into(),
+        };
+        let all = Status {
+            published: false,
+            channels: Vec::new(),
+            waiting: vec!["wiki-1.2.0-amd64".into()],
+            withdrawn: vec![("1.1.0".into(), withdrawn)],
+            expires: vec![
+                expires("root", 24 * 100),
+                expires("targets", 24 * 3),
+                expires("timestamp", 0),
+            ],
+            ..status(Given::default())
+        };
+        assert_eq!(
+            text(&all, at(0)),
+            "repository of wiki\nno channel offers anything\n1.1.0 was withdrawn from beta on 2026-11-22 00:00 UTC\n\
+             wiki-1.2.0-amd64 was added and is not published\nWhat stands here is not in force before `imagegen release publish`.\n\
+             root is good until 2027-03-02 00:00 UTC, in 100 days\ntargets is good until 2026-11-25 00:00 UTC, in 3 days: publish again \
+             before\ntimestamp is good until 2026-11-22 00:00 UTC: expired, appliances refuse it\n"
+        );
+    }
+}
