@@ -28,6 +28,6 @@ pub use routes::{Endpoint, Method, ROUTES, Route, Scope, find};
 pub use setup::{Administrator, FirstAccount, Machine, Part, Setup, SetupAnswers, SetupCode};
 pub use site::{SiteDiff, SiteHistory, SiteVersion};
 pub use upgrade::{
-    FailedVersion, Proving, UpgradeHistory, UpgradeLine, UpgradeOffer, UpgradeTask, UpgradeVersion, UpgradeVersions,
-    Upgrades,
+    FailedVersion, Proving, UpgradeHistory, UpgradeHold, UpgradeLine, UpgradeOffer, UpgradePolicy, UpgradeTask,
+    UpgradeVersion, UpgradeVersions, Upgrades,
 };

@@ -76,6 +76,35 @@ pub(crate) const ROLLBACK: &[Parameter] = &[Parameter {
     meaning: "The version's number.",
 }];
 
+/// What is installed, and in spite of what.
+pub(crate) const INSTALL: &[Parameter] = &[
+    FROM[0],
+    Parameter {
+        name: "now",
+        meaning: "1: also if it is not this appliance's turn, or the publisher has paused the version.",
+    },
+    Parameter {
+        name: "force",
+        meaning: "1: also while upgrades are held.",
+    },
+];
+
+/// For how long nothing is installed.
+pub(crate) const HOLD: &[Parameter] = &[
+    Parameter {
+        name: "until",
+        meaning: "A day or a time as in RFC 3339; left out, with `for`: until it is taken back.",
+    },
+    Parameter {
+        name: "for",
+        meaning: "A duration from now, as `14d`.",
+    },
+    Parameter {
+        name: "reason",
+        meaning: "Why; told to whoever would install.",
+    },
+];
+
 /// Where a later version is read from.
 pub(crate) const FROM: &[Parameter] = &[Parameter {
     name: "from",

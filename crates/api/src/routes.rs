@@ -103,6 +103,8 @@ pub enum Endpoint {
     UpgradeHistory,
     CheckUpgrade,
     InstallUpgrade,
+    HoldUpgrade,
+    UnholdUpgrade,
     RollBackUpgrade,
     PowerOff,
     Reboot,
@@ -524,13 +526,32 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
-        query: parameters::FROM,
+        query: parameters::INSTALL,
         scope: Scope::Own,
         ..post(
             Endpoint::InstallUpgrade,
             "/v1/upgrade/install",
             "Bring the newest version into the free slot; `/v1/upgrade` tells how far that is. It starts with the next restart.",
             of::<Accepted>,
+        )
+    },
+    Route {
+        query: parameters::HOLD,
+        scope: Scope::Own,
+        ..post(
+            Endpoint::HoldUpgrade,
+            "/v1/upgrade/hold",
+            "Install nothing by itself, and nothing at all that is not forced; written into the owner's choices.",
+            of::<Reloaded>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::UnholdUpgrade,
+            "/v1/upgrade/unhold",
+            "Take that back.",
+            of::<Reloaded>,
         )
     },
     Route {

@@ -20,6 +20,44 @@ pub struct Upgrades {
     pub url: Option<String>,
     /// The channel that is followed.
     pub channel: String,
+    /// What the appliance does by itself.
+    pub policy: UpgradePolicy,
+}
+
+/// What the appliance does about later versions by itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradePolicy {
+    /// `automatic`, `notify` or `off`.
+    pub mode: String,
+    /// When it may restart by itself, each as `[WEEKDAYS] HH:MM-HH:MM` in UTC; none: that is left to the owner.
+    pub window: Vec<String>,
+    /// How many bytes a second it fetches at most; null: as many as come.
+    pub bandwidth: Option<u64>,
+    /// The owner lets nothing be installed; null if not, or no longer.
+    pub hold: Option<UpgradeHold>,
+}
+
+/// The owner lets nothing be installed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeHold {
+    /// Until when, as in RFC 3339; null: until it is taken back.
+    pub until: Option<String>,
+    /// Why; may be empty.
+    pub reason: String,
+}
+
+impl std::fmt::Display for UpgradeHold {
+    /// As a sentence begins with it: `upgrades are held until 2027-01-31 00:00 UTC (audit)`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("upgrades are held")?;
+        if let Some(until) = &self.until {
+            write!(f, " until {}", spoken(until))?;
+        }
+        match self.reason.trim() {
+            "" => Ok(()),
+            why => write!(f, " ({why})"),
+        }
+    }
 }
 
 /// A version that has to prove itself.
@@ -67,8 +105,10 @@ pub struct FailedVersion {
 /// What is done about upgrades by a process of its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UpgradeTask {
-    /// `check`, `install`, `rollback`, `commit` or `fail`.
+    /// `check`, `install`, `restart`, `rollback`, `commit` or `fail`.
     pub what: String,
+    /// Whether the appliance began it by itself.
+    pub automatic: bool,
     /// The version that it is about, once that is known.
     pub version: String,
     /// `running`, `done` or `failed`.
@@ -102,6 +142,62 @@ pub struct UpgradeOffer {
     pub changes: Vec<String>,
     /// The version that the changes are counted from.
     pub since: Option<String>,
+    /// Whether it is this appliance's turn to have it: `now`, `later`, `paused`, or `open` if the publisher has not said yet when.
+    pub turn: String,
+    /// When its turn comes, as in RFC 3339, if that is known and `later`.
+    pub turn_at: Option<String>,
+    /// What the publisher says of a pause; may be empty.
+    pub turn_why: String,
+    /// The publisher has withdrawn the version that runs, for this reason, which may be empty; null if not.
+    pub withdrawn: Option<String>,
+    /// When this was found out, as in RFC 3339.
+    pub at: String,
+}
+
+impl UpgradeOffer {
+    /// Why a newer version is not this appliance's yet, in a sentence without its full stop; `None` if it is.
+    pub fn waits(&self) -> Option<String> {
+        let version = &self.version;
+        let because = match self.turn_why.trim() {
+            "" => String::new(),
+            why => format!(" ({why})"),
+        };
+        match (self.turn.as_str(), &self.turn_at) {
+            _ if !self.newer => None,
+            ("later", Some(at)) => Some(format!(
+                "Version {version} is being given out; this appliance's turn comes on {}",
+                spoken(at)
+            )),
+            ("paused", _) => Some(format!("The publisher has paused version {version}{because}")),
+            ("open" | "later", _) => Some(format!(
+                "Version {version} is being given out; the publisher has not said yet when this appliance's turn comes"
+            )),
+            _ => None,
+        }
+    }
+
+    /// That the version which runs was withdrawn, in a sentence with its full stop; `None` if not.
+    pub fn taken_back(&self, running: &str) -> Option<String> {
+        let because = match self.withdrawn.as_deref()?.trim() {
+            "" => String::new(),
+            why => format!(": {why}"),
+        };
+        let what = match self.newer {
+            true => format!("install version {}", self.version),
+            false => "`cairn upgrade rollback` starts the version of before, if the other slot has it".to_owned(),
+        };
+        Some(format!(
+            "The publisher has withdrawn version {running}, which runs{because}; {what}."
+        ))
+    }
+}
+
+/// A time of RFC 3339 in UTC as a sentence has it.
+fn spoken(at: &str) -> String {
+    match (at.get(..10), at.get(11..16)) {
+        (Some(day), Some(time)) => format!("{day} {time} UTC"),
+        _ => at.to_owned(),
+    }
 }
 
 /// What happened to versions, the newest first.
@@ -116,7 +212,7 @@ pub struct UpgradeHistory {
 pub struct UpgradeLine {
     /// When, as in RFC 3339.
     pub at: String,
-    /// `installed`, `not-installed`, `committed`, `failed` or `rolled-back`.
+    /// `offered`, `installed`, `not-installed`, `restarting`, `committed`, `failed`, `rolled-back`, `held` or `released`.
     pub what: String,
     /// Which version it is about.
     pub version: String,

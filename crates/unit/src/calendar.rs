@@ -105,7 +105,7 @@ impl Field {
     }
 }
 
-fn weekdays(text: &str) -> Option<[bool; 7]> {
+pub(crate) fn weekdays(text: &str) -> Option<[bool; 7]> {
     let day = |word: &str| {
         let word = word.to_ascii_lowercase();
         let short = DAYS.iter().position(|d| *d == word);

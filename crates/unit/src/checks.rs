@@ -3,9 +3,10 @@
 
 use crate::bounds::NetworkMode;
 use crate::need::Upstream;
+use crate::policy::LEAST_BANDWIDTH;
 use crate::recipe::Recipe;
 use crate::unit::{SecretKind, Unit};
-use crate::values::{Name, Path};
+use crate::values::{Bytes, Name, Path};
 
 /// Receives a finding: the path of keys, what is wrong, and what to do.
 pub(crate) type Refuse<'a> = dyn FnMut(&[&str], String, &str) + 'a;
@@ -31,6 +32,18 @@ pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {
     crate::behaviour::unit(unit, refuse);
 }
 
+/// What is wrong with how much of the line upgrades may take.
+pub(crate) fn bandwidth(given: Option<Bytes>, refuse: &mut Refuse<'_>) {
+    if let Some(given) = given.filter(|given| *given < LEAST_BANDWIDTH) {
+        let message = format!("{given} a second is too little for an image to arrive");
+        refuse(
+            &["upgrade", "bandwidth"],
+            message,
+            "at least 16K; leave it out for no limit",
+        );
+    }
+}
+
 /// What is wrong with where later versions come from.
 fn upgrade(upgrade: &crate::Upgrade, packages: &[String], refuse: &mut Refuse<'_>) {
     if let Some(url) = &upgrade.url {
@@ -45,6 +58,7 @@ fn upgrade(upgrade: &crate::Upgrade, packages: &[String], refuse: &mut Refuse<'_
             refuse(&["upgrade", "url"], message, help);
         }
     }
+    bandwidth(upgrade.bandwidth, refuse);
     let normal = |part| matches!(part, std::path::Component::Normal(_));
     if upgrade.root.is_empty() || !std::path::Path::new(&upgrade.root).components().all(normal) {
         let message = format!("`{}` is not a path inside the project", upgrade.root);

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Manifest;
+use crate::policy::SiteUpgrade;
 use crate::problem::{Problems, Source};
 use crate::site::{Site, SiteAppliance, SiteUnit};
 use crate::values::Name;
@@ -21,6 +22,9 @@ pub struct First {
     pub appliance: SiteAppliance,
     /// Who looks after it.
     pub administrator: Administrator,
+    /// When later versions are installed, if not as the appliance was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<SiteUpgrade>,
     /// Choices for single units, by name. A unit that is not named runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub units: BTreeMap<Name, SiteUnit>,
@@ -103,6 +107,7 @@ impl First {
     pub fn site(&self) -> Site {
         Site {
             appliance: Some(self.appliance.clone()),
+            upgrade: self.upgrade.clone(),
             units: self.units.clone(),
             only: None,
         }

@@ -12,6 +12,7 @@ mod first;
 mod graph;
 mod manifest;
 mod need;
+mod policy;
 mod problem;
 mod recipe;
 mod service;
@@ -26,6 +27,7 @@ pub use first::{Administrator, FIRST_MAX, First};
 pub use graph::{Binding, Graph, account_name};
 pub use manifest::{Account, Manifest, ManifestUnit, Template};
 pub use need::{Ask, AskKind, Bond, Need, Upstream};
+pub use policy::{Hold, Moment, SiteUpgrade, UpgradeMode, UpgradePolicy, Window};
 pub use problem::{Problem, Problems, Source, nearest};
 pub use recipe::{Arch, Boot, Exclude, Format, HostTree, ImageSpec, Profile, Recipe, TestOptions, Upgrade};
 pub use service::{

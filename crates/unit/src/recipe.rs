@@ -6,6 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::{UpgradeMode, Window};
 use crate::problem::{Problems, Source};
 use crate::values::{Bytes, Name, Path, Seconds};
 
@@ -167,6 +168,16 @@ pub struct Upgrade {
     /// The channel that is followed.
     #[serde(default = "stable")]
     pub channel: String,
+    /// What the appliance does by itself: `automatic` looks every day, installs and restarts in the window; `notify` looks every day and tells;
+    /// `off` does nothing. The owner's `site.toml` may say otherwise, here and in the next two.
+    #[serde(default)]
+    pub mode: UpgradeMode,
+    /// When the appliance may restart by itself. None: it leaves that to its owner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub window: Vec<Window>,
+    /// How many bytes a second may be fetched. Left out: as many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bytes>,
     /// For how long every enabled unit must be ready and healthy before a new version is kept.
     #[serde(default = "healthy")]
     pub healthy: Seconds,

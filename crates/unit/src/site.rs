@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::Limits;
 use crate::manifest::{Manifest, ManifestUnit};
+use crate::policy::SiteUpgrade;
 use crate::problem::{Problems, Source, nearest};
 use crate::values::{Bytes, Domain, Name};
 
@@ -17,6 +18,9 @@ pub struct Site {
     /// The appliance as a whole. Written when it is set up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appliance: Option<SiteAppliance>,
+    /// When later versions are installed, if not as the appliance was built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<SiteUpgrade>,
     /// Choices for single units, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub units: BTreeMap<Name, SiteUnit>,
@@ -114,6 +118,16 @@ impl Site {
             found
                 .0
                 .push(source.problem_at(&["appliance", "name"], message, Some(help)));
+        }
+        if let Some(upgrade) = &site.upgrade {
+            if manifest.upgrade.is_none() {
+                let message = "the appliance was built without upgrades".to_owned();
+                let help = Some("leave [upgrade] out".to_owned());
+                found.0.push(source.problem_at(&["upgrade"], message, help));
+            }
+            crate::checks::bandwidth(upgrade.bandwidth, &mut |path, message, help| {
+                found.0.push(source.problem_at(path, message, Some(help.to_owned())));
+            });
         }
         for (name, choice) in &site.units {
             let Some(unit) = manifest.units.get(name) else {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::chunk::ChunkId;
@@ -30,15 +30,16 @@ struct Request<'a> {
     chunks: Vec<&'a Chunk>,
 }
 
-/// The requests for these chunks, each of them once.
-fn requests<'a>(release: &'a Release, wanted: &HashMap<ChunkId, &'a Chunk>) -> Vec<Request<'a>> {
+/// The requests for these chunks, each of them once: neighbours with at most `gap` bytes between them together, up to `most` bytes.
+fn requests<'a>(release: &'a Release, wanted: &HashMap<ChunkId, &'a Chunk>, most: u64, gap: u64) -> Vec<Request<'a>> {
     let mut chunks: Vec<&Chunk> = wanted.values().copied().collect();
     chunks.sort_unstable_by_key(|c| (c.pack, c.at));
     let mut out: Vec<Request<'_>> = Vec::new();
     let mut last = None;
     for chunk in chunks {
         let end = chunk.at + u64::from(chunk.stored);
-        let joins = |r: &Request<'_>| last == Some(chunk.pack) && chunk.at <= r.end + GAP && end - r.from <= REQUEST;
+        let joins =
+            |r: &Request<'_>| last == Some(chunk.pack) && chunk.at <= r.end.saturating_add(gap) && end - r.from <= most;
         match out.last_mut() {
             Some(request) if joins(request) => {
                 request.end = request.end.max(end);
@@ -62,7 +63,7 @@ type Told<'a> = Result<(&'a Chunk, Vec<u8>), Error>;
 /// Takes a chunk and its content.
 pub(crate) type Take<'a> = &'a mut dyn FnMut(&Chunk, &[u8]) -> Result<(), Error>;
 
-/// Gets each of these chunks and hands it on, in no particular order.
+/// Gets each of these chunks and hands it on, in no particular order. From a server that knows no ranges each pack is read once, from its beginning.
 ///
 /// # Errors
 /// One that cannot be got, or that of `take`.
@@ -72,7 +73,25 @@ pub(crate) fn fetch(
     wanted: &HashMap<ChunkId, &Chunk>,
     take: Take<'_>,
 ) -> Result<(), Error> {
-    let queue = Mutex::new(requests(release, wanted).into_iter());
+    let mut left = wanted.clone();
+    stretches(source, release, wanted, &mut |chunk, content| {
+        left.remove(&chunk.id);
+        take(chunk, content)
+    })?;
+    match source.has_ranges() {
+        true => Ok(()),
+        false => whole_packs(source, release, &left, take),
+    }
+}
+
+/// Gets them by ranges. Ends early if the source has none.
+fn stretches(
+    source: &dyn Source,
+    release: &Release,
+    wanted: &HashMap<ChunkId, &Chunk>,
+    take: Take<'_>,
+) -> Result<(), Error> {
+    let queue = Mutex::new(requests(release, wanted, REQUEST, GAP).into_iter());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (send, told) = sync_channel::<Told<'_>>(WORKERS * 2);
@@ -81,10 +100,12 @@ pub(crate) fn fetch(
             scope.spawn(move || {
                 loop {
                     let next = queue.lock().ok().and_then(|mut queue| queue.next());
-                    let Some(request) = next.filter(|_| !stop.load(Ordering::Relaxed)) else {
+                    let go_on = !stop.load(Ordering::Relaxed) && source.has_ranges();
+                    let Some(request) = next.filter(|_| go_on) else {
                         return;
                     };
-                    if let Err(error) = patiently(source, &request, &send, stop) {
+                    let mut hand = |chunk, content| Ok(send.send(Ok((chunk, content))).is_ok());
+                    if let Err(error) = patiently(source, &request, true, &mut hand, stop) {
                         let _ = send.send(Err(error));
                         return;
                     }
@@ -103,16 +124,35 @@ pub(crate) fn fetch(
     })
 }
 
+/// Gets them from packs that are read whole, one after the other.
+fn whole_packs(
+    source: &dyn Source,
+    release: &Release,
+    wanted: &HashMap<ChunkId, &Chunk>,
+    take: Take<'_>,
+) -> Result<(), Error> {
+    let stop = AtomicBool::new(false);
+    for request in requests(release, wanted, u64::MAX, u64::MAX / 2) {
+        let mut hand = |chunk: &Chunk, content: Vec<u8>| take(chunk, &content).map(|()| true);
+        patiently(source, &request, false, &mut hand, &stop)?;
+    }
+    Ok(())
+}
+
+/// Takes a chunk and its content; false: no more is wanted.
+type Hand<'h, 'a> = &'h mut dyn FnMut(&'a Chunk, Vec<u8>) -> Result<bool, Error>;
+
 /// Tries a request until it is done; what came of it is not asked for again.
 fn patiently<'a>(
     source: &dyn Source,
     request: &Request<'a>,
-    send: &SyncSender<Told<'a>>,
+    by_range: bool,
+    hand: Hand<'_, 'a>,
     stop: &AtomicBool,
 ) -> Result<(), Error> {
     let mut done = 0;
     for attempt in 1.. {
-        match attempt_one(source, request, &mut done, send) {
+        match attempt_one(source, request, by_range, &mut done, hand) {
             Err(Error::Fetch { absent: false, .. }) if attempt < TRIES && !stop.load(Ordering::Relaxed) => {
                 std::thread::sleep(PAUSE * 2_u32.pow(attempt - 1));
             }
@@ -125,15 +165,22 @@ fn patiently<'a>(
 fn attempt_one<'a>(
     source: &dyn Source,
     request: &Request<'a>,
+    by_range: bool,
     done: &mut usize,
-    send: &SyncSender<Told<'a>>,
+    hand: Hand<'_, 'a>,
 ) -> Result<(), Error> {
     let name = format!("packs/{}", request.pack);
     let Some(first) = request.chunks.get(*done) else {
         return Ok(());
     };
-    let mut at = first.at;
-    let mut stream = source.open(&name, Some((at, request.end - at)))?;
+    let (mut at, range) = match by_range {
+        true => (first.at, Some((first.at, request.end - first.at))),
+        false => (0, None),
+    };
+    let mut stream = source.open(&name, range)?;
+    if by_range && !source.has_ranges() {
+        return Ok(());
+    }
     let broken = |e: std::io::Error| Error::Fetch {
         name: name.clone(),
         why: e.to_string(),
@@ -147,7 +194,7 @@ fn attempt_one<'a>(
         at = chunk.at + u64::from(chunk.stored);
         let content = unpack(chunk, &stored)?;
         *done += 1;
-        if send.send(Ok((chunk, content))).is_err() {
+        if !hand(chunk, content)? {
             return Ok(());
         }
     }

@@ -16,6 +16,8 @@ mod fetch;
 pub mod index;
 pub mod install;
 pub mod metadata;
+pub mod offer;
+pub mod pace;
 pub mod plan;
 pub mod publish;
 pub mod record;
@@ -23,5 +25,6 @@ pub mod slots;
 pub mod source;
 #[cfg(test)]
 mod testing;
+pub mod waves;
 
 pub use error::Error;

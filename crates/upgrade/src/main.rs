@@ -1,6 +1,7 @@
 //! `cairn-upgrade`: one piece of work on the appliance's versions, done by a process of its own. The manager starts it, with the disk, the ESP and
 //! the network in its reach and little memory and time, and reads what it leaves in `/run/cairn/upgrade`.
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,9 +10,10 @@ use std::time::{Duration, Instant};
 use cairn_api::{UpgradeOffer, UpgradeTask};
 use cairn_upgrade::Error;
 use cairn_upgrade::appliance::{Appliance, arch};
-use cairn_upgrade::entries::newer;
 use cairn_upgrade::install::{Install, Phase, Progress};
-use cairn_upgrade::metadata::{PackageChange, Trusted};
+use cairn_upgrade::metadata::Trusted;
+use cairn_upgrade::offer::{Asker, offer};
+use cairn_upgrade::pace::{Pace, Paced, RealClock};
 use cairn_upgrade::plan::plan;
 use cairn_upgrade::record::{Happened, Tried};
 use cairn_upgrade::source::{self, Source};
@@ -24,8 +26,8 @@ const PACE: Duration = Duration::from_millis(300);
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let (what, rest) = match words.split_first() {
-        Some((what, rest)) => (*what, rest.first().copied()),
+    let (what, asked) = match words.split_first() {
+        Some((what, rest)) => (*what, Asked::read(rest)),
         None => {
             eprintln!("cairn-upgrade is started by the manager; the owner's command is `cairn upgrade`");
             return ExitCode::from(2);
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         task: UpgradeTask {
             what: what.to_owned(),
             state: "running".into(),
+            automatic: asked.automatic,
             ..UpgradeTask::default()
         },
         began: Instant::now(),
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
     };
     told.write();
     let result = Appliance::open().and_then(|mut appliance| {
-        let result = run(what, rest, &mut appliance, &mut told);
+        let result = run(what, &asked, &mut appliance, &mut told);
         // Whatever came of it, this is how it stands now.
         leave("versions.json", &appliance.look()?);
         result
@@ -60,6 +63,40 @@ fn main() -> ExitCode {
     }
 }
 
+/// How the work is to be done.
+#[derive(Default)]
+struct Asked<'a> {
+    /// Whether the appliance began it by itself.
+    automatic: bool,
+    /// Whether a version is taken before it is this appliance's turn.
+    now: bool,
+    /// The most bytes a second.
+    bandwidth: Option<NonZeroU64>,
+    /// The rest: a reason, where a version comes from, what is to be noted.
+    rest: Vec<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn read(words: &[&'a str]) -> Self {
+        let mut asked = Self::default();
+        for word in words {
+            match *word {
+                "--automatic" => asked.automatic = true,
+                "--now" => asked.now = true,
+                word => match word.strip_prefix("--bandwidth=") {
+                    Some(number) => asked.bandwidth = number.parse().ok(),
+                    None => asked.rest.push(word),
+                },
+            }
+        }
+        asked
+    }
+
+    fn first(&self) -> Option<&'a str> {
+        self.rest.first().copied()
+    }
+}
+
 /// What is told of the work.
 struct Told {
     task: UpgradeTask,
@@ -69,8 +106,8 @@ struct Told {
 
 impl Told {
     fn write(&self) {
-        // A start's own look is no news for the owner.
-        if self.task.what != "look" {
+        // A start's own look and notes are no news for the owner.
+        if !["look", "note"].contains(&self.task.what.as_str()) {
             leave("task.json", &self.task);
         }
     }
@@ -110,15 +147,23 @@ fn leave(name: &str, value: &impl serde::Serialize) {
     }
 }
 
-fn run(what: &str, rest: Option<&str>, appliance: &mut Appliance, told: &mut Told) -> Result<(), Error> {
+fn run(what: &str, asked: &Asked<'_>, appliance: &mut Appliance, told: &mut Told) -> Result<(), Error> {
     match what {
-        "look" => Ok(()),
+        "look" => appliance.records.machine().map(drop),
         "commit" => appliance.commit(),
-        "fail" => appliance.give_up(rest.unwrap_or("no reason was given"), Happened::Failed),
+        "fail" => appliance.give_up(asked.first().unwrap_or("no reason was given"), Happened::Failed),
         "rollback" => appliance.give_up("the owner went back", Happened::RolledBack),
-        "check" => offered(appliance, rest, told).map(drop),
+        "note" => note(appliance, &asked.rest),
+        "restart" => {
+            let (version, own) = (asked.first().unwrap_or_default(), &appliance.manifest.version);
+            version.clone_into(&mut told.task.version);
+            appliance
+                .records
+                .add(Happened::Restarting, version, own, "by itself, in its window")
+        }
+        "check" => offered(appliance, asked, told).map(drop),
         "install" => {
-            let done = install(appliance, rest, told);
+            let done = install(appliance, asked, told);
             if let Err(error) = &done {
                 let (version, own) = (told.task.version.clone(), appliance.manifest.version.clone());
                 appliance
@@ -131,47 +176,58 @@ fn run(what: &str, rest: Option<&str>, appliance: &mut Appliance, told: &mut Tol
     }
 }
 
+/// Notes what the manager did or found: what, which version, why.
+fn note(appliance: &Appliance, words: &[&str]) -> Result<(), Error> {
+    let own = &appliance.manifest.version;
+    let wrong = || Error::Refused("nothing like that is noted".into());
+    let [what, version, why] = words else {
+        return Err(wrong());
+    };
+    let what = serde_json::from_value::<Happened>((*what).into()).map_err(|_| wrong())?;
+    appliance.records.add_news(what, version, own, why)
+}
+
 /// What the repository or bundle offers, proved.
 fn offered(
     appliance: &Appliance,
-    from: Option<&str>,
+    asked: &Asked<'_>,
     told: &mut Told,
-) -> Result<(Arc<dyn Source>, Trusted, String), Error> {
+) -> Result<(Arc<dyn Source>, Trusted, UpgradeOffer), Error> {
     told.phase("metadata");
     let manifest = &appliance.manifest;
     let none = || Error::Refused("this appliance was built without a repository; name one, or a bundle".into());
     let follow = manifest.upgrade.as_ref().ok_or_else(none)?;
-    let from = from.or(follow.url.as_deref()).ok_or_else(none)?;
-    let source = source::open(from)?;
+    let from = asked.first().or(follow.url.as_deref()).ok_or_else(none)?;
+    let mut source = source::open(from)?;
+    if let Some(rate) = asked.bandwidth.filter(|_| source::is_address(from)) {
+        let pace = Arc::new(Pace::new(rate, Arc::new(RealClock::default())));
+        source = Arc::new(Paced { source, pace });
+    }
     let root = std::fs::read(ROOT).map_err(Error::io("read the trusted keys in", ROOT))?;
     let trusted = Trusted::load(&source, &root, Path::new("/data/upgrade/known"))?;
-    let version = trusted.latest(&manifest.name, arch(), &follow.channel)?;
-    version.clone_into(&mut told.task.version);
-    let about = trusted.about(&manifest.name, &version, arch())?;
-    leave(
-        "offered.json",
-        &UpgradeOffer {
-            newer: newer(&version, &manifest.version).is_gt(),
-            version: version.clone(),
-            notes: about.notes,
-            changes: about.changes.iter().map(change).collect(),
-            since: about.since,
-        },
-    );
-    Ok((source, trusted, version))
+    let asker = Asker {
+        name: &manifest.name,
+        version: &manifest.version,
+        arch: arch(),
+        channel: &follow.channel,
+        machine: &appliance.records.machine()?,
+        brought: !source::is_address(from),
+    };
+    let offer = offer(&trusted, &asker, jiff::Timestamp::now())?;
+    offer.version.clone_into(&mut told.task.version);
+    leave("offered.json", &offer);
+    Ok((source, trusted, offer))
 }
 
-fn change(change: &PackageChange) -> String {
-    let PackageChange { name, from, to } = change;
-    match (from, to) {
-        (Some(from), Some(to)) => format!("{name} {from} -> {to}"),
-        (None, Some(to)) => format!("{name} {to} is new"),
-        (_, None) => format!("{name} is gone"),
+fn install(appliance: &mut Appliance, asked: &Asked<'_>, told: &mut Told) -> Result<(), Error> {
+    let (source, trusted, offer) = offered(appliance, asked, told)?;
+    if !asked.now
+        && let Some(why) = offer.waits()
+    {
+        let how = "`cairn upgrade install --now` takes it anyway";
+        return Err(Error::Refused(format!("{why}; {how}")));
     }
-}
-
-fn install(appliance: &mut Appliance, from: Option<&str>, told: &mut Told) -> Result<(), Error> {
-    let (source, trusted, version) = offered(appliance, from, told)?;
+    let version = offer.version;
     let index = trusted.index(&appliance.manifest.name, &version, arch())?;
     let plan = plan(&appliance.found()?, &index)?;
     let own = appliance.manifest.version.clone();
@@ -194,5 +250,6 @@ fn install(appliance: &mut Appliance, from: Option<&str>, told: &mut Told) -> Re
         appliance.records.set_tried(None)?;
         return Err(error);
     }
-    appliance.records.add(Happened::Installed, &version, &own, "")
+    let why = if asked.automatic { "by itself" } else { "" };
+    appliance.records.add(Happened::Installed, &version, &own, why)
 }

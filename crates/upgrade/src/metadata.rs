@@ -14,6 +14,7 @@ use url::Url;
 use crate::error::Error;
 use crate::index::{Index, MAX_INDEX};
 use crate::source::{Source, Stream};
+use crate::waves::{ROLLOUT, Rollout};
 
 /// The target that says which version each channel has.
 pub const CHANNELS: &str = "channels.json";
@@ -32,7 +33,7 @@ pub struct Channels {
 }
 
 /// What a release says of itself, beside its index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
     /// What the publisher says of it.
@@ -139,11 +140,11 @@ impl Trusted {
             .map_err(|e| Error::Untrusted(format!("{target} is not understood ({e}); upgrade in smaller steps")))
     }
 
-    /// The version that a channel has for an appliance.
+    /// The version that a channel has for an appliance; `None` if all that it had were withdrawn.
     ///
     /// # Errors
     /// The repository is another appliance's, or has no such channel.
-    pub fn latest(&self, name: &str, arch: &str, channel: &str) -> Result<String, Error> {
+    pub fn latest(&self, name: &str, arch: &str, channel: &str) -> Result<Option<String>, Error> {
         let channels: Channels = self.json(CHANNELS)?;
         if channels.name != name {
             let other = channels.name;
@@ -151,14 +152,41 @@ impl Trusted {
                 "this is a repository of `{other}`, and this appliance is `{name}`"
             )));
         }
-        let found = channels.channels.get(channel).and_then(|by_arch| by_arch.get(arch));
-        found.cloned().ok_or_else(|| {
-            let all: Vec<&str> = channels.channels.keys().map(String::as_str).collect();
-            Error::Refused(format!(
-                "the channel `{channel}` has no release for {arch} (channels: {})",
-                all.join(", ")
-            ))
-        })
+        let by_arch = channels.channels.get(channel);
+        if let Some(version) = by_arch.and_then(|by_arch| by_arch.get(arch)) {
+            return Ok(Some(version.clone()));
+        }
+        let rollout = self.rollout()?;
+        if by_arch.is_some()
+            && rollout
+                .withdrawn
+                .keys()
+                .any(|v| rollout.withdrawn(channel, v).is_some())
+        {
+            return Ok(None);
+        }
+        let all: Vec<&str> = channels.channels.keys().map(String::as_str).collect();
+        Err(Error::Refused(format!(
+            "the channel `{channel}` has no release for {arch} (channels: {})",
+            all.join(", ")
+        )))
+    }
+
+    /// How versions are given out. A repository that says nothing of it gives everything to everybody at once.
+    ///
+    /// # Errors
+    /// It was written for later versions of the appliance.
+    pub fn rollout(&self) -> Result<Rollout, Error> {
+        let name = TargetName::new(CHANNELS).map_err(untrusted)?;
+        let target = self.repository.targets().signed.targets.get(&name);
+        match target.and_then(|target| target.custom.get(ROLLOUT)) {
+            None => Ok(Rollout::default()),
+            Some(value) => Rollout::deserialize(value).map_err(|e| {
+                Error::Untrusted(format!(
+                    "how versions are given out is not understood ({e}); upgrade in smaller steps"
+                ))
+            }),
+        }
     }
 
     /// The index of a release, if it is the one that was asked for.

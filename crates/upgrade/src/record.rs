@@ -42,6 +42,14 @@ pub enum Happened {
     Failed,
     /// The owner went back to the version of before.
     RolledBack,
+    /// A version was found that is this appliance's.
+    Offered,
+    /// The appliance restarts by itself into a version that it installed.
+    Restarting,
+    /// The owner lets nothing be installed.
+    Held,
+    /// The owner took that back.
+    Released,
 }
 
 /// A line of the history.
@@ -74,6 +82,25 @@ impl Records {
         Ok(Self(folder.to_owned()))
     }
 
+    /// What the appliance is known by among others of its kind, made when it is first asked for. It is never told to anybody.
+    ///
+    /// # Errors
+    /// The data partition cannot be read or written.
+    pub fn machine(&self) -> Result<String, Error> {
+        let path = self.0.join("machine");
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("read", path)(e)),
+            _ => {}
+        }
+        let mut bytes = [0; 16];
+        let none = |_| Error::Wrong("the system gives no random numbers".into());
+        aws_lc_rs::rand::fill(&mut bytes).map_err(none)?;
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        write_whole(&path, text.as_bytes()).map_err(Error::io("write", path))?;
+        Ok(text)
+    }
+
     /// What is being tried.
     pub fn tried(&self) -> Option<Tried> {
         let text = fs::read(self.0.join("tried.json")).ok()?;
@@ -102,6 +129,19 @@ impl Records {
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
+    }
+
+    /// Adds a line if the last about that version does not say the same: what is found again after a restart is no news.
+    ///
+    /// # Errors
+    /// As [`Records::add`].
+    pub fn add_news(&self, what: Happened, version: &str, running: &str, why: &str) -> Result<(), Error> {
+        let history = self.history();
+        let last = history.iter().rfind(|line| line.version == version);
+        match last.is_some_and(|line| (line.what, line.why.as_str()) == (what, why)) {
+            true => Ok(()),
+            false => self.add(what, version, running, why),
+        }
     }
 
     /// Adds a line.
@@ -171,6 +211,37 @@ mod tests {
             records.add(Happened::NotInstalled, "3.0", "1.0", "").unwrap();
         }
         assert_eq!(records.history().len(), LINES);
+    }
+
+    #[test]
+    fn what_is_no_news_adds_no_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(folder.path()).unwrap();
+        let news = |what, why| records.add_news(what, "2.0", "1.0", why).unwrap();
+        for (what, why) in [
+            (Happened::Held, "a"),
+            (Happened::Held, "a"),
+            (Happened::Held, "b"),
+            (Happened::Released, ""),
+        ] {
+            news(what, why);
+        }
+        records.add(Happened::Offered, "3.0", "1.0", "").unwrap();
+        news(Happened::Released, "");
+        assert_eq!(records.history().len(), 4);
+    }
+
+    #[test]
+    fn an_appliance_is_known_by_the_same_from_then_on_and_two_differ() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = |name: &str| Records::open(&folder.path().join(name)).unwrap();
+        let one = records("one").machine().unwrap();
+        assert_eq!(one.len(), 32);
+        assert_eq!(records("one").machine().unwrap(), one);
+        assert_ne!(records("two").machine().unwrap(), one);
+        // A power cut before its first write was flushed.
+        fs::write(folder.path().join("two/machine"), "").unwrap();
+        assert_eq!(records("two").machine().unwrap().len(), 32);
     }
 
     #[test]

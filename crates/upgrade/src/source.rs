@@ -6,10 +6,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::bundle::Bundle;
 use crate::error::Error;
+use crate::pace::{Clock, Patience, RealClock, Watched};
 
 /// A file that is being read.
 pub type Stream = Box<dyn Read + Send>;
@@ -21,6 +23,11 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// It is absent or out of reach.
     fn open(&self, name: &str, range: Option<(u64, u64)>) -> Result<Stream, Error>;
+
+    /// Whether a range costs no more than its own bytes. Known once a range was opened; until then it is hoped.
+    fn has_ranges(&self) -> bool {
+        true
+    }
 }
 
 /// Opens what the owner named: `http://` or `https://` is a repository, a folder one too, a file a bundle.
@@ -28,7 +35,7 @@ pub trait Source: Send + Sync {
 /// # Errors
 /// There is nothing like that.
 pub fn open(from: &str) -> Result<Arc<dyn Source>, Error> {
-    if from.starts_with("https://") || from.starts_with("http://") {
+    if is_address(from) {
         return Ok(Arc::new(Http::new(from)));
     }
     let path = Path::new(from);
@@ -37,6 +44,11 @@ pub fn open(from: &str) -> Result<Arc<dyn Source>, Error> {
         true => Arc::new(Folder(path.to_owned())),
         false => Arc::new(Bundle::open(path)?),
     })
+}
+
+/// Whether this names a repository on the network, not something that was brought.
+pub fn is_address(from: &str) -> bool {
+    from.starts_with("https://") || from.starts_with("http://")
 }
 
 fn failed(name: &str, why: impl ToString, absent: bool) -> Error {
@@ -116,22 +128,33 @@ impl Read for Piece {
 pub struct Http {
     base: String,
     agent: ureq::Agent,
+    clock: Arc<dyn Clock>,
+    patience: Patience,
+    /// Whether it has given a whole file to who asked for a range.
+    whole: AtomicBool,
 }
 
 impl Http {
     /// That below this address.
     pub fn new(base: &str) -> Self {
-        // Whoever is slower than this is as good as absent: a request asks for 1 MiB at most, and metadata is smaller.
+        Self::patient(base, Patience::default())
+    }
+
+    /// That below this address, given up when it is slower than this.
+    pub fn patient(base: &str, patience: Patience) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(20)))
             .timeout_recv_response(Some(Duration::from_secs(30)))
-            .timeout_recv_body(Some(Duration::from_secs(180)))
+            .timeout_per_read(Some(Duration::from_secs(30)))
             .user_agent("cairn-upgrade")
             .max_redirects(4)
             .build();
         Self {
             base: base.trim_end_matches('/').to_owned(),
             agent: config.into(),
+            clock: Arc::new(RealClock::default()),
+            patience,
+            whole: AtomicBool::new(false),
         }
     }
 }
@@ -149,17 +172,38 @@ impl Source for Http {
             failed(name, e, absent)
         })?;
         let partial = answer.status().as_u16() == 206;
-        let mut body = answer.into_body().into_reader();
+        let body = Watched::new(answer.into_body().into_reader(), self.clock.clone(), self.patience);
         let Some((from, length)) = range else {
             return Ok(Box::new(body));
         };
-        if !partial {
-            let skipped = io::copy(&mut (&mut body).take(from), &mut io::sink()).map_err(|e| failed(name, e, false))?;
-            if skipped < from {
-                return Err(failed(name, "it is shorter than the release says", false));
-            }
+        if partial {
+            return Ok(Box::new(body.take(length)));
         }
-        Ok(Box::new(body.take(length)))
+        self.whole.store(true, Ordering::Relaxed);
+        Ok(Box::new(Late { body, skip: from }.take(length)))
+    }
+
+    fn has_ranges(&self) -> bool {
+        !self.whole.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream without its beginning, which is not read before somebody reads the rest: who finds out that a server knows no ranges may not want it.
+struct Late<R> {
+    body: R,
+    skip: u64,
+}
+
+impl<R: Read> Read for Late<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.skip > 0 {
+            let skipped = io::copy(&mut (&mut self.body).take(self.skip), &mut io::sink())?;
+            if skipped == 0 {
+                return Err(io::Error::other("it is shorter than the release says"));
+            }
+            self.skip -= skipped;
+        }
+        self.body.read(into)
     }
 }
 

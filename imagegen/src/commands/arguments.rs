@@ -75,8 +75,11 @@ pub enum Command {
     /// Publish images as releases that appliances upgrade to
     #[command(after_help = "Examples:\n  imagegen release init repo/ --keys keys/ --name base\n  \
                       imagegen release add repo/ build/base-1.1.0.raw --notes notes.txt\n  \
-                      imagegen release promote repo/ 1.1.0 --channel stable\n  \
+                      imagegen release promote repo/ 1.1.0 --channel stable --waves 10%@0h,50%@24h,100%@3d\n  \
                       imagegen release publish repo/ --keys keys/\n  \
+                      imagegen release pause repo/ --reason \"mail is lost\"\n  \
+                      imagegen release withdraw repo/ 1.1.0 --reason \"mail is lost\"\n  \
+                      imagegen release status repo/\n  \
                       imagegen release bundle repo/ 1.1.0 -o base-1.1.0.cairn\n\n\
                       repo/ is plain files for any web server; keys/ must never lie on it. repo/metadata/1.root.json goes into the \
                       project, where the recipe's [upgrade] names it. docs/upgrades.md tells all of it.")]
@@ -473,6 +476,46 @@ pub enum ReleaseAction {
         /// The channel
         #[arg(long, default_value = "stable")]
         channel: String,
+        /// Give it to a part of all appliances first: `10%@0h,50%@24h,100%@3d` after it is published [default: to all at once]
+        #[arg(long)]
+        waves: Option<cairn_upgrade::waves::Waves>,
+    },
+    /// Offer a version no more: what a channel offered before takes its place; in force when it is published
+    Withdraw {
+        /// The repository's folder
+        repository: PathBuf,
+        /// The version
+        version: String,
+        /// Only from this channel [default: from all]
+        #[arg(long)]
+        channel: Option<String>,
+        /// What owners are told
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Stop giving out what a channel offers; in force when it is published
+    Pause {
+        /// The repository's folder
+        repository: PathBuf,
+        /// The channel
+        #[arg(long, default_value = "stable")]
+        channel: String,
+        /// What owners are told
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Go on giving out what a channel offers; waves to come are as much later as it was paused
+    Resume {
+        /// The repository's folder
+        repository: PathBuf,
+        /// The channel
+        #[arg(long, default_value = "stable")]
+        channel: String,
+    },
+    /// Show what the channels offer, how that is given out, and until when signatures are good
+    Status {
+        /// The repository's folder
+        repository: PathBuf,
     },
     /// Sign what was added and promoted, and that it is the newest
     Publish {
@@ -484,6 +527,14 @@ pub enum ReleaseAction {
         /// Validity.
         #[command(flatten)]
         expires: Expires,
+    },
+    /// Remove packs and targets that neither a signed release nor one that waits to be published needs
+    Gc {
+        /// The repository's folder
+        repository: PathBuf,
+        /// Only say which
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Give a role new keys in place of its own
     Keys {

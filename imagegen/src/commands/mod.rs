@@ -16,6 +16,7 @@ mod interrupt;
 mod lock;
 mod project;
 mod release;
+mod release_status;
 mod run;
 mod sbom;
 mod schema;

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use super::arguments::{Expires, ReleaseAction};
 use super::inspect::need_manifest;
+use super::release_status;
 use crate::image::inspect::{Image, root_hash};
 use crate::report::{bytes, print, print_json};
 use crate::sbom::spdx;
@@ -69,12 +70,52 @@ pub(super) fn run(action: &ReleaseAction, json: bool) -> Outcome {
             repository,
             version,
             channel,
+            waves,
         } => {
-            let channels = Publisher::open(repository, none)?.promote(version, channel)?;
-            (
-                format!("{}Not in force before `imagegen release publish`.\n", list(&channels)),
-                json!(channels),
-            )
+            let publisher = Publisher::open(repository, none)?;
+            publisher.promote(version, channel, waves.clone())?;
+            changed(&publisher)?
+        }
+        ReleaseAction::Withdraw {
+            repository,
+            version,
+            channel,
+            reason,
+        } => {
+            let publisher = Publisher::open(repository, none)?;
+            publisher.withdraw(version, channel.as_deref(), reason)?;
+            changed(&publisher)?
+        }
+        ReleaseAction::Pause {
+            repository,
+            channel,
+            reason,
+        } => {
+            let publisher = Publisher::open(repository, none)?;
+            publisher.pause(channel, reason)?;
+            changed(&publisher)?
+        }
+        ReleaseAction::Resume { repository, channel } => {
+            let publisher = Publisher::open(repository, none)?;
+            publisher.resume(channel)?;
+            changed(&publisher)?
+        }
+        ReleaseAction::Status { repository } => {
+            let status = Publisher::open(repository, none)?.status()?;
+            (release_status::text(&status, jiff::Timestamp::now()), json!(status))
+        }
+        ReleaseAction::Gc { repository, dry_run } => {
+            let publisher = Publisher::open(repository, none)?;
+            let unused = if *dry_run { publisher.unused()? } else { publisher.gc()? };
+            let size: u64 = unused.iter().map(|(_, size)| size).sum();
+            let mut text = String::new();
+            for (path, _) in &unused {
+                text.push_str(&format!("{}\n", path.display()));
+            }
+            let done = if *dry_run { "unused" } else { "removed" };
+            text.push_str(&format!("{done}: {} files, {}\n", unused.len(), bytes(size)));
+            let files: Vec<_> = unused.iter().map(|(path, _)| path).collect();
+            (text, json!({ "files": files, "size": size, "removed": !dry_run }))
         }
         ReleaseAction::Publish {
             repository,
@@ -139,6 +180,16 @@ fn list(channels: &Channels) -> String {
         }
     }
     text
+}
+
+/// What was changed, which is not in force yet.
+fn changed(publisher: &Publisher) -> Result<(String, Value), Box<dyn Error>> {
+    let status = publisher.status()?;
+    let text = release_status::offered(&status, jiff::Timestamp::now());
+    Ok((
+        format!("{text}Not in force before `imagegen release publish`.\n"),
+        json!(status),
+    ))
 }
 
 /// A stretch of an image in sequence.

@@ -25,7 +25,7 @@ pub fn site_schema() -> Value {
 pub fn site_markdown() -> String {
     format!(
         "# The owner's choices\n\nMade by `imagegen schema site --markdown` from the types in `crates/unit`; a test fails when this file differs.\n\n\
-         What the owner chose stands in one file on the data partition, `/data/site/site.toml`. The panel and `cairn enable` write it; so can an \
+         What the owner chose stands in one file on the data partition, `/data/site/site.toml`. The panel, `cairn enable` and `cairn upgrade hold` write it; so can an \
          editor, followed by `cairn reload`. A file with a mistake changes nothing: the mistake is said with its line, and what held before goes on \
          holding. Every version is kept: `cairn config history`, `diff` and `rollback`.\n\n`setup.toml` is the same file with `[administrator]` in \
          it. It sets an appliance up that waits for that, without a person ([how](operating.md#without-a-person)). An unknown key is an \

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use cairn_api::{UpgradeHistory, UpgradeOffer, UpgradeTask, UpgradeVersion, Upgrades};
+use cairn_api::{UpgradeHistory, UpgradeOffer, UpgradePolicy, UpgradeTask, UpgradeVersion, Upgrades};
 use clap::Subcommand;
 
 use crate::table::{Paint, size, span};
@@ -30,7 +30,26 @@ pub(crate) enum Command {
         /// Restart when it is done.
         #[arg(long, conflicts_with = "no_wait")]
         restart: bool,
+        /// Also if it is not this appliance's turn yet, or the publisher has paused the version.
+        #[arg(long)]
+        now: bool,
+        /// Also while upgrades are held.
+        #[arg(long)]
+        force: bool,
     },
+    /// Install nothing by itself, and nothing at all without --force, until a time or until `unhold`.
+    Hold {
+        /// Why; told to whoever would install.
+        reason: Option<String>,
+        /// Until a day (2027-01-31, in UTC) or a time as in RFC 3339.
+        #[arg(long, value_name = "DATE", conflicts_with = "length")]
+        until: Option<String>,
+        /// For so long from now, as 14d or 12h.
+        #[arg(long = "for", id = "length", value_name = "DURATION")]
+        length: Option<String>,
+    },
+    /// Take a hold back.
+    Unhold,
     /// Let the next restart start the version of before.
     Rollback,
     /// Show what happened to versions.
@@ -49,7 +68,7 @@ pub(crate) fn run(cli: &Cli, command: Option<&Command>, paint: Paint) -> Outcome
             shown::<UpgradeHistory>(cli, answer, history).map(drop)
         }
         Some(Command::Check { from }) => {
-            begin(cli, "check", from.as_deref())?;
+            begin(cli, "check", from.as_deref(), &[])?;
             let (all, body) = wait(cli)?;
             match all.offered {
                 _ if cli.json => put(&String::from_utf8_lossy(&body)),
@@ -58,8 +77,26 @@ pub(crate) fn run(cli: &Cli, command: Option<&Command>, paint: Paint) -> Outcome
             }
             Ok(())
         }
-        Some(Command::Install { from, no_wait, restart }) => {
-            begin(cli, "install", from.as_deref())?;
+        Some(Command::Hold { reason, until, length }) => {
+            let all = [("reason", reason), ("until", until), ("for", length)];
+            let all = all.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?)));
+            ask(cli, "POST", &route("/v1/upgrade/hold", &all.collect::<Vec<_>>()))?;
+            held(cli)
+        }
+        Some(Command::Unhold) => {
+            ask(cli, "POST", "/v1/upgrade/unhold")?;
+            held(cli)
+        }
+        Some(Command::Install {
+            from,
+            no_wait,
+            restart,
+            now,
+            force,
+        }) => {
+            let insist = [("now", *now), ("force", *force)].into_iter().filter(|(_, set)| *set);
+            let insist: Vec<(&str, &str)> = insist.map(|(key, _)| (key, "1")).collect();
+            begin(cli, "install", from.as_deref(), &insist)?;
             if *no_wait {
                 return Ok(());
             }
@@ -75,7 +112,7 @@ pub(crate) fn run(cli: &Cli, command: Option<&Command>, paint: Paint) -> Outcome
             }
         }
         Some(Command::Rollback) => {
-            begin(cli, "rollback", None)?;
+            begin(cli, "rollback", None, &[])?;
             let (all, body) = wait(cli)?;
             let other = all.versions.other.map_or(String::new(), |other| other.version);
             match cli.json {
@@ -87,20 +124,50 @@ pub(crate) fn run(cli: &Cli, command: Option<&Command>, paint: Paint) -> Outcome
     }
 }
 
-fn begin(cli: &Cli, what: &str, from: Option<&str>) -> Outcome<()> {
-    let mut path = format!("/v1/upgrade/{what}");
+/// A route with values in its query.
+fn route(path: &str, query: &[(&str, &str)]) -> String {
+    let mut out = path.to_owned();
+    for (number, (key, value)) in query.iter().enumerate() {
+        let mark = if number == 0 { '?' } else { '&' };
+        let _ = write!(out, "{mark}{key}={}", client::encode(value));
+    }
+    out
+}
+
+/// Says whether upgrades are held.
+fn held(cli: &Cli) -> Outcome<()> {
+    let body = ask(cli, "GET", "/v1/upgrade")?;
+    let all: Upgrades = parsed(&body)?;
+    match (cli.json, all.policy.hold) {
+        (true, _) => put(&String::from_utf8_lossy(&body)),
+        (false, Some(hold)) => put(&format!("{}.\n", capital(&hold.to_string()))),
+        (false, None) => put("Upgrades are not held.\n"),
+    }
+    Ok(())
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+fn begin(cli: &Cli, what: &str, from: Option<&str>, insist: &[(&str, &str)]) -> Outcome<()> {
+    let mut query = insist.to_vec();
+    let named;
     if let Some(from) = from {
         let web = from.starts_with("https://") || from.starts_with("http://");
-        let named = match web {
+        named = match web {
             true => from.to_owned(),
             false => {
                 let file = std::path::absolute(from).map_err(|e| Refused(format!("{from}: {e}"), 1))?;
                 file.to_string_lossy().into_owned()
             }
         };
-        let _ = write!(path, "?from={}", client::encode(&named));
+        query.push(("from", &named));
     }
-    ask(cli, "POST", &path).map(drop)
+    ask(cli, "POST", &route(&format!("/v1/upgrade/{what}"), &query)).map(drop)
 }
 
 /// Shows how far it is until it is done; what was said at the end.
@@ -197,7 +264,16 @@ fn status(all: &Upgrades, paint: Paint) -> String {
         let _ = writeln!(out, "version {} was given up: {}", failed.version, failed.why);
     }
     if let Some(offer) = all.offered.as_ref().filter(|offer| offer.newer) {
-        let _ = writeln!(out, "version {} can be installed", offer.version);
+        let _ = match offer.waits() {
+            Some(waits) => writeln!(out, "{waits}."),
+            None => writeln!(out, "version {} can be installed", offer.version),
+        };
+    }
+    if let Some(said) = all.offered.as_ref().and_then(|offer| offer.taken_back(&all.version)) {
+        let _ = writeln!(out, "{said}");
+    }
+    if let Some(hold) = &all.policy.hold {
+        let _ = writeln!(out, "{hold}");
     }
     if let Some(task) = &all.task {
         match (&task.error, task.state.as_str()) {
@@ -211,14 +287,42 @@ fn status(all: &Upgrades, paint: Paint) -> String {
     }
     let from = all.url.as_deref().unwrap_or("bundles only");
     let _ = writeln!(out, "from       {from}, channel {}", all.channel);
+    let _ = writeln!(out, "by itself  {}", by_itself(&all.policy));
+    out
+}
+
+/// What the appliance does without being asked.
+fn by_itself(policy: &UpgradePolicy) -> String {
+    let mut out = match policy.mode.as_str() {
+        "automatic" => "installs what is offered".to_owned(),
+        "notify" => "tells what is offered".to_owned(),
+        _ => return "nothing".to_owned(),
+    };
+    if policy.mode == "automatic" {
+        match policy.window.is_empty() {
+            true => out.push_str(", never restarts"),
+            false => _ = write!(out, ", restarts {} UTC", policy.window.join(", ")),
+        }
+        if let Some(bytes) = policy.bandwidth {
+            let _ = write!(out, ", at most {}/s", size(bytes));
+        }
+    }
     out
 }
 
 fn offered(offer: &UpgradeOffer, own: &str) -> String {
-    if !offer.newer {
+    let back = offer.taken_back(own).map_or_else(String::new, |said| said + "\n");
+    if !offer.newer && back.is_empty() {
         return format!("Version {own} is the newest.\n");
     }
-    let mut out = format!("Version {} can be installed; {own} runs.\n", offer.version);
+    if !offer.newer {
+        return back;
+    }
+    let mut out = match offer.waits() {
+        Some(waits) => format!("{waits}; {own} runs. `cairn upgrade install --now` takes it anyway.\n"),
+        None => format!("Version {} can be installed; {own} runs.\n", offer.version),
+    };
+    out.insert_str(0, &back);
     if !offer.notes.trim().is_empty() {
         let _ = writeln!(out, "\n{}", offer.notes.trim());
     }
@@ -282,7 +386,60 @@ mod tests {
         assert_eq!(
             status(&all, Paint(false)),
             "version 1.0.0\nrunning    1.0.0 (proved)\nother slot 2.0.0 (given up)\nversion 2.0.0 was given up: unit web failed\n\
-             version 2.1.0 can be installed\nThe ESP is full.\nfrom       bundles only, channel stable\n"
+             version 2.1.0 can be installed\nThe ESP is full.\nfrom       bundles only, channel stable\nby itself  nothing\n"
+        );
+    }
+
+    #[test]
+    fn a_version_that_is_being_given_out_is_told_with_the_day_of_its_turn() {
+        let offer = UpgradeOffer {
+            version: "1.1.0".into(),
+            newer: true,
+            turn: "later".into(),
+            turn_at: Some("2026-11-25T06:00:00Z".into()),
+            ..UpgradeOffer::default()
+        };
+        assert_eq!(
+            offered(&offer, "1.0.0"),
+            "Version 1.1.0 is being given out; this appliance's turn comes on 2026-11-25 06:00 UTC; 1.0.0 runs. \
+             `cairn upgrade install --now` takes it anyway.\n"
+        );
+        let withdrawn = UpgradeOffer {
+            version: "1.0.0".into(),
+            withdrawn: Some("mail is lost".into()),
+            ..UpgradeOffer::default()
+        };
+        assert_eq!(
+            offered(&withdrawn, "1.1.0"),
+            "The publisher has withdrawn version 1.1.0, which runs: mail is lost; `cairn upgrade rollback` starts the version of \
+             before, if the other slot has it.\n"
+        );
+        assert_eq!(
+            offered(&UpgradeOffer::default(), "1.1.0"),
+            "Version 1.1.0 is the newest.\n"
+        );
+    }
+
+    #[test]
+    fn what_is_done_without_being_asked_is_told() {
+        let mut all = UpgradePolicy {
+            mode: "automatic".into(),
+            bandwidth: Some(2 << 20),
+            ..UpgradePolicy::default()
+        };
+        let told = by_itself(&all);
+        assert!(
+            told.starts_with("installs what is offered, never restarts, at most 2"),
+            "{told}"
+        );
+        all.window = vec!["Sun 02:00-05:00".into()];
+        assert!(by_itself(&all).contains(", restarts Sun 02:00-05:00 UTC, "));
+        all.mode = "off".into();
+        assert_eq!(by_itself(&all), "nothing");
+        let query = [("reason", "a b"), ("for", "14d")];
+        assert_eq!(
+            route("/v1/upgrade/hold", &query),
+            "/v1/upgrade/hold?reason=a%20b&for=14d"
         );
     }
 

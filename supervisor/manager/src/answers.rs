@@ -90,9 +90,17 @@ impl Supervisor {
             Endpoint::Upgrade => self.upgrade(asked.query("file").unwrap_or_default()),
             Endpoint::Upgrades => self.upgrades(),
             Endpoint::UpgradeHistory => self.upgrade_history(),
-            Endpoint::CheckUpgrade => self.work_on_upgrade("check", asked.query("from")),
-            Endpoint::InstallUpgrade => self.work_on_upgrade("install", asked.query("from")),
-            Endpoint::RollBackUpgrade => self.work_on_upgrade("rollback", None),
+            Endpoint::CheckUpgrade => self.work_on_upgrade("check", asked.query("from"), false),
+            Endpoint::InstallUpgrade => match self.held_back(asked.query("force") == Some("1")) {
+                Some(refused) => refused,
+                None => self.work_on_upgrade("install", asked.query("from"), asked.query("now") == Some("1")),
+            },
+            Endpoint::RollBackUpgrade => self.work_on_upgrade("rollback", None, false),
+            Endpoint::HoldUpgrade => {
+                let wanted = (asked.query("until"), asked.query("for"), asked.query("reason"));
+                self.hold_upgrades(wanted, &asked.who)
+            }
+            Endpoint::UnholdUpgrade => self.unhold_upgrades(&asked.who),
             Endpoint::PowerOff => {
                 self.go_down("poweroff");
                 Answered::of(202, &Accepted::default())

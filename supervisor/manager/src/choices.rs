@@ -220,12 +220,23 @@ impl Supervisor {
 
     /// Writes the owner's choice whether a unit runs, and puts it in force. A choice that cannot be is not written.
     pub(crate) fn enable(&mut self, name: &str, on: bool, who: &str) -> Answered {
+        let why = format!("{name} was {}", if on { "enabled" } else { "disabled" });
+        self.edit_site(who, &why, &|text| edit(text, name, on))
+    }
+
+    /// Changes the text of the owner's choices and puts it in force. What cannot be is not written.
+    pub(crate) fn edit_site(
+        &mut self,
+        who: &str,
+        why: &str,
+        edit: &dyn Fn(&str) -> Result<String, String>,
+    ) -> Answered {
         let path = self.config.site();
         let before = match self.written() {
             Ok(before) => before,
             Err(e) => return Answered::error(500, &e.to_string()),
         };
-        let text = match edit(before.as_deref().unwrap_or_default(), name, on) {
+        let text = match edit(before.as_deref().unwrap_or_default()) {
             Ok(text) => text,
             Err(why) => return Answered::error(500, &Error::Site { path, why }.to_string()),
         };
@@ -237,8 +248,7 @@ impl Supervisor {
             None => self.accept_site("", "cairn", "nothing was chosen"),
             Some(_) => Ok(()),
         };
-        let why = format!("{name} was {}", if on { "enabled" } else { "disabled" });
-        match first.and_then(|()| self.accept_site(&text, who, &why)) {
+        match first.and_then(|()| self.accept_site(&text, who, why)) {
             Ok(()) => self.reload_site(),
             Err(e) => Answered::error(500, &e.to_string()),
         }
@@ -295,7 +305,7 @@ pub(crate) fn edit(text: &str, name: &str, on: bool) -> Result<String, String> {
     Ok(site.to_string())
 }
 
-fn table() -> toml_edit::Item {
+pub(crate) fn table() -> toml_edit::Item {
     let mut table = toml_edit::Table::new();
     table.set_implicit(true);
     toml_edit::Item::Table(table)

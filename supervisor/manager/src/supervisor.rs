@@ -260,6 +260,7 @@ impl Supervisor {
                 self.tell_changed_files();
                 self.look_at = self.arm();
                 self.prove();
+                self.follow_upgrades();
                 self.announce();
                 self.power();
             }

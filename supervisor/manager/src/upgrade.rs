@@ -1,6 +1,7 @@
 //! Upgrades: the work is done by `cairn-upgrade` in a process of its own, one at a time; here it is started, its answers are told, and a version
 //! that is being tried is kept or given up.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use crate::gate::{Look, Times, Verdict, judge};
 use crate::host_plan;
 use crate::machine::State;
 use crate::supervisor::Supervisor;
+use crate::upgrade_policy::Own;
 
 /// The process's name among those beside the units.
 const NAME: &str = "upgrade";
@@ -30,19 +32,63 @@ const LIMITS: [(&str, &str); 4] = [
 #[derive(Debug, Default)]
 pub(crate) struct Upgrading {
     /// The boot entries, as the process last found them; `None` before its first look.
-    versions: Option<UpgradeVersions>,
+    pub(crate) versions: Option<UpgradeVersions>,
     /// What is waited for until the running version is kept or given up, and when to look again.
     waits: Option<(String, u64)>,
     /// Whether that is decided.
     decided: bool,
-    /// What the owner asked for during the first look: words, and a bundle.
-    asked: Option<(Vec<String>, Option<PathBuf>)>,
+    /// What the owner asked for while the manager's own work was under way.
+    asked: Option<Work>,
+    /// What is being done, if this manager began it.
+    work: Option<Work>,
+    /// What is to be noted in the history when nothing else is done.
+    pub(crate) notes: VecDeque<Vec<String>>,
+    /// What the appliance does by itself.
+    pub(crate) own: Own,
+}
+
+/// A piece of work for the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// What, and how.
+    pub(crate) words: Vec<String>,
+    /// The bundle that it reads.
+    pub(crate) bundle: Option<PathBuf>,
+    /// Whether what it finds is about the repository that the appliance follows.
+    pub(crate) followed: bool,
+}
+
+impl Work {
+    /// Work with these words and nothing else.
+    pub(crate) fn of(words: &[&str]) -> Self {
+        Self {
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            bundle: None,
+            followed: true,
+        }
+    }
+
+    /// Its first word.
+    pub(crate) fn what(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// Whether the owner need not wait with a sentence until it is done: it is short, and nobody asked for it.
+    fn is_own(&self) -> bool {
+        ["look", "note"].contains(&self.what()) || (self.what() == "check" && self.is_automatic())
+    }
+
+    /// Whether the appliance began it by itself.
+    pub(crate) fn is_automatic(&self) -> bool {
+        self.words.iter().any(|word| word == "--automatic")
+    }
 }
 
 impl Upgrading {
     /// When the gate is to be looked at again, in milliseconds.
     pub(crate) fn next(&self) -> Option<u64> {
-        self.waits.as_ref().map(|(_, until)| *until)
+        let waits = self.waits.as_ref().map(|(_, until)| *until);
+        waits.into_iter().chain(self.own.next()).min()
     }
 }
 
@@ -51,12 +97,12 @@ impl Supervisor {
         self.config.at("/run/cairn/upgrade")
     }
 
-    fn left<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+    pub(crate) fn left<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let text = fs::read(self.upgrade_folder().join(name)).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
-    fn upgrade_runs(&self) -> bool {
+    pub(crate) fn upgrade_runs(&self) -> bool {
         let purpose = Purpose::Host(NAME.into());
         self.saved.beside.iter().any(|beside| beside.purpose == purpose)
     }
@@ -67,13 +113,14 @@ impl Supervisor {
             return;
         }
         self.upgrading.versions = self.left("versions.json");
+        self.remember_upgrades();
         if self.upgrading.versions.is_none() && !self.upgrade_runs() {
-            self.start_upgrade(&["look"], None);
+            self.start_upgrade(Work::of(&["look"]));
         }
     }
 
-    /// Starts the process.
-    fn start_upgrade(&mut self, words: &[&str], bundle: Option<&Path>) {
+    /// Starts the process; whether it runs.
+    pub(crate) fn start_upgrade(&mut self, work: Work) -> bool {
         let (run, data) = (self.upgrade_folder(), self.config.at("/data/upgrade"));
         let group = self.config.at("/sys/fs/cgroup/cairn").join(NAME);
         let made = [&run, &data]
@@ -81,33 +128,52 @@ impl Supervisor {
             .try_for_each(|folder| cairn_config::private_folder(folder));
         if let Err(e) = made {
             self.console.say(&format!("{e}; upgrades cannot be worked on"));
-            return;
+            return false;
         }
         let _ = fs::create_dir_all(&group);
         for (file, value) in LIMITS {
             // What the kernel lacks is a limit less; the process is our own.
             let _ = fs::write(group.join(file), value);
         }
-        let argv = ["/usr/lib/cairn/cairn-upgrade"].iter().chain(words);
-        let argv = argv.map(|word| (*word).to_owned()).collect();
+        let argv = ["/usr/lib/cairn/cairn-upgrade".to_owned()]
+            .into_iter()
+            .chain(work.words.iter().cloned());
+        let argv = argv.collect();
         let data = rustix::fs::stat(&data).map_or(0, |found| found.st_dev);
         let nodes = nodes(Path::new("/sys"), data);
         let resolv = Some(self.config.resolv()).filter(|path| path.exists());
-        let plan = host_plan::upgrade(&self.config.at("/"), argv, nodes, resolv.as_deref(), bundle);
+        let plan = host_plan::upgrade(
+            &self.config.at("/"),
+            argv,
+            nodes,
+            resolv.as_deref(),
+            work.bundle.as_deref(),
+        );
+        if !["look", "note"].contains(&work.what()) {
+            // What stands there is about the work before.
+            let _ = fs::remove_file(run.join("task.json"));
+        }
         self.spawn_host(NAME, &plan);
+        self.upgrading.work = Some(work).filter(|_| self.upgrade_runs());
+        self.upgrading.work.is_some()
     }
 
     /// The process has ended.
     pub(crate) fn upgrade_ended(&mut self, status: ExitStatus) {
-        self.tell_upgrade(status);
-        if let Some((words, bundle)) = self.upgrading.asked.take() {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            self.start_upgrade(&words, bundle.as_deref());
+        let work = self.upgrading.work.take();
+        self.upgrading.versions = self.left("versions.json").or(self.upgrading.versions.take());
+        if work.as_ref().is_none_or(|work| work.what() != "note") {
+            self.tell_upgrade(status);
+        }
+        if let Some(work) = work {
+            self.note_upgrade(&work);
+        }
+        if let Some(work) = self.upgrading.asked.take() {
+            self.start_upgrade(work);
         }
     }
 
     fn tell_upgrade(&mut self, status: ExitStatus) {
-        self.upgrading.versions = self.left("versions.json").or(self.upgrading.versions.take());
         let problems = self.upgrading.versions.iter().flat_map(|v| &v.problems);
         for problem in problems.cloned().collect::<Vec<_>>() {
             self.console.say(&format!("Upgrades: {problem}"));
@@ -121,13 +187,14 @@ impl Supervisor {
             ("rollback", None) => "The version of before is started by the next restart".to_owned(),
             ("commit", None) => "This version has proved itself and is kept".to_owned(),
             ("fail", None) => "Restarting into the version of before".to_owned(),
+            ("restart", None) => format!("Restarting into version {}, which is installed", task.version),
             (_, None) => return,
             ("install", Some(why)) => format!("Version {} is not installed: {why}", task.version),
             ("fail", Some(why)) => format!("This version is not what it should be, and stays: {why}"),
             (what, Some(why)) => format!("Upgrades: {what}: {why}"),
         };
         self.console.say(&line);
-        if task.what == "fail" && task.state == "done" {
+        if task.what == "restart" || (task.what == "fail" && task.state == "done") {
             self.go_down("reboot");
         }
     }
@@ -155,12 +222,12 @@ impl Supervisor {
             Verdict::Wait { until_ms, what } => self.upgrading.waits = Some((what, until_ms)),
             Verdict::Commit => {
                 self.upgrading.decided = true;
-                self.start_upgrade(&["commit"], None);
+                self.start_upgrade(Work::of(&["commit"]));
             }
             Verdict::GiveUp(why) => {
                 self.upgrading.decided = true;
                 self.console.say(&format!("This version has not proved itself: {why}"));
-                self.start_upgrade(&["fail", &why], None);
+                self.start_upgrade(Work::of(&["fail", &why]));
             }
         }
     }
@@ -204,6 +271,14 @@ impl Supervisor {
             "failed".clone_into(&mut task.state);
             task.error = Some("it ended in the middle; try again".to_owned());
         }
+        // What waits for the manager's own work to end is as good as begun.
+        if let Some(work) = &self.upgrading.asked {
+            task = Some(UpgradeTask {
+                what: work.what().to_owned(),
+                state: "running".into(),
+                ..UpgradeTask::default()
+            });
+        }
         let answer = Upgrades {
             version: self.manifest.version.clone(),
             proving: waits.map(|(waits_for, _)| Proving {
@@ -215,6 +290,7 @@ impl Supervisor {
             offered: self.left("offered.json"),
             url: follow.url.clone(),
             channel: follow.channel.clone(),
+            policy: self.told_policy(),
         };
         Answered::of(200, &answer)
     }
@@ -230,12 +306,14 @@ impl Supervisor {
     }
 
     /// Starts a piece of work that the owner asked for.
-    pub(crate) fn work_on_upgrade(&mut self, what: &str, from: Option<&str>) -> Answered {
+    pub(crate) fn work_on_upgrade(&mut self, what: &str, from: Option<&str>, now: bool) -> Answered {
         if self.built.upgrade.is_none() {
             return none();
         }
-        let looking = self.upgrading.versions.is_none() && self.upgrading.asked.is_none();
-        if self.upgrade_runs() && !looking {
+        // Work of the manager's own that was begun by one before this is not known, but for its first look.
+        let first = self.upgrading.work.is_none() && self.upgrading.versions.is_none();
+        let own = first || self.upgrading.work.as_ref().is_some_and(Work::is_own);
+        if self.upgrade_runs() && !(own && self.upgrading.asked.is_none()) {
             return Answered::error(
                 409,
                 "something is being done about upgrades already; `cairn upgrade status` tells what",
@@ -245,6 +323,9 @@ impl Supervisor {
             return Answered::error(409, "the appliance is going down");
         }
         let mut words = vec![what];
+        words.extend(now.then_some("--now"));
+        let limit = self.bandwidth_word();
+        words.extend(limit.as_deref());
         let mut bundle = None;
         match from {
             None => {}
@@ -262,22 +343,23 @@ impl Supervisor {
                 return Answered::error(400, &why);
             }
         }
-        // What stands there is about the work before.
-        let _ = fs::remove_file(self.upgrade_folder().join("task.json"));
+        let work = Work {
+            bundle,
+            followed: from.is_none(),
+            ..Work::of(&words)
+        };
         if self.upgrade_runs() {
-            let words = words.into_iter().map(str::to_owned).collect();
-            self.upgrading.asked = Some((words, bundle));
+            self.upgrading.asked = Some(work);
             return Answered::of(202, &Accepted::default());
         }
-        self.start_upgrade(&words, bundle.as_deref());
-        match self.upgrade_runs() {
+        match self.start_upgrade(work) {
             true => Answered::of(202, &Accepted::default()),
             false => Answered::error(500, "the work could not be started; the console says why"),
         }
     }
 }
 
-fn none() -> Answered {
+pub(crate) fn none() -> Answered {
     Answered::error(
         409,
         "this appliance was built without upgrades: its recipe has no [upgrade]",

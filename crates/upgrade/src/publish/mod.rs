@@ -4,13 +4,17 @@
 //! metadata/   N.root.json N.targets.json N.snapshot.json timestamp.json   signed (The Update Framework)
 //! targets/    SHA256.NAME-VERSION-ARCH.index, .json, .spdx.json           signed for by their hashes
 //! packs/      NAME-VERSION-ARCH.pack                                      chunks, each known by its hash
+//!             channels.json is one of the targets; its custom data says how versions are given out
 //! incoming/   what was added and not published yet; not for the server
 //! ```
 
+mod gc;
+mod giving;
 mod keys;
 mod pack;
 mod repository;
 
+pub use giving::{Expires, Offered, Status};
 pub use keys::{Role, key_file};
 pub use pack::{Image, Packed, pack_release};
 pub use repository::{Added, Expiry, Published, Publisher, Threshold};

@@ -12,6 +12,7 @@ use tough::key_source::KeySource;
 use tough::schema::{Role as _, RoleKeys, Root, Signature, Signed, Targets};
 
 use super::block_on;
+use super::giving::GIVING;
 use super::keys::{self, PemKey, Role, key_file};
 use super::pack::{Image, pack_release};
 use crate::bundle::Writer;
@@ -19,6 +20,7 @@ use crate::error::Error;
 use crate::index::Index;
 use crate::metadata::{About, CHANNELS, Channels, stem};
 use crate::record::write_whole;
+use crate::waves::ROLLOUT;
 
 /// For how many days what a role signs is good.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +55,7 @@ pub struct Threshold {
 /// A repository with the folder of its keys.
 #[derive(Debug)]
 pub struct Publisher {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     keys: PathBuf,
 }
 
@@ -79,17 +81,17 @@ pub struct Published {
     pub releases: Vec<String>,
 }
 
-fn tough_error(error: impl std::error::Error) -> Error {
+pub(super) fn tough_error(error: impl std::error::Error) -> Error {
     Error::Wrong(error.to_string())
 }
 
-fn days(days: i64) -> Result<Timestamp, Error> {
+pub(super) fn days(days: i64) -> Result<Timestamp, Error> {
     // Whole seconds: the format has no others.
     let now = Timestamp::from_second(Timestamp::now().as_second()).map_err(tough_error)?;
     now.checked_add((days.saturating_mul(24)).hours()).map_err(tough_error)
 }
 
-fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = fs::read(path).map_err(Error::io("read", path))?;
     serde_json::from_slice(&text).map_err(|e| Error::Wrong(format!("{}: {e}", path.display())))
 }
@@ -222,7 +224,7 @@ impl Publisher {
     }
 
     /// The metadata of a role with the highest version.
-    fn newest(&self, role: &str) -> Result<Option<(u64, PathBuf)>, Error> {
+    pub(super) fn newest(&self, role: &str) -> Result<Option<(u64, PathBuf)>, Error> {
         let folder = self.folder.join("metadata");
         let mut best = None;
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -275,7 +277,7 @@ impl Publisher {
         json(&self.channels_path())
     }
 
-    fn write_channels(&self, channels: &Channels) -> Result<(), Error> {
+    pub(super) fn write_channels(&self, channels: &Channels) -> Result<(), Error> {
         let path = self.channels_path();
         let text = serde_json::to_vec_pretty(channels).map_err(tough_error)?;
         write_whole(&path, &text).map_err(Error::io("write", path))
@@ -327,7 +329,7 @@ impl Publisher {
     }
 
     /// The indexes of all releases, published or not.
-    fn indexes(&self) -> Result<Vec<Index>, Error> {
+    pub(super) fn indexes(&self) -> Result<Vec<Index>, Error> {
         let mut all = Vec::new();
         for folder in ["targets", "incoming"] {
             let folder = self.folder.join(folder);
@@ -367,29 +369,6 @@ impl Publisher {
         fs::read(found.path()).ok()
     }
 
-    /// Gives a channel a version, for every architecture that has it. In force when it is published.
-    ///
-    /// # Errors
-    /// There is no such release.
-    pub fn promote(&self, version: &str, channel: &str) -> Result<Channels, Error> {
-        let mut channels = self.channels()?;
-        let own: Vec<String> = self
-            .indexes()?
-            .into_iter()
-            .filter(|i| i.release.version == version)
-            .map(|i| i.release.arch)
-            .collect();
-        if own.is_empty() {
-            return Err(Error::Refused(format!(
-                "the repository has no version {version}; add it first"
-            )));
-        }
-        let by_arch = channels.channels.entry(channel.to_owned()).or_default();
-        by_arch.extend(own.into_iter().map(|arch| (arch, version.to_owned())));
-        self.write_channels(&channels)?;
-        Ok(channels)
-    }
-
     /// Signs everything that was added and the channels, and gives the metadata its next version.
     ///
     /// # Errors
@@ -411,11 +390,13 @@ impl Publisher {
             if let Some(release) = name.strip_suffix(".index") {
                 releases.push(release.to_owned());
             }
-            if !name.ends_with(".new") {
+            if !name.ends_with(".new") && name != GIVING {
                 known.retain(|target, _| target.raw() != name);
                 files.push(entry.path());
             }
         }
+        let mut rollout = self.rollout()?;
+        rollout.begin(days(0)?);
         let root = self.root()?;
         let mut all: Vec<Box<dyn KeySource>> = Vec::new();
         for role in [Role::Targets, Role::Snapshot, Role::Timestamp] {
@@ -433,7 +414,11 @@ impl Publisher {
                 editor.add_target(name, target)?;
             }
             for path in &files {
-                editor.add_target_path(path).await?;
+                let (name, mut target) = RepositoryEditor::build_target(path).await?;
+                if name.raw() == CHANNELS {
+                    target.custom.insert(ROLLOUT.to_owned(), rollout.published());
+                }
+                editor.add_target(name, target)?;
             }
             let signed = editor.sign(&all).await?;
             // Targets first, then what says that they are there; timestamp.json is the last that is written.
@@ -446,6 +431,7 @@ impl Publisher {
         {
             fs::remove_file(path).map_err(Error::io("remove", path))?;
         }
+        self.write_rollout(&rollout)?;
         Ok(Published {
             version,
             channels: self.channels()?,
@@ -461,6 +447,12 @@ impl Publisher {
     pub fn bundle(&self, version: &str, arch: &str, to: &Path, since: Option<&str>) -> Result<(), Error> {
         let name = self.channels()?.name;
         let release = stem(&name, version, arch);
+        if let Some(withdrawn) = self.rollout()?.withdrawn.get(version).filter(|w| w.channels.is_empty()) {
+            let why = withdrawn.reason();
+            return Err(Error::Refused(format!(
+                "version {version} was withdrawn{why}; bundle another one"
+            )));
+        }
         let absent = || Error::Refused(format!("{release} is not published"));
         let (_, path) = self.newest("targets")?.ok_or_else(absent)?;
         let signed: Signed<Targets> = json(&path)?;

@@ -149,7 +149,7 @@ impl Repository {
 
     pub(crate) fn publish(&self, version: &str) {
         Version::new(version).add_to(&self.publisher);
-        self.publisher.promote(version, "stable").unwrap();
+        self.publisher.promote(version, "stable", None).unwrap();
         self.publisher.publish(Expiry::default()).unwrap();
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use cairn_init::channel;
 use cairn_init::protocol::{Event, ExitStatus, Origin, PowerKind, Request, StoreId};
 use cairn_log::{Query, Reader, Record, Stream};
-use cairn_sandbox::{Job, Mount, OnViolation, Plan, Report};
+use cairn_sandbox::{Job, Mount, OnViolation, Plan, Report, Root};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 #[derive(Default)]
@@ -440,6 +440,16 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
     });
     // The service of tests stands beside the tests themselves.
     let program = plan.argv[0].replace("/fake-service", fake_service().to_str().unwrap());
+    // A host program that a test has put into its world.
+    let own = match &plan.root {
+        Root::Tree { path, .. } => path.join(plan.argv[0].trim_start_matches('/')),
+        _ => PathBuf::new(),
+    };
+    let program = if own.is_file() {
+        own.display().to_string()
+    } else {
+        program
+    };
     // As with cairn-exec, the manager is told of the process before its program can do anything.
     // Sockets go to descriptor 3 and up; bash knows numbers of two digits.
     let handed: Vec<OwnedFd> = given
