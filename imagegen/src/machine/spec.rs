@@ -398,7 +398,12 @@ impl Disk {
         let index = index + 1;
         match self.bus {
             DiskBus::VirtioBlk => {
-                format!("virtio-blk-pci,drive=drive-{id},id={id},serial={id},bootindex={index}")
+                // QEMU joins neighbouring requests up to the most pieces that a write can have; blklogwrites then adds two, and the write fails.
+                let merging = match self.filter {
+                    Some(Filter::LogWrites { .. }) => ",request-merging=off",
+                    _ => "",
+                };
+                format!("virtio-blk-pci,drive=drive-{id},id={id},serial={id},bootindex={index}{merging}")
             }
             DiskBus::VirtioScsi => {
                 format!("scsi-hd,bus=scsi0.0,drive=drive-{id},id={id},serial={id},bootindex={index}")

@@ -122,6 +122,8 @@ fn a_log_of_writes_stands_between_the_format_and_the_file() {
     let expected = "file.driver=blklogwrites,file.log-append=on,file.log.driver=file,file.log.filename=/l,\
                     file.file.driver=file,file.file.filename=/d.raw,format=raw";
     assert!(disk.drive().contains(expected), "{}", disk.drive());
+    assert!(disk.device(0).ends_with(",request-merging=off"), "{}", disk.device(0));
+    assert!(!Disk::raw("d", Path::new("/d.raw")).device(0).contains("merging"));
     let mut spec = MachineSpec::new("s", Accel::Tcg, uefi());
     spec.disks.push(disk);
     assert!(spec.binds(&sockets()).contains(&Bind::writable(Path::new("/l"))));
