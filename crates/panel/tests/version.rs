@@ -66,6 +66,15 @@ async fn the_page_tells_how_the_versions_stand_in_both_languages() {
             "Version 0.2.0 wurde aufgegeben",
         ),
         (
+            "held",
+            vec![
+                "upgrades are held until 2027-01-31 00:00 UTC (audit).",
+                "turn comes on 2026-11-25 06:00 UTC.",
+                "has withdrawn version 0.1.0, which runs: mail is lost; install version 0.2.0.",
+            ],
+            "Version 0.2.0 installieren",
+        ),
+        (
             "left",
             vec!["Restart into version 0.0.9", "ends with the next restart"],
             "Mit Version 0.0.9 neu starten",

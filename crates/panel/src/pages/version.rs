@@ -1,6 +1,6 @@
 //! The appliance's versions: what runs and what the other slot holds, a later version from the repository, and the way back.
 
-use cairn_api::{Status, UpgradeHistory, UpgradeTask, UpgradeVersion, Upgrades};
+use cairn_api::{Status, UpgradeHistory, UpgradeOffer, UpgradeTask, UpgradeVersion, Upgrades};
 use minijinja::Value;
 use serde::Serialize;
 
@@ -176,6 +176,10 @@ pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> 
         .iter()
         .map(|line| values! { at => line.at, version => line.version, what => line.what, why => line.why, said => say("past", &line.what, "") })
         .collect();
+    // The manager's own sentences: a hold, whose turn it is, a version that was withdrawn.
+    let held = all.policy.hold.as_ref().map(|hold| format!("{hold}."));
+    let turn = all.offered.as_ref().and_then(UpgradeOffer::waits);
+    let withdrawn = all.offered.as_ref().and_then(|offer| offer.taken_back(&all.version));
     // Between the form and the work's first words there is nothing to tell.
     let begun = visit.request.query.get("begun") == "1" && all.task.is_none();
     let other_mood = stand.other.map(State::mood);
@@ -187,6 +191,7 @@ pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> 
             all, version => status.version, going_down => status.going_down, history,
             working => stand.working, refresh => stand.working || begun, begun, now, doing, phase, done, wrong, running => stand.running, running_mood => stand.running.mood(),
             other => stand.other, other_mood, starts => stand.starts, back => stand.back, install => stand.install,
+            held, turn => turn.map(|turn| format!("{turn}.")), withdrawn,
         },
     )
 }
@@ -237,7 +242,7 @@ pub(super) async fn act(app: &App, visit: &mut Visit, verb: &str) -> Result<Resp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cairn_api::{FailedVersion, UpgradeOffer};
+    use cairn_api::FailedVersion;
 
     fn entry(version: &str, tries_left: Option<u32>) -> Option<UpgradeVersion> {
         let entry = String::new();

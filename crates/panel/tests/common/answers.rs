@@ -129,19 +129,21 @@ pub(super) fn certificates() -> Value {
     })
 }
 
-/// What the manager says of versions: `new`, `installing`, `installed`, `proving`, `failed` or `left`.
+/// What the manager says of versions: `new`, `installing`, `installed`, `proving`, `failed`, `held` or `left`.
 pub(crate) fn upgrade(how: &str) -> Value {
     let entry = |version: &str, tries: Value| json!({ "version": version, "entry": format!("birch_{version}.efi"), "tries_left": tries });
     let mut all = json!({
         "version": "0.1.0", "proving": null, "task": null, "url": "https://updates.example.org/birch", "channel": "stable",
+        "policy": { "mode": "notify", "window": [], "bandwidth": null, "hold": null },
         "versions": { "running": entry("0.1.0", Value::Null), "other": entry("0.0.9", Value::Null), "failed": null, "problems": [] },
         "offered": {
             "version": "0.2.0", "newer": true, "since": "0.1.0", "notes": "The wiki finds words in attachments.\n<b>A table</b> keeps its order.",
             "changes": ["caddy 2.6.2-5 -> 2.6.2-6", "mariadb-server 10.11.6 -> 10.11.9", "libzstd1 1.5.4 is new"],
+            "turn": "now", "turn_at": null, "turn_why": "", "withdrawn": null, "at": "2026-11-21T03:00:00Z",
         },
     });
     let task = |state: &str, phase: &str, error: Value| {
-        json!({ "what": "install", "version": "0.2.0", "state": state, "phase": phase, "done": 96u64 << 20, "total": 240u64 << 20,
+        json!({ "what": "install", "automatic": false, "version": "0.2.0", "state": state, "phase": phase, "done": 96u64 << 20, "total": 240u64 << 20,
             "reused": 80u64 << 20, "fetched": 16u64 << 20, "took_ms": 12_000, "error": error })
     };
     match how {
@@ -164,6 +166,12 @@ pub(crate) fn upgrade(how: &str) -> Value {
                 "metadata",
                 json!("https://updates.example.org/birch does not answer"),
             );
+        }
+        "held" => {
+            all["policy"]["hold"] = json!({ "until": "2027-01-31T00:00:00Z", "reason": "audit" });
+            all["offered"]["turn"] = json!("later");
+            all["offered"]["turn_at"] = json!("2026-11-25T06:00:00Z");
+            all["offered"]["withdrawn"] = json!("mail is lost");
         }
         "left" => all["versions"]["running"] = entry("0.1.0", json!(0)),
         _ => {}
