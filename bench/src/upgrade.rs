@@ -151,8 +151,10 @@ impl Change {
             fs::remove_dir_all(&esp)?;
         }
         fs::create_dir_all(esp.join("EFI/Linux"))?;
+        // It has proved itself: nothing counts its starts any more.
         let (name, bytes) = &self.old.1.entry;
-        fs::write(esp.join("EFI/Linux").join(name), bytes)?;
+        let name = name.split('+').next().unwrap_or(name).trim_end_matches(".efi");
+        fs::write(esp.join("EFI/Linux").join(format!("{name}.efi")), bytes)?;
         File::open(&disk)?.sync_all()?;
         Ok((disk, esp))
     }
