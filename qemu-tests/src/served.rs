@@ -26,6 +26,8 @@ impl Served {
         let (folder, counted) = (folder.to_owned(), sent.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                // Head and body are written apart: without this the second waits for the client's acknowledgement of the first.
+                let _ = stream.set_nodelay(true);
                 let (folder, counted) = (folder.clone(), counted.clone());
                 std::thread::spawn(move || {
                     // Who goes away in the middle is not this side's trouble.
