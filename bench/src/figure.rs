@@ -30,6 +30,7 @@ impl Samples {
         let one = |x: f64| match unit {
             Unit::Seconds => format!("{x:.2} s"),
             Unit::Millis => format!("{:.1} ms", x * 1e3),
+            Unit::Bytes if x < 1e5 => format!("{:.1} kB", x / 1e3),
             Unit::Bytes => format!("{:.1} MB", x / 1e6),
         };
         let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
