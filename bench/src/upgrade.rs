@@ -12,6 +12,7 @@ use std::time::Instant;
 use cairn_disk::gpt::{PartitionType, Size, Table};
 use cairn_disk::verity::RootHash;
 use cairn_disk::{FileDevice, Guid};
+use cairn_upgrade::delta::Delta;
 use cairn_upgrade::device::RealDisk;
 use cairn_upgrade::esp::{Entries as _, EspFolder};
 use cairn_upgrade::index::Index;
@@ -160,7 +161,7 @@ impl Change {
     }
 
     /// Installs the new version; how long that took, and what was fetched.
-    fn install(&self, folder: &Path, source: &dyn Source) -> Outcome<(f64, Progress)> {
+    fn install(&self, folder: &Path, source: &dyn Source, delta: Option<&Delta>) -> Outcome<(f64, Progress)> {
         let (path, esp) = self.appliance(folder)?;
         let began = Instant::now();
         let mut disk = RealDisk::open(&path)?;
@@ -182,6 +183,7 @@ impl Change {
             disk: &mut disk,
             entries: &mut entries,
             source,
+            delta,
             tell: &mut |progress| last = Some(progress),
         }
         .run(&plan, &self.index)?;
@@ -304,13 +306,18 @@ pub(crate) fn figures(folder: &Path) -> Outcome<Vec<Row>> {
     let sent = served.sent();
     trusted.index("base", "1.1.0", "amd64")?;
     let index = served.sent() - sent;
+    let sent = served.sent();
+    let hash: RootHash = change.old.1.hash.parse()?;
+    let size = Slots::find(&Table::read(&FileDevice::new(File::open(&change.old.0)?)?)?.table, hash);
+    let delta = trusted.delta(&change.index, "1.0.0", size?.running.root.length);
+    // A medium has everything, and is read by chunks; a network goes by the delta.
+    let (with_delta, progress) = change.install(&folder, &*web, delta.as_ref())?;
+    let fetched = served.sent() - sent + index;
+    let chunks = progress.reused;
     let (mut installs, mut copies) = (Vec::new(), Vec::new());
-    let mut fetched = 0;
     let repository: Arc<dyn Source> = source::open(&change.repository.display().to_string())?;
     for _ in 0..runs() {
-        let (took, progress) = change.install(&folder, &*repository)?;
-        installs.push(took);
-        fetched = progress.fetched + index;
+        installs.push(change.install(&folder, &*repository, None)?.0);
         copies.push(change.copy(&folder)?);
     }
     let mut full = index;

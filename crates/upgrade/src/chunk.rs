@@ -79,19 +79,8 @@ fn fill(from: &mut dyn Read, into: &mut [u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::noise;
     use std::collections::BTreeSet;
-
-    fn noise(seed: u64, blocks: usize) -> Vec<u8> {
-        let mut state = seed | 1;
-        let mut out = Vec::with_capacity(blocks * BLOCK);
-        while out.len() < blocks * BLOCK {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            out.extend_from_slice(&state.to_le_bytes());
-        }
-        out
-    }
 
     fn chunks(mut content: &[u8]) -> Vec<Vec<u8>> {
         let mut out = Vec::new();

@@ -47,6 +47,9 @@ pub enum Error {
     /// An index that is not one.
     #[error("the index of the release is damaged: {0}")]
     Index(&'static str),
+    /// A delta that is not one.
+    #[error("the delta of the release is damaged: {0}")]
+    Delta(&'static str),
 }
 
 impl Error {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::chunk::ChunkId;
 use crate::error::Error;
-use crate::index::{Chunk, Release, unpack};
+use crate::index::{Chunk, unpack};
 use crate::source::Source;
 
 /// So many requests at once.
@@ -31,7 +31,7 @@ struct Request<'a> {
 }
 
 /// The requests for these chunks, each of them once: neighbours with at most `gap` bytes between them together, up to `most` bytes.
-fn requests<'a>(release: &'a Release, wanted: &HashMap<ChunkId, &'a Chunk>, most: u64, gap: u64) -> Vec<Request<'a>> {
+fn requests<'a>(packs: &'a [String], wanted: &HashMap<ChunkId, &'a Chunk>, most: u64, gap: u64) -> Vec<Request<'a>> {
     let mut chunks: Vec<&Chunk> = wanted.values().copied().collect();
     chunks.sort_unstable_by_key(|c| (c.pack, c.at));
     let mut out: Vec<Request<'_>> = Vec::new();
@@ -46,7 +46,7 @@ fn requests<'a>(release: &'a Release, wanted: &HashMap<ChunkId, &'a Chunk>, most
                 request.chunks.push(chunk);
             }
             _ => out.push(Request {
-                pack: &release.packs[usize::from(chunk.pack)],
+                pack: &packs[usize::from(chunk.pack)],
                 from: chunk.at,
                 end,
                 chunks: vec![chunk],
@@ -69,29 +69,29 @@ pub(crate) type Take<'a> = &'a mut dyn FnMut(&Chunk, &[u8]) -> Result<(), Error>
 /// One that cannot be got, or that of `take`.
 pub(crate) fn fetch(
     source: &dyn Source,
-    release: &Release,
+    packs: &[String],
     wanted: &HashMap<ChunkId, &Chunk>,
     take: Take<'_>,
 ) -> Result<(), Error> {
     let mut left = wanted.clone();
-    stretches(source, release, wanted, &mut |chunk, content| {
+    stretches(source, packs, wanted, &mut |chunk, content| {
         left.remove(&chunk.id);
         take(chunk, content)
     })?;
     match source.has_ranges() {
         true => Ok(()),
-        false => whole_packs(source, release, &left, take),
+        false => whole_packs(source, packs, &left, take),
     }
 }
 
 /// Gets them by ranges. Ends early if the source has none.
 fn stretches(
     source: &dyn Source,
-    release: &Release,
+    packs: &[String],
     wanted: &HashMap<ChunkId, &Chunk>,
     take: Take<'_>,
 ) -> Result<(), Error> {
-    let queue = Mutex::new(requests(release, wanted, REQUEST, GAP).into_iter());
+    let queue = Mutex::new(requests(packs, wanted, REQUEST, GAP).into_iter());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (send, told) = sync_channel::<Told<'_>>(WORKERS * 2);
@@ -127,12 +127,12 @@ fn stretches(
 /// Gets them from packs that are read whole, one after the other.
 fn whole_packs(
     source: &dyn Source,
-    release: &Release,
+    packs: &[String],
     wanted: &HashMap<ChunkId, &Chunk>,
     take: Take<'_>,
 ) -> Result<(), Error> {
     let stop = AtomicBool::new(false);
-    for request in requests(release, wanted, u64::MAX, u64::MAX / 2) {
+    for request in requests(packs, wanted, u64::MAX, u64::MAX / 2) {
         let mut hand = |chunk: &Chunk, content: Vec<u8>| take(chunk, &content).map(|()| true);
         patiently(source, &request, false, &mut hand, &stop)?;
     }

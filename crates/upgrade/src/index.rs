@@ -172,18 +172,18 @@ impl Index {
                 return Err(Error::Index("place of a chunk"));
             }
         }
-        // A name that leads somewhere else would be asked for there.
-        let plain = |name: &String| {
-            !name.starts_with('.')
-                && !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~^".contains(&b))
-        };
-        if !release.packs.iter().all(plain) {
+        if !release.packs.iter().all(|name| plain_name(name)) {
             return Err(Error::Index("name of a pack"));
         }
         self.root_hash()?;
         self.tree().map(drop)
     }
+}
+
+/// Whether this names a pack: a name that leads somewhere else would be asked for there.
+pub(crate) fn plain_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~^".contains(&b);
+    !name.starts_with('.') && !name.is_empty() && name.bytes().all(plain)
 }
 
 fn chunk(bytes: &[u8]) -> Chunk {

@@ -11,6 +11,7 @@ use cairn_disk::verity::{self, Superblock};
 use cairn_disk::{ReadAt, Window};
 
 use crate::chunk::{ChunkId, cut};
+use crate::delta::Delta;
 use crate::device::Disk;
 use crate::entries::root_of;
 use crate::error::Error;
@@ -20,6 +21,8 @@ use crate::index::{Chunk, Index};
 use crate::plan::Plan;
 use crate::slots::Stretch;
 use crate::source::Source;
+
+mod made;
 
 /// So many bytes are written between two flushes, so that little waits in memory.
 const FLUSH: u64 = 16 << 20;
@@ -62,6 +65,8 @@ pub struct Install<'a, D, E> {
     pub entries: &'a mut E,
     /// Where chunks come from.
     pub source: &'a dyn Source,
+    /// What leads from the running version to the new one, if the publisher made that.
+    pub delta: Option<&'a Delta>,
     /// Is told how far it is.
     pub tell: &'a mut dyn FnMut(Progress),
 }
@@ -185,8 +190,11 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
             progress.reused += u64::from(chunk.length);
             (self.tell)(*progress);
         }
+        if let Some(delta) = self.delta.filter(|delta| delta.from == plan.slots.hash.to_string()) {
+            self.make(delta, plan, &mut writer, (&mut missing, &mut places), progress)?;
+        }
         let (disk, tell) = (&mut *self.disk, &mut *self.tell);
-        fetch(self.source, &index.release, &missing, &mut |chunk, content| {
+        fetch(self.source, &index.release.packs, &missing, &mut |chunk, content| {
             for offset in places.get(&chunk.id).into_iter().flatten() {
                 writer.put(disk, *offset, content)?;
                 progress.done += content.len() as u64;
@@ -263,7 +271,7 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
             progress.reused += content.as_ref().map_or(0, |c| c.len() as u64);
             if content.is_none() {
                 let wanted = HashMap::from([(chunk.id, chunk)]);
-                fetch(self.source, &index.release, &wanted, &mut |_, got| {
+                fetch(self.source, &index.release.packs, &wanted, &mut |_, got| {
                     content = Some(got.to_vec());
                     Ok(())
                 })?;

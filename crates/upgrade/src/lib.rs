@@ -7,6 +7,7 @@
 pub mod appliance;
 pub mod bundle;
 pub mod chunk;
+pub mod delta;
 pub mod device;
 pub mod efi;
 pub mod entries;
@@ -25,6 +26,7 @@ pub mod slots;
 pub mod source;
 #[cfg(test)]
 mod testing;
+pub mod units;
 pub mod waves;
 
 pub use error::Error;

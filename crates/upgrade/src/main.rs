@@ -187,12 +187,17 @@ fn note(appliance: &Appliance, words: &[&str]) -> Result<(), Error> {
     appliance.records.add_news(what, version, own, why)
 }
 
+/// A repository or bundle whose metadata was proved.
+struct Looked {
+    source: Arc<dyn Source>,
+    trusted: Trusted,
+    offer: UpgradeOffer,
+    /// Whether the owner brought it, rather than a network.
+    brought: bool,
+}
+
 /// What the repository or bundle offers, proved.
-fn offered(
-    appliance: &Appliance,
-    asked: &Asked<'_>,
-    told: &mut Told,
-) -> Result<(Arc<dyn Source>, Trusted, UpgradeOffer), Error> {
+fn offered(appliance: &Appliance, asked: &Asked<'_>, told: &mut Told) -> Result<Looked, Error> {
     told.phase("metadata");
     let manifest = &appliance.manifest;
     let none = || Error::Refused("this appliance was built without a repository; name one, or a bundle".into());
@@ -205,22 +210,33 @@ fn offered(
     }
     let root = std::fs::read(ROOT).map_err(Error::io("read the trusted keys in", ROOT))?;
     let trusted = Trusted::load(&source, &root, Path::new("/data/upgrade/known"))?;
+    let brought = !source::is_address(from);
     let asker = Asker {
         name: &manifest.name,
         version: &manifest.version,
         arch: arch(),
         channel: &follow.channel,
         machine: &appliance.records.machine()?,
-        brought: !source::is_address(from),
+        brought,
     };
     let offer = offer(&trusted, &asker, jiff::Timestamp::now())?;
     offer.version.clone_into(&mut told.task.version);
     leave("offered.json", &offer);
-    Ok((source, trusted, offer))
+    Ok(Looked {
+        source,
+        trusted,
+        offer,
+        brought,
+    })
 }
 
 fn install(appliance: &mut Appliance, asked: &Asked<'_>, told: &mut Told) -> Result<(), Error> {
-    let (source, trusted, offer) = offered(appliance, asked, told)?;
+    let Looked {
+        source,
+        trusted,
+        offer,
+        brought,
+    } = offered(appliance, asked, told)?;
     if !asked.now
         && let Some(why) = offer.waits()
     {
@@ -231,6 +247,10 @@ fn install(appliance: &mut Appliance, asked: &Asked<'_>, told: &mut Told) -> Res
     let index = trusted.index(&appliance.manifest.name, &version, arch())?;
     let plan = plan(&appliance.found()?, &index)?;
     let own = appliance.manifest.version.clone();
+    // What somebody brought has all chunks: to copy those is less work.
+    let delta = (!brought)
+        .then(|| trusted.delta(&index, &own, plan.slots.running.root.length))
+        .flatten();
     // Before its entry exists: a version that is started is one that is known to be tried.
     appliance.records.set_tried(Some(&Tried {
         version: version.clone(),
@@ -243,6 +263,7 @@ fn install(appliance: &mut Appliance, asked: &Asked<'_>, told: &mut Told) -> Res
         disk: &mut appliance.disk,
         entries: &mut appliance.esp,
         source: &*source,
+        delta: delta.as_ref(),
         tell: &mut |progress| told.progress(progress),
     }
     .run(&plan, &index);

@@ -11,6 +11,7 @@ use tough::{ExpirationEnforcement, IntoVec as _, Limits, Repository, RepositoryL
 use tough::{TargetName, Transport, TransportError, TransportErrorKind, TransportStream};
 use url::Url;
 
+use crate::delta::{Delta, MAX_DELTA};
 use crate::error::Error;
 use crate::index::{Index, MAX_INDEX};
 use crate::source::{Source, Stream};
@@ -67,6 +68,14 @@ pub struct PackageChange {
 /// The start of the names of a release's targets.
 pub fn stem(name: &str, version: &str, arch: &str) -> String {
     format!("{name}-{version}-{arch}")
+}
+
+/// The ending of a delta's name.
+pub const DELTA: &str = ".delta";
+
+/// The name of the target with what an appliance of version `from` lacks of the release with this [`stem`].
+pub fn delta_name(stem: &str, from: &str) -> String {
+    format!("{stem}.from-{from}{DELTA}")
 }
 
 /// A repository whose metadata was checked.
@@ -203,6 +212,18 @@ impl Trusted {
             )));
         }
         Ok(index)
+    }
+
+    /// What an appliance that runs version `from` lacks of a release, if the repository has that and it is understood.
+    pub fn delta(&self, index: &Index, from: &str, from_size: u64) -> Option<Delta> {
+        let release = &index.release;
+        let target = delta_name(&stem(&release.name, &release.version, &release.arch), from);
+        if !self.offers(&target) {
+            return None;
+        }
+        let file = self.read(&target, MAX_DELTA).ok()?;
+        let delta = Delta::decode(&file, from_size, release.root_size).ok()?;
+        (delta.to == release.root_hash).then_some(delta)
     }
 
     /// What a release says of itself.

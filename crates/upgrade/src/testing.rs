@@ -16,3 +16,16 @@ pub(crate) fn uki(line: &[u8]) -> Vec<u8> {
     file.resize(0x200 + line.len().next_multiple_of(512), 0);
     file
 }
+
+/// So many blocks without a pattern.
+pub(crate) fn noise(seed: u64, blocks: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut out = Vec::with_capacity(blocks * crate::chunk::BLOCK);
+    while out.len() < blocks * crate::chunk::BLOCK {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(&state.to_le_bytes());
+    }
+    out
+}

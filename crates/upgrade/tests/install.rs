@@ -42,6 +42,7 @@ fn install(scene: &Scene, disk: &mut MemoryDisk, esp: &mut MemoryEsp, source: &d
         disk,
         entries: esp,
         source,
+        delta: None,
         tell: &mut |progress| *last.lock().unwrap() = Some(progress),
     }
     .run(&plan, &scene.index)?;

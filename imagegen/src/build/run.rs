@@ -156,7 +156,7 @@ fn make(
     let options = ErofsOptions {
         compression: match plan.profile {
             Profile::Fast => Compression::Lz4,
-            Profile::Release => Compression::Zstd(15),
+            Profile::Release => Compression::Zstd(cairn_upgrade::units::LEVEL),
         },
         epoch: plan.epoch,
         uuid,

@@ -466,6 +466,12 @@ pub enum ReleaseAction {
         /// The least version that can be upgraded from
         #[arg(long, value_name = "VERSION")]
         minimum: Option<String>,
+        /// Make a delta for appliances of this version (repeat for more) [default: the newest before it]
+        #[arg(long, value_name = "VERSION", conflicts_with = "no_delta")]
+        delta_from: Vec<String>,
+        /// Make none
+        #[arg(long)]
+        no_delta: bool,
     },
     /// Give a channel a version; in force when it is published
     Promote {

@@ -60,11 +60,14 @@ pub(super) fn run(action: &ReleaseAction, json: bool) -> Outcome {
             image,
             notes,
             minimum,
+            delta_from,
+            no_delta,
         } => add(
             &Publisher::open(repository, none)?,
             image,
             notes.as_deref(),
             minimum.as_deref(),
+            (!no_delta).then_some(&delta_from[..]),
         )?,
         ReleaseAction::Promote {
             repository,
@@ -211,6 +214,7 @@ fn add(
     path: &Path,
     notes: Option<&Path>,
     minimum: Option<&str>,
+    deltas: Option<&[String]>,
 ) -> Result<(String, Value), Box<dyn Error>> {
     let manifest = need_manifest(path)?;
     let (name, version, arch) = (&manifest.inventory.name, &manifest.inventory.version, &manifest.arch);
@@ -270,9 +274,27 @@ fn add(
     if let Some(since) = &about.since {
         text.push_str(&format!("packages that differ from {since}: {}\n", about.changes.len()));
     }
+    let mut made = Vec::new();
+    let from: Vec<&String> = match deltas {
+        Some([]) => about.since.iter().collect(),
+        named => named.unwrap_or_default().iter().collect(),
+    };
+    for from in from {
+        // It compresses all that changed: minutes for a new kernel.
+        eprintln!("comparing with {from} ...");
+        let said = match publisher.difference(from, version, arch)? {
+            Some(delta) => {
+                made.push(json!({ "from": from, "bytes": delta.bytes, "instead_of": delta.instead }));
+                let (bytes, instead) = (bytes(delta.bytes), bytes(delta.instead));
+                format!("delta from {from}: {bytes} in place of {instead}\n")
+            }
+            None => format!("delta from {from}: none, it would save nothing (only the profile `release` has one)\n"),
+        };
+        text.push_str(&said);
+    }
     let value = json!({
         "name": name, "version": version, "arch": arch, "chunks": added.index.chunks.len(), "bytes": added.whole, "new_bytes": added.fresh,
-        "about": about,
+        "deltas": made, "about": about,
     });
     Ok((text, value))
 }

@@ -16,7 +16,7 @@ pub enum Compression {
     /// lz4: fast to make and to read.
     Lz4,
     /// zstd at a level (1 to 22) in 64 KiB clusters: small.
-    Zstd(u8),
+    Zstd(i32),
 }
 
 /// What mkfs.erofs is told, beside the content.

@@ -9,6 +9,7 @@ use tough::schema::{Signed, Targets};
 use super::repository::{Publisher, json};
 use crate::error::Error;
 use crate::index::Index;
+use crate::metadata::DELTA;
 
 impl Publisher {
     /// The files in `packs/` and `targets/` that neither a signed release nor one that waits to be published needs, with their sizes.
@@ -28,6 +29,7 @@ impl Publisher {
                 let text = fs::read(&path).map_err(Error::io("read", &path))?;
                 packs.extend(packs_of(&Index::decode(&text)?));
             }
+            packs.extend(pack_of_delta(target.raw()));
             targets.insert(name);
         }
         let incoming = self.folder.join("incoming");
@@ -36,6 +38,7 @@ impl Publisher {
                 let text = fs::read(entry.path()).map_err(Error::io("read", entry.path()))?;
                 packs.extend(packs_of(&Index::decode(&text)?));
             }
+            packs.extend(pack_of_delta(&entry.file_name().to_string_lossy()));
         }
         let mut unused = Vec::new();
         for (folder, used) in [("packs", packs), ("targets", targets)] {
@@ -62,6 +65,11 @@ impl Publisher {
         }
         Ok(unused)
     }
+}
+
+/// The pack that holds a delta's frames.
+fn pack_of_delta(target: &str) -> Option<String> {
+    target.strip_suffix(DELTA).map(|name| format!("{name}.pack"))
 }
 
 /// The packs that hold chunks of a release.

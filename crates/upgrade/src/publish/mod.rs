@@ -3,17 +3,21 @@
 //! ```text
 //! metadata/   N.root.json N.targets.json N.snapshot.json timestamp.json   signed (The Update Framework)
 //! targets/    SHA256.NAME-VERSION-ARCH.index, .json, .spdx.json           signed for by their hashes
+//!             SHA256.NAME-VERSION-ARCH.from-VERSION.delta                 likewise
 //! packs/      NAME-VERSION-ARCH.pack                                      chunks, each known by its hash
+//!             NAME-VERSION-ARCH.from-VERSION.pack                         a delta's frames
 //!             channels.json is one of the targets; its custom data says how versions are given out
 //! incoming/   what was added and not published yet; not for the server
 //! ```
 
+mod difference;
 mod gc;
 mod giving;
 mod keys;
 mod pack;
 mod repository;
 
+pub use difference::Difference;
 pub use giving::{Expires, Offered, Status};
 pub use keys::{Role, key_file};
 pub use pack::{Image, Packed, pack_release};

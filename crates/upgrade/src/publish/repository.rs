@@ -18,7 +18,7 @@ use super::pack::{Image, pack_release};
 use crate::bundle::Writer;
 use crate::error::Error;
 use crate::index::Index;
-use crate::metadata::{About, CHANNELS, Channels, stem};
+use crate::metadata::{About, CHANNELS, Channels, DELTA, stem};
 use crate::record::write_whole;
 use crate::waves::ROLLOUT;
 
@@ -466,7 +466,11 @@ impl Publisher {
         files.sort();
         for (target, signed) in &signed.signed.targets {
             let own = target.raw();
-            if own == CHANNELS || own.strip_prefix(&release).is_some_and(|rest| rest.starts_with('.')) {
+            // Whoever has all chunks needs no delta.
+            let is_ours = own
+                .strip_prefix(&release)
+                .is_some_and(|rest| rest.starts_with('.') && !rest.ends_with(DELTA));
+            if own == CHANNELS || is_ours {
                 let digits: String = signed.hashes.sha256.iter().map(|b| format!("{b:02x}")).collect();
                 files.push(format!("targets/{digits}.{own}"));
             }

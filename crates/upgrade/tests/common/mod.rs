@@ -83,6 +83,12 @@ impl Version {
         root.extend(noise(100 + number, 4 + number as usize));
         root.extend(noise(2, 60));
         root.extend(vec![0; 8 * BLOCK]);
+        Self::holding(version, root)
+    }
+
+    /// A version with this root.
+    pub(crate) fn holding(version: &str, root: Vec<u8>) -> Self {
+        let number: u64 = version.split('.').next().unwrap().parse().unwrap();
         let salt = [number as u8; 32];
         let tree = verity::build(&root, root.len() as u64, &salt, Guid::from_u128(number.into()), 1).unwrap();
         let uki = uki(&tree.root, &[noise(3, 12), noise(50 + number, 2)].concat());
