@@ -100,6 +100,9 @@ pub struct FailedVersion {
     pub version: String,
     /// Why.
     pub why: String,
+    /// The last lines of the log: of the units because of which, or of all before it stopped.
+    #[serde(default)]
+    pub log: Vec<String>,
 }
 
 /// What is done about upgrades by a process of its own.

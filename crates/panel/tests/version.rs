@@ -60,6 +60,7 @@ async fn the_page_tells_how_the_versions_stand_in_both_languages() {
             vec![
                 "Version 0.2.0 was given up",
                 "ended with exit code 1",
+                "wiki: no &lt;database&gt;",
                 "does not answer",
                 "given up here before",
             ],

@@ -62,6 +62,7 @@ pub struct Appliance {
 
 /// Where the ESP is mounted, in the program's own mount namespace.
 const ESP: &str = "/efi";
+const LAST_LINES: &str = "/run/cairn/upgrade/last.json";
 const EFIVARS: &str = "/sys/firmware/efi/efivars";
 
 impl Appliance {
@@ -159,7 +160,7 @@ impl Appliance {
                     );
                     self.records
                         .add(Happened::Failed, &one.version, &self.manifest.version, &why)?;
-                    (one.failed, one.noted) = (Some(why), true);
+                    (one.failed, one.noted, one.log) = (Some(why), true, last_lines());
                     self.records.set_tried(Some(one))?;
                 }
                 // It waits for a restart, or for the loader's next try.
@@ -174,11 +175,17 @@ impl Appliance {
                 }
             }
         }
-        let failed = tried.and_then(|tried| Some((tried.version, tried.failed?)));
+        let failed = tried.and_then(|tried| {
+            Some(FailedVersion {
+                why: tried.failed?,
+                version: tried.version,
+                log: tried.log,
+            })
+        });
         Ok(UpgradeVersions {
             running: running.map(shown),
             other: other.as_ref().map(shown),
-            failed: failed.map(|(version, why)| FailedVersion { version, why }),
+            failed,
             problems,
         })
     }
@@ -219,6 +226,7 @@ impl Appliance {
             root_hash: self.hash.to_string(),
             from: other.name.version,
             failed: Some(why.to_owned()),
+            log: last_lines(),
             noted: true,
         };
         let noted = match happened {
@@ -232,6 +240,12 @@ impl Appliance {
         }
         Ok(())
     }
+}
+
+/// The last lines of the log that bear on a version that is given up, as the manager leaves them. Without them only the reason is known.
+fn last_lines() -> Vec<String> {
+    let text = std::fs::read(LAST_LINES).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 fn shown(entry: &Entry) -> UpgradeVersion {

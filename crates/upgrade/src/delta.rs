@@ -153,6 +153,9 @@ impl Delta {
     }
 }
 
+/// Takes a unit of the new root and its blocks.
+pub type Put<'a> = &'a mut dyn FnMut(&Unit, &[u8]) -> Result<(), Error>;
+
 impl Group {
     /// The frame as what is fetched: stored as it is.
     ///
@@ -173,12 +176,7 @@ impl Group {
     ///
     /// # Errors
     /// The frame does not fit the old root, or the library compresses otherwise than the image's maker.
-    pub fn make(
-        &self,
-        old: &dyn ReadAt,
-        frame: &[u8],
-        put: &mut dyn FnMut(&Unit, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    pub fn make(&self, old: &dyn ReadAt, frame: &[u8], put: Put<'_>) -> Result<(), Error> {
         let failed = |_: io::Error| Error::Delta("a group cannot be made");
         let base = base(old, &self.base).map_err(failed)?;
         let length: usize = self.made.iter().map(Unit::length).sum();

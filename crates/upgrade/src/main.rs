@@ -257,6 +257,7 @@ fn install(appliance: &mut Appliance, asked: &Asked<'_>, told: &mut Told) -> Res
         root_hash: plan.hash.to_string(),
         from: own.clone(),
         failed: None,
+        log: Vec::new(),
         noted: false,
     }))?;
     let installed = Install {

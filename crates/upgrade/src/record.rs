@@ -23,6 +23,9 @@ pub struct Tried {
     /// Why it was given up, once it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// The last lines that it wrote then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
     /// Whether the history says so.
     #[serde(default)]
     pub noted: bool,
@@ -254,6 +257,7 @@ mod tests {
             root_hash: "ab".repeat(32),
             from: "1.0".into(),
             failed: None,
+            log: Vec::new(),
             noted: false,
         };
         records.set_tried(Some(&tried)).unwrap();

@@ -119,6 +119,7 @@ fn install(repository: &Repository, source: &dyn Source) -> bool {
         disk: &mut disk,
         entries: &mut esp,
         source,
+        delta: None,
         tell: &mut |_| {},
     }
     .run(&plan, &index)

@@ -185,6 +185,13 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     assert_eq!(now["versions"]["failed"]["version"], "1.2.0", "{now}");
     let why = now["versions"]["failed"]["why"].as_str().unwrap_or_default();
     assert!(why.contains("unit steady"), "{why}");
+    let last = now["versions"]["failed"]["log"].as_array();
+    let told = last.is_some_and(|lines| {
+        lines
+            .iter()
+            .any(|line| line.as_str().is_some_and(|l| l.contains("steady")))
+    });
+    assert!(told, "{now}");
     let history = guest.cairn(&["upgrade", "history"]);
     let lines: Vec<&str> = history
         .lines()

@@ -262,6 +262,9 @@ fn status(all: &Upgrades, paint: Paint) -> String {
     }
     if let Some(failed) = &all.versions.failed {
         let _ = writeln!(out, "version {} was given up: {}", failed.version, failed.why);
+        for line in &failed.log {
+            let _ = writeln!(out, "    {line}");
+        }
     }
     if let Some(offer) = all.offered.as_ref().filter(|offer| offer.newer) {
         let _ = match offer.waits() {
@@ -372,6 +375,7 @@ mod tests {
                 failed: Some(FailedVersion {
                     version: "2.0.0".into(),
                     why: "unit web failed".into(),
+                    log: vec!["2026-01-31 box web: no such file".into()],
                 }),
                 problems: vec!["The ESP is full.".into()],
             },
@@ -385,7 +389,7 @@ mod tests {
         };
         assert_eq!(
             status(&all, Paint(false)),
-            "version 1.0.0\nrunning    1.0.0 (proved)\nother slot 2.0.0 (given up)\nversion 2.0.0 was given up: unit web failed\n\
+            "version 1.0.0\nrunning    1.0.0 (proved)\nother slot 2.0.0 (given up)\nversion 2.0.0 was given up: unit web failed\n    2026-01-31 box web: no such file\n\
              version 2.1.0 can be installed\nThe ESP is full.\nfrom       bundles only, channel stable\nby itself  nothing\n"
         );
     }

@@ -31,8 +31,13 @@ pub enum Verdict {
     },
     /// The version is kept.
     Commit,
-    /// The version is given up, and why.
-    GiveUp(String),
+    /// The version is given up.
+    GiveUp {
+        /// Why.
+        why: String,
+        /// The units because of which.
+        units: Vec<String>,
+    },
 }
 
 /// The times of a gate, in milliseconds.
@@ -52,7 +57,10 @@ pub fn judge(units: &[Look<'_>], times: Times, now: u64) -> Verdict {
     let wanted = || units.iter().filter(|unit| unit.wanted);
     let lost = wanted().find(|u| u.failed.is_some() && u.since_ms.saturating_add(times.healthy) <= now);
     if let Some((unit, why)) = lost.and_then(|unit| Some((unit, unit.failed?))) {
-        return Verdict::GiveUp(format!("unit {} failed: {why}", unit.name));
+        return Verdict::GiveUp {
+            why: format!("unit {} failed: {why}", unit.name),
+            units: vec![unit.name.to_owned()],
+        };
     }
     let missing: Vec<&Look<'_>> = wanted().filter(|u| !u.ready || u.ill > 0).collect();
     if missing.is_empty() {
@@ -66,7 +74,10 @@ pub fn judge(units: &[Look<'_>], times: Times, now: u64) -> Verdict {
             let what = "every unit is ready, and has to stay so for a while".to_owned();
             return Verdict::Wait { until_ms, what };
         }
-        return Verdict::GiveUp("its units did not stay ready".to_owned());
+        return Verdict::GiveUp {
+            why: "its units did not stay ready".to_owned(),
+            units: Vec::new(),
+        };
     }
     let said = |unit: &&Look<'_>| match unit.trouble {
         "" => format!("unit {} is not ready", unit.name),
@@ -80,7 +91,10 @@ pub fn judge(units: &[Look<'_>], times: Times, now: u64) -> Verdict {
         let until_ms = soon.chain([end]).min().unwrap_or(end);
         return Verdict::Wait { until_ms, what };
     }
-    Verdict::GiveUp(format!("after {} s {what}", times.deadline / 1000))
+    Verdict::GiveUp {
+        why: format!("after {} s {what}", times.deadline / 1000),
+        units: missing.iter().map(|unit| unit.name.to_owned()).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +157,14 @@ mod tests {
             };
             assert_eq!((until_ms, what), (601_000, format!("unit web: {why}")));
             let why = format!("after 600 s unit web: {why}");
-            assert_eq!(judge(&units, TIMES, 601_000), Verdict::GiveUp(why));
+            let units_named = vec!["web".to_owned()];
+            assert_eq!(
+                judge(&units, TIMES, 601_000),
+                Verdict::GiveUp {
+                    why,
+                    units: units_named
+                }
+            );
         }
     }
 
@@ -159,7 +180,8 @@ mod tests {
         };
         assert_eq!(until_ms, 35_000);
         let why = "unit web failed: its program is missing".to_owned();
-        assert_eq!(judge(&[lost], TIMES, 35_000), Verdict::GiveUp(why));
+        let units = vec!["web".to_owned()];
+        assert_eq!(judge(&[lost], TIMES, 35_000), Verdict::GiveUp { why, units });
     }
 
     #[test]
@@ -171,7 +193,10 @@ mod tests {
         ));
         assert_eq!(
             judge(&units, TIMES, 601_000),
-            Verdict::GiveUp("its units did not stay ready".into())
+            Verdict::GiveUp {
+                why: "its units did not stay ready".into(),
+                units: Vec::new()
+            }
         );
     }
 }

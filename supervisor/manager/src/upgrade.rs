@@ -1,7 +1,7 @@
 //! Upgrades: the work is done by `cairn-upgrade` in a process of its own, one at a time; here it is started, its answers are told, and a version
 //! that is being tried is kept or given up.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use cairn_init::protocol::ExitStatus;
 use serde::de::DeserializeOwned;
 
 use crate::beside::Purpose;
-use crate::clock::now_ms;
+use crate::clock::{now_ms, real_ns};
 use crate::control::Answered;
 use crate::gate::{Look, Times, Verdict, judge};
 use crate::host_plan;
@@ -27,6 +27,10 @@ const LIMITS: [(&str, &str); 4] = [
     ("cpu.weight", "20"),
     ("io.weight", "default 20"),
 ];
+
+/// So many lines of the log are kept of a version that was given up, and so many characters of each.
+const LAST_LINES: usize = 10;
+const LAST_LENGTH: usize = 400;
 
 /// What the manager knows of upgrades, beside what lies in files.
 #[derive(Debug, Default)]
@@ -115,6 +119,11 @@ impl Supervisor {
         self.upgrading.versions = self.left("versions.json");
         self.remember_upgrades();
         if self.upgrading.versions.is_none() && !self.upgrade_runs() {
+            // If it turns out that a version was given up without a word, these are the last that it wrote.
+            if self.config.at("/data/upgrade/tried.json").exists() {
+                let begun = real_ns().saturating_sub(now_ms().saturating_mul(1_000_000));
+                self.leave_last_lines(None, Some(begun));
+            }
             self.start_upgrade(Work::of(&["look"]));
         }
     }
@@ -156,6 +165,30 @@ impl Supervisor {
         self.spawn_host(NAME, &plan);
         self.upgrading.work = Some(work).filter(|_| self.upgrade_runs());
         self.upgrading.work.is_some()
+    }
+
+    /// Leaves the last lines of the log, of these units or all, for what is noted of a version that was given up.
+    fn leave_last_lines(&self, units: Option<BTreeSet<String>>, until: Option<u64>) {
+        let query = cairn_log::Query {
+            units,
+            until,
+            tail: Some(LAST_LINES),
+            ..cairn_log::Query::default()
+        };
+        let records = cairn_log::Reader::new(self.config.log_root()).query(&query);
+        let name = self.manifest.name.as_str();
+        let line = |record| {
+            cairn_log::output::short(&record, name)
+                .chars()
+                .take(LAST_LENGTH)
+                .collect()
+        };
+        let lines: Vec<String> = records.into_iter().flatten().flatten().map(line).collect();
+        let folder = self.upgrade_folder();
+        let text = serde_json::to_vec(&lines).unwrap_or_default();
+        // Without them only the reason is known.
+        let _ = cairn_config::private_folder(&folder);
+        let _ = fs::write(folder.join("last.json"), text);
     }
 
     /// The process has ended.
@@ -224,8 +257,10 @@ impl Supervisor {
                 self.upgrading.decided = true;
                 self.start_upgrade(Work::of(&["commit"]));
             }
-            Verdict::GiveUp(why) => {
+            Verdict::GiveUp { why, units } => {
                 self.upgrading.decided = true;
+                let units = (!units.is_empty()).then(|| units.into_iter().collect());
+                self.leave_last_lines(units, None);
                 self.console.say(&format!("This version has not proved itself: {why}"));
                 self.start_upgrade(Work::of(&["fail", &why]));
             }

@@ -385,6 +385,7 @@ mod tests {
         all.versions.failed = Some(FailedVersion {
             version: "2.5".into(),
             why: "unit web failed".into(),
+            log: Vec::new(),
         });
         assert_eq!(news(&all), Some(("failed", "2.5".into(), "unit web failed".into())));
         assert_eq!(news(&Upgrades::default()), None);

@@ -159,8 +159,7 @@ pub(crate) fn upgrade(how: &str) -> Value {
         }
         "failed" => {
             all["versions"]["other"] = entry("0.2.0", json!(0));
-            all["versions"]["failed"] =
-                json!({ "version": "0.2.0", "why": "unit wiki failed: it ended with exit code 1" });
+            all["versions"]["failed"] = json!({ "version": "0.2.0", "why": "unit wiki failed: it ended with exit code 1", "log": ["wiki: no <database>"] });
             all["task"] = task(
                 "failed",
                 "metadata",
