@@ -65,6 +65,13 @@ impl Supervisor {
             Endpoint::SiteHistory => self.site_history(),
             Endpoint::SiteDiff => self.site_diff(asked.query("from"), asked.query("to")),
             Endpoint::SiteRollback => self.roll_back(asked.query("to"), &asked.who),
+            Endpoint::Network => self.network_state(),
+            Endpoint::ChangeNetwork => match asked.body() {
+                Ok(choices) => self.change_network(&choices, asked.query("within"), &asked.who),
+                Err(refused) => refused,
+            },
+            Endpoint::ConfirmNetwork => self.confirm_network(&asked.who),
+            Endpoint::UndoNetwork => self.undo_network(&asked.who),
             Endpoint::Setup => Answered::of(200, &self.setup()),
             Endpoint::SetupCode => match asked.body() {
                 Ok(SetupCode { code }) => self.setup_code(&code),
