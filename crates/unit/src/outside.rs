@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::problem::{Problem, Source};
+use crate::problem::{Problem, Problems, Source};
 use crate::values::{Domain, ValueError, text_value};
 
 /// The networks in which units reach each other. No outside device can have an address in them.
@@ -70,7 +70,8 @@ impl NetAddress {
     }
 
     /// Why no device of this network can have the address: what it is instead.
-    fn cannot_be(&self, address: IpAddr) -> Option<&'static str> {
+    #[must_use]
+    pub fn cannot_be(&self, address: IpAddr) -> Option<&'static str> {
         match address {
             IpAddr::V4(v4) => {
                 // Two hosts on a line need neither (RFC 3021).
@@ -89,6 +90,8 @@ impl NetAddress {
                 let host = u128::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
                 if v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || v6.to_ipv4_mapped().is_some() {
                     Some("an address that no device can have")
+                } else if v6.is_unicast_link_local() {
+                    Some("a link-local address, which a device has by itself")
                 } else if self.prefix < 127 && u128::from(v6) & host == 0 {
                     // RFC 4291, section 2.6.1.
                     Some("the address of the network's routers")
@@ -310,6 +313,20 @@ impl SiteNetwork {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == SiteNetwork::default()
+    }
+
+    /// Parses and checks a text with `[network]` alone.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with its place.
+    pub fn parse(source: &Source) -> Result<SiteNetwork, Problems> {
+        #[derive(Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct Alone {
+            network: SiteNetwork,
+        }
+        let network = source.parse::<Alone>()?.network;
+        Problems(network.check(source)).or(network)
     }
 
     /// Everything that is wrong with it, where it stands in `source`.

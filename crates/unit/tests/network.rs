@@ -59,6 +59,7 @@ fn what_cannot_be_is_refused_with_its_line() {
         ("127.0.0.1/8", "no device can have"),
         ("224.0.0.5/24", "no device can have"),
         ("::1/64", "no device can have"),
+        ("fe80::5/64", "which a device has by itself"),
         ("2001:db8::/64", "the network's routers"),
         ("10.201.7.1/24", "overlaps with 10.201.0.0/16"),
         ("10.0.0.5/8", "overlaps with 10.201.0.0/16"),

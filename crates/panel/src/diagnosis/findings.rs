@@ -86,6 +86,17 @@ fn network(facts: &Facts) -> Vec<Finding> {
             )),
         }
     }
+    if let Some(network) = &facts.network {
+        let of = |key, why: &String| found("network", Mood::Warn, key, &[("what", why.clone())]);
+        all.extend(network.absent.iter().map(|name| of("network-absent", name)));
+        all.extend(network.problems.iter().map(|why| of("network-problem", why)));
+        all.extend(
+            network
+                .pending
+                .iter()
+                .map(|pending| of("network-pending", &pending.who)),
+        );
+    }
     let nodes = facts.graph.iter().flat_map(|graph| &graph.nodes);
     let ports: Vec<String> = nodes
         .flat_map(|node| node.publishes.iter().map(|port| format!("{port} ({})", node.name)))
