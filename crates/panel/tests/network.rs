@@ -35,10 +35,10 @@ async fn the_page_shows_what_is_and_a_change_waits_to_be_confirmed() {
     let mut owner = panel.owner().await;
     let page = owner.get("/network").await;
     for what in [
-        "192.168.1.20/24",
+        "192.168.1.20&#x2f;24",
         "52:54:00:12:34:56",
         "from 192.168.1.1",
-        "11 h",
+        "for 11\u{a0}h",
         "There is no device eth9",
         "443/tcp",
         "caddy",
@@ -90,7 +90,7 @@ async fn what_cannot_be_is_told_where_it_was_typed_and_stays_there() {
         (
             with("addresses", "192.168.1.30"),
             "addresses",
-            "Write for example 192.168.1.30/24",
+            "Write for example 192.168.1.30&#x2f;24",
         ),
         (with("addresses", ""), "addresses", "Write the address"),
         (
@@ -141,7 +141,7 @@ async fn the_setup_asks_for_a_fixed_address_and_says_where_the_panel_is_then() {
     let page = browser.post("/setup/network", &with("gateway", "10.0.0.1")).await;
     assert_eq!(page.status, 400);
     page.says("id=\"own-gateway-wrong\"");
-    page.says("value=\"192.168.1.30/24\"");
+    page.says("value=\"192.168.1.30&#x2f;24\"");
     let page = browser.post("/setup/network", &FIXED).await;
     assert_eq!(
         (page.status, page.location.as_str()),
@@ -150,7 +150,10 @@ async fn the_setup_asks_for_a_fixed_address_and_says_where_the_panel_is_then() {
         page.text
     );
     // Who comes back sees it.
-    browser.get("/setup/network").await.says("value=\"192.168.1.30/24\"");
+    browser
+        .get("/setup/network")
+        .await
+        .says("value=\"192.168.1.30&#x2f;24\"");
     browser
         .post(
             "/setup/admin",

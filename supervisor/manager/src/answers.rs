@@ -264,6 +264,7 @@ impl Supervisor {
             appliance: self.manifest.name.as_str().to_owned(),
             version: self.manifest.version.clone(),
             address: self.address(),
+            network: self.network_notes(),
             ready: self.saved.units.values().all(|k| !k.up || k.machine.ready()),
             firewall: self.saved.firewall,
             going_down: self.saved.power.clone(),

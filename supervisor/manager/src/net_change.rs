@@ -207,6 +207,13 @@ impl Supervisor {
             Ok(text) => text,
             Err(why) => return failed(why),
         };
+        if self
+            .parse_site(&text)
+            .is_ok_and(|chosen| chosen.network == self.site.network)
+        {
+            // It holds already, or waits to be confirmed.
+            return self.reload_site();
+        }
         let why = format!("the network was changed; unless that is confirmed within {within} it is as before");
         self.accept_guarded(&text, who, &why, within)
     }

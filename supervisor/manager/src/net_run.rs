@@ -151,6 +151,10 @@ impl Supervisor {
         for index in stopped {
             if let Some((link, client)) = self.outside.clients.remove(&index) {
                 client.abort();
+                if !links.contains(&link) {
+                    // What comes under this name later may be plugged in elsewhere.
+                    self.saved.leases.retain(|(name, _)| *name != link.name);
+                }
                 let lease = self.saved.leases.iter().find(|(name, _)| *name == link.name);
                 if let Some((_, lease)) = lease.filter(|_| links.contains(&link)) {
                     network::release(&link, &host, lease);

@@ -113,6 +113,22 @@ impl Supervisor {
         Answered::of(200, &state)
     }
 
+    /// What is to be known of the network, in sentences.
+    pub(crate) fn network_notes(&self) -> Vec<String> {
+        let absent = self.saved.absent.iter();
+        let absent = absent.map(|name| format!("there is no network device {name}; it is set up when it comes"));
+        let pending = self.pending_network().map(|pending| {
+            format!(
+                "{} changed the network; in {} s that of before comes back unless `cairn network confirm` keeps this one",
+                pending.who, pending.left_s
+            )
+        });
+        absent
+            .chain(self.outside.problems.iter().cloned())
+            .chain(pending)
+            .collect()
+    }
+
     /// What the firewall lets in: the published ports of every unit, whether it runs or not.
     fn open_ports(&self) -> Vec<OpenPort> {
         let units = self.manifest.units.iter();

@@ -112,11 +112,11 @@ pub async fn watch(to: UnboundedSender<News>) {
     }
 }
 
-/// Notes which devices there are. Whether one is switched on changes with what is done to it, and is no news.
+/// Notes which devices there are. How one is at the moment (on, connected) is no news: a cable that is pulled for a while ends nothing.
 fn take(known: &mut Vec<Link>, found: Vec<Link>, gone: &[u32]) {
     known.retain(|link| !gone.contains(&link.index));
     for mut link in found.into_iter().filter(|link| link.physical) {
-        (link.up, link.mtu) = (false, 0);
+        (link.up, link.carrier, link.mtu) = (false, false, 0);
         match known.iter_mut().find(|other| other.index == link.index) {
             Some(other) => *other = link,
             None => known.push(link),
@@ -281,5 +281,36 @@ pub async fn client(link: Link, host: String, earlier: Option<Lease>, to: Unboun
         client.hold(&mut lease, &to).await;
         let _ = to.send(News::Lost(link.clone()));
         before = Some(lease.address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cable_that_is_pulled_is_no_news_and_a_device_that_goes_or_is_renamed_is() {
+        let link = |index, name: &str, carrier| Link {
+            index,
+            name: name.into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            physical: name.starts_with("eth"),
+            up: carrier,
+            carrier,
+            mtu: 1500,
+        };
+        let mut known = Vec::new();
+        take(
+            &mut known,
+            vec![link(1, "lo", true), link(2, "eth0", true), link(3, "eth1", true)],
+            &[],
+        );
+        let names = |known: &[Link]| known.iter().map(|l| l.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&known), ["eth0", "eth1"]);
+        let before = known.clone();
+        take(&mut known, vec![link(2, "eth0", false)], &[]);
+        assert_eq!(known, before);
+        take(&mut known, vec![link(2, "eth7", false)], &[3]);
+        assert_eq!(names(&known), ["eth7"]);
     }
 }

@@ -87,15 +87,18 @@ fn network(facts: &Facts) -> Vec<Finding> {
         }
     }
     if let Some(network) = &facts.network {
-        let of = |key, why: &String| found("network", Mood::Warn, key, &[("what", why.clone())]);
-        all.extend(network.absent.iter().map(|name| of("network-absent", name)));
-        all.extend(network.problems.iter().map(|why| of("network-problem", why)));
-        all.extend(
-            network
-                .pending
-                .iter()
-                .map(|pending| of("network-pending", &pending.who)),
-        );
+        for name in &network.absent {
+            let what = [("what", name.clone())];
+            all.push(found("network", Mood::Warn, "network-absent", &what));
+        }
+        for why in &network.problems {
+            let what = [("what", why.clone())];
+            all.push(found("network", Mood::Warn, "network-problem", &what));
+        }
+        if let Some(pending) = &network.pending {
+            let what = [("what", pending.who.clone())];
+            all.push(found("network", Mood::Warn, "network-pending", &what));
+        }
     }
     let nodes = facts.graph.iter().flat_map(|graph| &graph.nodes);
     let ports: Vec<String> = nodes
