@@ -30,6 +30,16 @@ fn a_fixed_address_a_device_that_is_off_and_another_name_server_are_taken() {
     assert_eq!(device.addresses[1].to_string(), "2001:db8::5/64");
     let spare = &network.devices[&"spare".parse().unwrap()];
     assert_eq!(spare.mac, Some(Mac([0x52, 0x54, 0, 0x12, 0x34, 0xab])));
+    for search in ["lan", "office.example.org"] {
+        let text = format!("[network]\nsearch = [\"{search}\"]\n");
+        assert_eq!(parse(&text).unwrap().network.search[0].to_string(), search);
+    }
+    for search in ["", "a b", "Lan", "a..b", "x\\nnameserver 192.0.2.66"] {
+        assert!(
+            parse(&format!("[network]\nsearch = [\"{search}\"]\n")).is_err(),
+            "{search}"
+        );
+    }
     // Written again it is the same.
     let site = parse(text).unwrap();
     assert_eq!(parse(&toml::to_string(&site).unwrap()).unwrap().network, network);

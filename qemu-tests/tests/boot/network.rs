@@ -22,7 +22,7 @@ fn from(guest: &mut Guest, address: &str) -> String {
     own.map_or(String::new(), |one| one["from"].as_str().unwrap().to_owned())
 }
 
-fn answers(machine: &Machine) -> bool {
+fn answers(machine: &mut Machine) -> bool {
     https::get(must(machine.port(443)), "/").is_ok_and(|(status, _)| status == 200)
 }
 
@@ -48,13 +48,13 @@ fn a_fixed_address_takes_the_place_of_a_lease_and_stays_over_a_restart() {
     assert!(device["lease"].is_null(), "{device}");
     assert_eq!(device["routes"][0]["gateway"], "10.0.2.2", "{device}");
     assert_eq!(guest.read("/run/cairn/resolv.conf"), "nameserver 10.0.2.3");
-    wait_until("an answer at the fixed address", READY, || answers(&guest.0));
+    wait_until("an answer at the fixed address", READY, || answers(&mut guest.0));
 
     // A file with a mistake changes nothing.
     guest.write(SITE, &FIXED.replace("10.0.2.15/24", "10.0.2.15"));
     let (status, said) = guest.ran(&["/usr/bin/cairn", "reload"], READY);
     assert!(status == 1 && said.contains("has no prefix length"), "{said}");
-    assert!(answers(&guest.0));
+    assert!(answers(&mut guest.0));
     guest.write(SITE, FIXED);
     switch_off(guest.0);
 
@@ -62,14 +62,14 @@ fn a_fixed_address_takes_the_place_of_a_lease_and_stays_over_a_restart() {
     must(machine.wait_for("Network: eth0 has 10.0.2.15, as chosen", READY));
     must(machine.wait_for("Ready: https://10.0.2.15", READY));
     let mut guest = Guest(machine);
-    assert!(answers(&guest.0));
+    assert!(answers(&mut guest.0));
     assert_eq!(from(&mut guest, "10.0.2.15/24"), "static");
 
     // Another address holds at once for who edits the file, and the way back to this one has to be confirmed.
     guest.write(SITE, &FIXED.replace("10.0.2.15", "10.0.2.77"));
     guest.cairn(&["reload"]);
     must(guest.0.wait_for("Ready: https://10.0.2.77", READY));
-    assert!(!answers(&guest.0));
+    assert!(!answers(&mut guest.0));
     let history = guest.cairn(&["config", "history"]);
     let version = history
         .lines()
@@ -82,13 +82,13 @@ fn a_fixed_address_takes_the_place_of_a_lease_and_stays_over_a_restart() {
     guest.cairn(&["config", "rollback", &version]);
     let said = guest.cairn(&["status"]);
     assert!(said.contains("cairn network confirm"), "{said}");
-    wait_until("an answer at the address of before", READY, || answers(&guest.0));
+    wait_until("an answer at the address of before", READY, || answers(&mut guest.0));
     guest.cairn(&["network", "undo"]);
     wait_until("the other address", READY, || {
         from(&mut guest, "10.0.2.77/24") == "static"
     });
     guest.cairn(&["config", "rollback", &version]);
-    wait_until("an answer at the address of before", READY, || answers(&guest.0));
+    wait_until("an answer at the address of before", READY, || answers(&mut guest.0));
     guest.cairn(&["network", "confirm"]);
     assert!(!guest.cairn(&["status"]).contains("cairn network confirm"));
     assert_eq!(from(&mut guest, "10.0.2.15/24"), "static");

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use cairn_manager::config::Config;
 use cairn_manager::netlink::Netlink;
+use cairn_manager::network;
 use cairn_manager::outside::{Plan, Step, apply, look, plan};
 use cairn_unit::{Ipv6, SiteNetwork};
 
@@ -155,4 +156,114 @@ fn ipv6_is_announced_fixed_or_off_and_packets_have_the_size_that_was_chosen() {
     // Back to what routers announce: the address of IPv4 is not touched.
     let steps = done(&off.replace("ipv6 = \"off\"", "ipv6 = \"auto\""));
     assert_eq!(steps, [Step::Ipv6(Ipv6::Auto)]);
+}
+
+/// A server that grants one address to whoever asks on `peer`; what it heard, as DHCP's message types.
+fn serve(heard: std::sync::mpsc::Sender<u8>) {
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Inet,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::empty(),
+        None,
+    )
+    .unwrap();
+    use nix::sys::socket::{setsockopt, sockopt};
+    setsockopt(&socket, sockopt::BindToDevice, &"peer".into()).unwrap();
+    setsockopt(&socket, sockopt::Broadcast, &true).unwrap();
+    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+    rustix::net::bind(&socket, &std::net::SocketAddr::from(([0, 0, 0, 0], 67))).unwrap();
+    let socket = std::net::UdpSocket::from(socket);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((length, _)) = socket.recv_from(&mut buffer) {
+            let asked = &buffer[..length];
+            let kind = asked[242];
+            let mut answer = asked[..240].to_vec();
+            answer[0] = 2;
+            answer[16..20].copy_from_slice(&[10, 0, 2, 15]);
+            // An offer to who discovers, a grant to who requests.
+            answer.extend_from_slice(&[
+                53,
+                1,
+                if kind == 1 { 2 } else { 5 },
+                1,
+                4,
+                255,
+                255,
+                255,
+                0,
+                3,
+                4,
+                10,
+                0,
+                2,
+                2,
+            ]);
+            answer.extend_from_slice(&[6, 4, 10, 0, 2, 3, 51, 4, 0, 0, 14, 16, 54, 4, 10, 0, 2, 2, 255]);
+            socket.send_to(&answer, "255.255.255.255:68").unwrap();
+            if heard.send(kind).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+#[test]
+fn what_dhcp_grants_is_applied_and_goes_when_an_address_is_fixed() {
+    if !in_private_net("what_dhcp_grants_is_applied_and_goes_when_an_address_is_fixed") {
+        return;
+    }
+    let links = |up: bool| {
+        let mut links = Netlink::open().unwrap().links().unwrap();
+        links.iter_mut().for_each(|link| link.physical = link.name == "eth0");
+        assert!(links.iter().any(|link| link.name == "eth0" && link.up == up));
+        links
+    };
+    let config = Config::appliance();
+    // Without a lease the device is switched on, so that its client can ask.
+    let before = plan(&SiteNetwork::default(), &links(false), &[], &BTreeMap::new());
+    let (done, problems) = apply(&config, &before);
+    assert!(
+        problems.is_empty() && done.contains(&(Step::Up, "eth0".into())),
+        "{done:?} {problems:?}"
+    );
+    let (told, heard) = std::sync::mpsc::channel();
+    serve(told);
+    let link = links(true).into_iter().find(|link| link.name == "eth0").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (device, lease) = runtime.block_on(async {
+        let (send, mut news) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(network::client(link, "office".into(), None, send));
+        match news.recv().await.unwrap() {
+            network::News::Leased(link, lease) => (link.name, lease),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(
+        (heard.recv(), heard.recv()),
+        (Ok(1), Ok(3)),
+        "it discovers, and requests"
+    );
+    assert!(lease.granted_ms > 0 && lease.seconds == 3600, "{lease:?}");
+    let leases = [(device, lease)];
+    let leased = plan(&SiteNetwork::default(), &links(true), &leases, &BTreeMap::new());
+    assert_eq!(apply(&config, &leased).1, Vec::<String>::new());
+    let text = shown();
+    assert!(
+        text.contains("10.0.2.15/24") && text.contains("default via 10.0.2.2 dev eth0"),
+        "{text}"
+    );
+    assert_eq!(leased.resolv(), "nameserver 10.0.2.3\n");
+    let fixed = choices("[network.devices.eth0]\nmethod = \"static\"\naddresses = [\"192.0.2.5/24\"]\n");
+    let fixed = plan(&fixed, &links(true), &leases, &BTreeMap::new());
+    assert_eq!(apply(&config, &fixed).1, Vec::<String>::new());
+    let text = shown();
+    assert!(
+        text.contains("192.0.2.5/24") && !text.contains("10.0.2.") && !text.contains("default via"),
+        "{text}"
+    );
+    assert_eq!(fixed.resolv(), "");
 }
