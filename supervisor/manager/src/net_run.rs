@@ -1,7 +1,7 @@
 //! The outside network in force: DHCP clients, addresses and name servers follow the owner's choices, the devices and the leases. This is
 //! the one place that applies them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
 use tokio::task::AbortHandle;
@@ -17,6 +17,9 @@ use crate::{firewall, host_plan};
 
 /// When what could not be done is tried again, in milliseconds.
 const RETRY_MS: u64 = 5_000;
+
+/// How long a device may take to come before it is said that it is not there, in milliseconds: drivers are loaded beside the manager.
+const ABSENT_MS: u64 = 20_000;
 
 /// What the manager holds of the outside network beside what is saved.
 #[derive(Debug, Default)]
@@ -222,17 +225,24 @@ impl Supervisor {
                 self.console.say(&format!("Network: {problem}; this is tried again"));
             }
         }
-        for name in &plan.absent {
+        let early = now_ms() < self.started + ABSENT_MS && !plan.absent.is_empty();
+        if early {
+            self.outside.due = Some(self.started + ABSENT_MS);
+        }
+        let absent: &[String] = if early { &[] } else { &plan.absent };
+        for name in absent {
             if !self.saved.absent.contains(name) {
                 let what = format!("Network: there is no device {name}; it is set up when it comes");
                 self.console.say(&what);
             }
         }
         if !problems.is_empty() {
-            self.outside.due = Some(now_ms() + RETRY_MS);
+            let again = now_ms() + RETRY_MS;
+            self.outside.due = Some(self.outside.due.unwrap_or(again).min(again));
         }
         self.outside.problems = problems;
-        self.saved.absent = plan.absent.iter().cloned().collect::<BTreeSet<String>>();
+        self.saved.absent.retain(|name| plan.absent.contains(name));
+        self.saved.absent.extend(absent.iter().cloned());
     }
 
     /// Writes the file of name servers. Running units see it by its inode, so that stays: what is shorter is cut after it is written.
