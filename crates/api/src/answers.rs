@@ -14,6 +14,9 @@ pub struct Status {
     pub version: String,
     /// Its outside address; empty while it has none.
     pub address: String,
+    /// What is to be known of the network: a device that is missing, a step that failed, a change that waits. In sentences.
+    #[serde(default)]
+    pub network: Vec<String>,
     /// Whether every unit that is wanted is ready.
     pub ready: bool,
     /// Whether the firewall stands.
@@ -270,9 +273,9 @@ pub struct Reloaded {
 /// One change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
-    /// The unit.
+    /// The unit; the appliance's name, or `network`, for what is the whole appliance's.
     pub unit: String,
-    /// `limits`, `enabled` or `disabled`.
+    /// `limits`, `enabled`, `disabled`, `identity` or `network`.
     pub change: String,
     /// Why it could not be put in force.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@ mod answers;
 mod certificates;
 mod learned;
 mod markdown;
+mod network;
 mod openapi;
 mod parameters;
 mod routes;
@@ -22,6 +23,10 @@ pub use answers::{
 pub use certificates::{Authority, Certificate, Certificates, ImportCertificate, Imported};
 pub use learned::{Advice, Direction, LearnState, Learned, Sighting, Sightings};
 pub use markdown::markdown;
+pub use network::{
+    NetworkAddress, NetworkChoice, NetworkChoices, NetworkDevice, NetworkLease, NetworkPending, NetworkRoute,
+    NetworkState, OpenPort,
+};
 pub use openapi::openapi;
 pub use parameters::Parameter;
 pub use routes::{Endpoint, Method, ROUTES, Route, Scope, find};

@@ -76,6 +76,12 @@ pub(crate) const ROLLBACK: &[Parameter] = &[Parameter {
     meaning: "The version's number.",
 }];
 
+/// How long a change waits to be confirmed.
+pub(crate) const CONFIRM: &[Parameter] = &[Parameter {
+    name: "within",
+    meaning: "How long it waits to be confirmed, like `90s` or `10m`, from `1s` to `1h`; `3m` if left out.",
+}];
+
 /// What is installed, and in spite of what.
 pub(crate) const INSTALL: &[Parameter] = &[
     FROM[0],

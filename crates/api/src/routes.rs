@@ -6,6 +6,7 @@ use crate::accounts::Accounts;
 use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Status, Top};
 use crate::certificates::{Certificates, ImportCertificate, Imported};
 use crate::learned::Learned;
+use crate::network::{NetworkChoices, NetworkState};
 use crate::parameters::{self, Parameter};
 use crate::setup::{FirstAccount, Setup, SetupAnswers, SetupCode};
 use crate::site::{SiteDiff, SiteHistory};
@@ -83,6 +84,10 @@ pub enum Endpoint {
     SiteHistory,
     SiteDiff,
     SiteRollback,
+    Network,
+    ChangeNetwork,
+    ConfirmNetwork,
+    UndoNetwork,
     Accounts,
     Rotate,
     Purge,
@@ -364,6 +369,41 @@ pub const ROUTES: &[Route] = &[
             Endpoint::SiteRollback,
             "/v1/site/rollback",
             "Put an earlier version of the owner's choices in force, as a new version.",
+            of::<Reloaded>,
+        )
+    },
+    get(
+        Endpoint::Network,
+        "/v1/network",
+        "The outside network: as it is, as it was chosen, and a change that waits to be confirmed.",
+        Some(of::<NetworkState>),
+    ),
+    Route {
+        query: parameters::CONFIRM,
+        scope: Scope::Own,
+        body: Some(of::<NetworkChoices>),
+        ..post(
+            Endpoint::ChangeNetwork,
+            "/v1/network",
+            "Choose the outside network anew. It changes two seconds later, and the one of before comes back unless the change is confirmed.",
+            of::<Reloaded>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::ConfirmNetwork,
+            "/v1/network/confirm",
+            "Keep a change of the network.",
+            of::<Accepted>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::UndoNetwork,
+            "/v1/network/undo",
+            "Let the network of before come back now.",
             of::<Reloaded>,
         )
     },

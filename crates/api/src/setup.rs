@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::network::NetworkChoices;
+
 /// Whether the appliance is set up, what it can run, and on what machine.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Setup {
@@ -65,6 +67,9 @@ pub struct SetupAnswers {
     /// The domain that it serves, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
+    /// The outside network, if it is not to be as DHCP has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkChoices>,
     /// The units that are to run, beside those that run in any case.
     pub units: Vec<String>,
 }

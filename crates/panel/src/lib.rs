@@ -16,6 +16,7 @@ pub mod directory;
 pub mod http;
 mod importing;
 mod limits;
+mod network;
 mod pages;
 mod picture;
 mod qr;

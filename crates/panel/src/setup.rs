@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cairn_api::Part;
+use cairn_api::{NetworkChoices, Part};
 use serde::{Deserialize, Serialize};
 
 /// How far the setup is.
@@ -41,6 +41,10 @@ pub(crate) struct Wizard {
     pub(crate) code: String,
     pub(crate) name: Option<String>,
     pub(crate) domain: Option<String>,
+    /// The outside network; empty: as DHCP has it.
+    pub(crate) network: NetworkChoices,
+    /// Whether it was decided about.
+    pub(crate) network_decided: bool,
     pub(crate) admin: Option<Admin>,
     /// An authenticator's secret that is shown and not confirmed yet.
     pub(crate) totp_shown: Option<String>,
@@ -55,7 +59,7 @@ pub(crate) struct Wizard {
 }
 
 /// The steps with a form, in their order.
-pub(crate) const STEPS: [&str; 6] = ["code", "name", "admin", "totp", "parts", "summary"];
+pub(crate) const STEPS: [&str; 7] = ["code", "name", "network", "admin", "totp", "parts", "summary"];
 
 impl Wizard {
     /// Whether a step is answered.
@@ -63,6 +67,7 @@ impl Wizard {
         match step {
             "code" => self.holder.is_some(),
             "name" => self.name.is_some(),
+            "network" => self.network_decided,
             "admin" => self.admin.is_some(),
             "totp" => self.totp_decided,
             "parts" => self.units.is_some(),
@@ -80,7 +85,8 @@ impl Wizard {
         STEPS
             .into_iter()
             .take_while(|other| *other != step)
-            .all(|other| self.answered(other))
+            // Who says nothing of the network keeps it as it is.
+            .all(|other| other == "network" || self.answered(other))
     }
 }
 
@@ -279,6 +285,8 @@ mod tests {
         );
         wizard.name = Some("web".into());
         wizard.units = Some(Vec::new());
+        assert_eq!((wizard.next(), wizard.reachable("admin")), ("network", true));
+        wizard.network_decided = true;
         assert_eq!((wizard.next(), wizard.reachable("summary")), ("admin", false));
     }
 }

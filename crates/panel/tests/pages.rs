@@ -18,6 +18,7 @@ async fn every_page_stands_in_both_languages_without_inline_script_or_style() {
         "/version",
         "/history",
         "/history?from=2&to=3",
+        "/network",
         "/audit",
         "/tokens",
         "/sessions",

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Manifest;
+use crate::outside::SiteNetwork;
 use crate::policy::SiteUpgrade;
 use crate::problem::{Problems, Source};
 use crate::site::{Site, SiteAppliance, SiteUnit};
@@ -25,6 +26,9 @@ pub struct First {
     /// When later versions are installed, if not as the appliance was built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<SiteUpgrade>,
+    /// The outside network, if it is not to be as DHCP has it.
+    #[serde(default, skip_serializing_if = "SiteNetwork::is_empty")]
+    pub network: SiteNetwork,
     /// Choices for single units, by name. A unit that is not named runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub units: BTreeMap<Name, SiteUnit>,
@@ -108,6 +112,7 @@ impl First {
         Site {
             appliance: Some(self.appliance.clone()),
             upgrade: self.upgrade.clone(),
+            network: self.network.clone(),
             units: self.units.clone(),
             only: None,
         }

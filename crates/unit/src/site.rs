@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::Limits;
 use crate::manifest::{Manifest, ManifestUnit};
+use crate::outside::SiteNetwork;
 use crate::policy::SiteUpgrade;
 use crate::problem::{Problems, Source, nearest};
 use crate::values::{Bytes, Domain, Name};
@@ -21,6 +22,9 @@ pub struct Site {
     /// When later versions are installed, if not as the appliance was built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<SiteUpgrade>,
+    /// The outside network, if it is not to be as DHCP has it.
+    #[serde(skip_serializing_if = "SiteNetwork::is_empty")]
+    pub network: SiteNetwork,
     /// Choices for single units, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub units: BTreeMap<Name, SiteUnit>,
@@ -129,6 +133,7 @@ impl Site {
                 found.0.push(source.problem_at(path, message, Some(help.to_owned())));
             });
         }
+        found.0.extend(site.network.check(source));
         for (name, choice) in &site.units {
             let Some(unit) = manifest.units.get(name) else {
                 let near = nearest(name.as_str(), manifest.units.keys().map(Name::as_str));

@@ -43,6 +43,8 @@ macro_rules! text_value {
     };
 }
 
+pub(crate) use text_value;
+
 /// A name of a unit, an overlay, a provide, a secret: lower case ASCII letters, digits and `-`, starting with
 /// a letter, at most 32 characters, so that it is safe as a file, host, cgroup and interface name. A unit's name may have an
 /// instance behind an `@`: `worker@1`.

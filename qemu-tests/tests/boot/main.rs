@@ -16,6 +16,7 @@ mod harness;
 mod hostile;
 mod kills;
 mod manager;
+mod network;
 mod power_cuts;
 mod reset;
 mod services;

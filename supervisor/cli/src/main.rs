@@ -10,6 +10,7 @@ mod enter;
 mod graph;
 mod learn;
 mod logs;
+mod network;
 mod pty;
 mod reset;
 mod security;
@@ -152,6 +153,11 @@ enum Command {
     /// The owner's choices (site.toml): their versions, and the way back.
     #[command(subcommand)]
     Config(config::Config),
+    /// The outside network: what it is, and the confirmation of a change.
+    Network {
+        #[command(subcommand)]
+        command: Option<network::Command>,
+    },
     /// The certificate authority and the units' certificates.
     Certificates {
         #[command(subcommand)]
@@ -302,6 +308,7 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
         }
         Command::Secrets { command } => accounts::run(cli, command.as_ref(), paint)?,
         Command::Purge { unit } => accounts::purge(cli, unit)?,
+        Command::Network { command } => network::run(cli, command.as_ref(), paint)?,
         Command::Certificates { command } => certificates::run(cli, command.as_ref(), paint)?,
         Command::Upgrade { command } => upgrade::run(cli, command.as_ref(), paint)?,
         Command::Manager(Manager::Upgrade { file }) => {

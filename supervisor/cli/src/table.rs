@@ -94,6 +94,9 @@ pub(crate) fn status(status: &Status, paint: Paint) -> String {
         status.version,
         status.address
     );
+    for note in &status.network {
+        let _ = writeln!(out, "Network: {note}.");
+    }
     if let Some(kind) = &status.going_down {
         let _ = writeln!(out, "Going down ({kind}).");
     }

@@ -60,5 +60,10 @@ mod tests {
         assert_eq!(ipv4(254).to_string(), "10.201.1.0");
         assert_eq!(ipv6(0).to_string(), "fd63:6169:726e::2");
         assert!(link(u32::MAX).len() <= 15);
+        // What owners cannot choose for the outside is what lies inside.
+        let inside = [(GATEWAY4.into(), PREFIX4), (GATEWAY6.into(), PREFIX6)];
+        for (internal, (gateway, prefix)) in cairn_unit::INTERNAL.iter().zip(inside) {
+            assert!(internal.holds(gateway) && internal.prefix == prefix, "{internal}");
+        }
     }
 }

@@ -65,6 +65,13 @@ impl Supervisor {
             Endpoint::SiteHistory => self.site_history(),
             Endpoint::SiteDiff => self.site_diff(asked.query("from"), asked.query("to")),
             Endpoint::SiteRollback => self.roll_back(asked.query("to"), &asked.who),
+            Endpoint::Network => self.network_state(),
+            Endpoint::ChangeNetwork => match asked.body() {
+                Ok(choices) => self.change_network(&choices, asked.query("within"), &asked.who),
+                Err(refused) => refused,
+            },
+            Endpoint::ConfirmNetwork => self.confirm_network(&asked.who),
+            Endpoint::UndoNetwork => self.undo_network(&asked.who),
             Endpoint::Setup => Answered::of(200, &self.setup()),
             Endpoint::SetupCode => match asked.body() {
                 Ok(SetupCode { code }) => self.setup_code(&code),
@@ -257,6 +264,7 @@ impl Supervisor {
             appliance: self.manifest.name.as_str().to_owned(),
             version: self.manifest.version.clone(),
             address: self.address(),
+            network: self.network_notes(),
             ready: self.saved.units.values().all(|k| !k.up || k.machine.ready()),
             firewall: self.saved.firewall,
             going_down: self.saved.power.clone(),

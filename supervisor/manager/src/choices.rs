@@ -23,6 +23,8 @@ pub enum Change {
     Enable(String),
     /// The unit is not to run.
     Disable(String),
+    /// The outside network is to be another one.
+    Network,
     /// The appliance has another name or domain.
     Identity(Name, Option<Domain>),
 }
@@ -37,6 +39,9 @@ pub fn changes(built: &Manifest, old: &Site, new: &Site) -> Vec<Change> {
     let (name, domain) = identity(new);
     if (&name, &domain) != (&identity(old).0, &identity(old).1) {
         all.push(Change::Identity(name, domain));
+    }
+    if old.network != new.network {
+        all.push(Change::Network);
     }
     for (name, unit) in &built.units {
         let (name, own) = (name.as_str(), &unit.unit.limits);
@@ -66,6 +71,7 @@ pub fn choose(manifest: &mut Manifest, changes: &[Change]) {
                 manifest.name = name.clone();
                 manifest.domain.clone_from(domain);
             }
+            Change::Network => {}
             Change::Enable(name) => manifest.disabled.retain(|disabled| disabled.as_str() != name),
             Change::Disable(name) => manifest.disabled.extend(name.parse::<Name>().ok()),
         }
@@ -196,6 +202,10 @@ impl Supervisor {
                     self.check_certificates(false);
                     self.find_due();
                     told(name.to_string(), "identity", None)
+                }
+                Change::Network => {
+                    self.network_chosen();
+                    told("network".into(), "network", None)
                 }
                 Change::Disable(name) => {
                     if let Some(kept) = self.saved.units.get_mut(&name) {

@@ -11,6 +11,7 @@ const OFFER: u8 = 2;
 const REQUEST: u8 = 3;
 const ACK: u8 = 5;
 const NAK: u8 = 6;
+const RELEASE: u8 = 7;
 
 /// What a server granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Lease {
     pub server: Ipv4Addr,
     /// For how long, in seconds.
     pub seconds: u32,
+    /// When it was granted, in milliseconds since the kernel's start; 0 if that is not known.
+    #[serde(default)]
+    pub granted_ms: u64,
 }
 
 impl Lease {
@@ -45,14 +49,6 @@ impl Lease {
     /// When it is over.
     pub fn end(&self) -> Duration {
         Duration::from_secs(u64::from(self.seconds).max(20))
-    }
-
-    /// As `/etc/resolv.conf`.
-    pub fn resolv(&self) -> String {
-        let search = self.domain.iter().map(|d| format!("search {d}\n"));
-        search
-            .chain(self.dns.iter().map(|s| format!("nameserver {s}\n")))
-            .collect()
     }
 }
 
@@ -78,6 +74,13 @@ pub enum Say {
         /// The address.
         address: Ipv4Addr,
     },
+    /// I do not need the address any more.
+    Release {
+        /// The address.
+        address: Ipv4Addr,
+        /// The server that granted it.
+        server: Ipv4Addr,
+    },
 }
 
 /// A client's packet. `seconds` says for how long it has been trying.
@@ -93,11 +96,19 @@ pub fn encode(say: Say, transaction: u32, mac: [u8; 6], host: &str, seconds: u16
         packet.push(u8::try_from(value.len()).unwrap_or(0));
         packet.extend_from_slice(value);
     };
-    option(53, &[if say == Say::Discover { DISCOVER } else { REQUEST }]);
+    let kind = match say {
+        Say::Discover => DISCOVER,
+        Say::Release { .. } => RELEASE,
+        _ => REQUEST,
+    };
+    option(53, &[kind]);
     option(61, &[&[1][..], &mac].concat());
-    option(55, &[1, 3, 6, 15, 51, 54]);
-    option(57, &1500u16.to_be_bytes());
-    if !host.is_empty() && host.len() <= 63 {
+    // A release asks for nothing (RFC 2131, table 5).
+    if kind != RELEASE {
+        option(55, &[1, 3, 6, 15, 51, 54]);
+        option(57, &1500u16.to_be_bytes());
+    }
+    if kind != RELEASE && !host.is_empty() && host.len() <= 63 {
         option(12, host.as_bytes());
     }
     match say {
@@ -108,11 +119,12 @@ pub fn encode(say: Say, transaction: u32, mac: [u8; 6], host: &str, seconds: u16
         }
         Say::Keep { address } => option(50, &address.octets()),
         Say::Renew { .. } => {}
+        Say::Release { server, .. } => option(54, &server.octets()),
     }
     packet.push(255);
     match say {
         // An address in use receives unicast; before, the answer must be broadcast, for we have none yet.
-        Say::Renew { address } => packet[12..16].copy_from_slice(&address.octets()),
+        Say::Renew { address } | Say::Release { address, .. } => packet[12..16].copy_from_slice(&address.octets()),
         _ => packet[10] = 0x80,
     }
     packet.resize(packet.len().max(300), 0);
@@ -150,6 +162,7 @@ pub fn decode(packet: &[u8], transaction: u32, mac: [u8; 6]) -> Option<Answer> {
         domain: None,
         server: Ipv4Addr::UNSPECIFIED,
         seconds: 3600,
+        granted_ms: 0,
     };
     let mut options = &packet[240..];
     while let [code, rest @ ..] = options {
@@ -227,8 +240,18 @@ mod tests {
         };
         assert_eq!(lease.address, Ipv4Addr::new(10, 0, 2, 15));
         assert_eq!((lease.prefix, lease.seconds), (24, 86400));
-        assert_eq!(lease.resolv(), "nameserver 10.0.2.3\n");
+        assert_eq!(lease.dns, [Ipv4Addr::new(10, 0, 2, 3)]);
         assert!(lease.renew() < lease.rebind() && lease.rebind() < lease.end());
+    }
+
+    #[test]
+    fn a_release_names_the_address_and_the_server_and_asks_for_nothing() {
+        let (address, server) = (Ipv4Addr::new(10, 0, 2, 15), Ipv4Addr::new(10, 0, 2, 2));
+        let packet = encode(Say::Release { address, server }, 7, MAC, "host", 0);
+        assert_eq!((&packet[12..16], packet[10]), (&address.octets()[..], 0));
+        let options = &packet[240..];
+        assert_eq!(options[..3], [53, 1, RELEASE]);
+        assert_eq!(options[12..19], [54, 4, 10, 0, 2, 2, 255]);
     }
 
     #[test]

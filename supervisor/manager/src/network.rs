@@ -1,7 +1,7 @@
-//! The host's network: loopback, the bridge, and DHCP on every Ethernet device that is or comes.
+//! The host's network: loopback, the bridge, news of Ethernet devices, and the DHCP client of one.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -21,10 +21,12 @@ use crate::netlink::{Link, Netlink, links};
 pub enum News {
     /// Something could not be done.
     Problem(String),
-    /// An address was granted, or granted again.
-    Leased(String, Lease),
-    /// The address is no longer ours.
-    Lost(String),
+    /// These Ethernet devices there are now.
+    Links(Vec<Link>),
+    /// An address was granted to the device, or granted again.
+    Leased(Link, Lease),
+    /// The device's address is no longer ours.
+    Lost(Link),
 }
 
 const BRIDGE_MAC: [u8; 6] = [2, 0xc0, 0x0a, 0xc9, 0, 1];
@@ -49,19 +51,19 @@ pub fn open(config: &Config) -> Result<(), Error> {
     };
     let bridge = links.iter().find(|l| l.name == BRIDGE).ok_or_else(missing)?;
     netlink.up(bridge)?;
-    netlink.address(bridge, IpAddr::V4(GATEWAY4), PREFIX4)?;
+    netlink.address(bridge, IpAddr::V4(GATEWAY4), PREFIX4, true)?;
     // A kernel without IPv6 has no such folder; then there is nothing to open.
     let v6 = config.at("/proc/sys/net/ipv6/conf");
     let mut settings = vec![(config.at("/proc/sys/net/ipv4/ip_forward"), "1")];
     if v6.exists() {
-        netlink.address(bridge, IpAddr::V6(GATEWAY6), PREFIX6)?;
-        // Forwarding would otherwise end the acceptance of router advertisements on the outside.
-        settings.extend(
-            links
-                .iter()
-                .filter(|l| l.physical)
-                .map(|l| (v6.join(&l.name).join("accept_ra"), "2")),
-        );
+        netlink.address(bridge, IpAddr::V6(GATEWAY6), PREFIX6, true)?;
+        // Forwarding would otherwise end the acceptance of router advertisements on the outside, where it was not ended on purpose.
+        let paths = links
+            .iter()
+            .filter(|l| l.physical)
+            .map(|l| v6.join(&l.name).join("accept_ra"));
+        let hears = |path: &std::path::PathBuf| !std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "0");
+        settings.extend(paths.filter(hears).map(|path| (path, "2")));
         settings.push((v6.join("default/accept_ra"), "2"));
         settings.push((v6.join("all/forwarding"), "1"));
     }
@@ -71,8 +73,8 @@ pub fn open(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs for ever: DHCP on every Ethernet device. `earlier` names leases of a manager before this one.
-pub async fn run(host: String, earlier: Vec<(String, Lease)>, to: UnboundedSender<News>) {
+/// Runs for ever: tells which Ethernet devices there are, at first and whenever that changes.
+pub async fn watch(to: UnboundedSender<News>) {
     let started = || -> Result<_, Error> {
         let news = crate::io::register(Netlink::listen()?).map_err(Error::network("watch for links"))?;
         Ok((news, Netlink::open()?.links()?))
@@ -85,38 +87,55 @@ pub async fn run(host: String, earlier: Vec<(String, Lease)>, to: UnboundedSende
         }
     };
     let mut known = Vec::new();
-    let earlier = Arc::new(earlier);
-    let mut take = |found: Vec<Link>| {
-        for link in found.into_iter().filter(|l| l.physical) {
-            if !known.contains(&link.index) {
-                known.push(link.index);
-                let before = earlier
-                    .iter()
-                    .find(|(name, _)| *name == link.name)
-                    .map(|(_, l)| l.clone());
-                tokio::spawn(client(link, host.clone(), before, to.clone()));
+    take(&mut known, present, &[]);
+    let _ = to.send(News::Links(known.clone()));
+    let mut buffer = vec![0u8; 32768];
+    while let Ok(mut guard) = news.readable().await {
+        let before = known.clone();
+        match rustix::net::recv(news.get_ref(), &mut buffer, rustix::net::RecvFlags::DONTWAIT) {
+            Ok((length, _)) => {
+                let told = links(&buffer[..length]);
+                take(&mut known, told.found, &told.gone);
+            }
+            Err(rustix::io::Errno::AGAIN) => guard.clear_ready(),
+            // Too much came at once, and some of it is lost.
+            Err(_) => {
+                if let Ok(present) = Netlink::open().and_then(|netlink| netlink.links()) {
+                    known.clear();
+                    take(&mut known, present, &[]);
+                }
             }
         }
-    };
-    take(present);
-    let mut buffer = vec![0u8; 16384];
-    while let Ok(mut guard) = news.readable().await {
-        match rustix::net::recv(news.get_ref(), &mut buffer, rustix::net::RecvFlags::DONTWAIT) {
-            Ok((length, _)) => take(links(&buffer[..length]).0),
-            Err(rustix::io::Errno::AGAIN) => guard.clear_ready(),
-            Err(_) => {}
+        if known != before && to.send(News::Links(known.clone())).is_err() {
+            return;
         }
     }
 }
 
-fn socket(link: &Link) -> std::io::Result<UdpSocket> {
+/// Notes which devices there are. How one is at the moment (on, connected) is no news: a cable that is pulled for a while ends nothing.
+fn take(known: &mut Vec<Link>, found: Vec<Link>, gone: &[u32]) {
+    known.retain(|link| !gone.contains(&link.index));
+    for mut link in found.into_iter().filter(|link| link.physical) {
+        (link.up, link.carrier, link.mtu) = (false, false, 0);
+        match known.iter_mut().find(|other| other.index == link.index) {
+            Some(other) => *other = link,
+            None => known.push(link),
+        }
+    }
+}
+
+fn bound(link: &Link, address: Ipv4Addr) -> std::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
     rustix::net::sockopt::set_socket_reuseaddr(&fd, true)?;
     rustix::net::sockopt::set_socket_broadcast(&fd, true)?;
     setsockopt(&fd, sockopt::BindToDevice, &link.name.clone().into())?;
-    rustix::net::bind(&fd, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, 68)))?;
-    UdpSocket::from_std(std::net::UdpSocket::from(fd))
+    rustix::net::bind(&fd, &SocketAddr::from((address, 68)))?;
+    Ok(fd)
+}
+
+fn socket(link: &Link) -> std::io::Result<UdpSocket> {
+    UdpSocket::from_std(std::net::UdpSocket::from(bound(link, Ipv4Addr::UNSPECIFIED)?))
 }
 
 fn token() -> u32 {
@@ -204,7 +223,8 @@ impl Client {
                     *lease = new;
                     start = Instant::now();
                     at = start + lease.renew();
-                    let _ = granted.send(News::Leased(self.link.name.clone(), lease.clone()));
+                    lease.granted_ms = crate::clock::now_ms();
+                    let _ = granted.send(News::Leased(self.link.clone(), lease.clone()));
                 }
                 Some(Answer::Refused) => return,
                 // Half of what is left, at least a minute, as the RFC has it.
@@ -217,21 +237,35 @@ impl Client {
     }
 }
 
-async fn client(link: Link, host: String, earlier: Option<Lease>, to: UnboundedSender<News>) {
-    let mut waits = 1;
-    let problem = |what: &str| {
-        let _ = to.send(News::Problem(format!("{}: {what}", link.name)));
+/// Gives an address back, before it is taken from the device. No answer follows (RFC 2131, section 4.4.6).
+pub fn release(link: &Link, host: &str, lease: &Lease) {
+    let say = Say::Release {
+        address: lease.address,
+        server: lease.server,
     };
+    let packet = encode(say, token(), link.mac, host, 0);
+    let sent = bound(link, lease.address).and_then(|socket| {
+        let socket = std::net::UdpSocket::from(socket);
+        socket.send_to(&packet, (lease.server, 67))
+    });
+    // A server that does not hear it finds out when the lease is over.
+    drop(sent);
+}
+
+/// Runs for ever: asks for an address for one device and keeps it. `earlier` is what a manager before this one had.
+pub async fn client(link: Link, host: String, earlier: Option<Lease>, to: UnboundedSender<News>) {
+    let mut waits = 1;
     let socket = loop {
-        let ready = Netlink::open().and_then(|n| n.up(&link));
-        match ready.and_then(|()| socket(&link).map_err(Error::network("open the DHCP socket"))) {
+        match socket(&link) {
             Ok(socket) => break socket,
-            Err(e) => problem(&e.to_string()),
+            Err(e) => {
+                let e = Error::network("open the DHCP socket")(e);
+                let _ = to.send(News::Problem(format!("{}: {e}", link.name)));
+            }
         }
         sleep(Duration::from_secs(waits)).await;
         waits = (waits * 2).min(60);
     };
-    let name = link.name.clone();
     let mut client = Client {
         link: link.clone(),
         host,
@@ -242,26 +276,41 @@ async fn client(link: Link, host: String, earlier: Option<Lease>, to: UnboundedS
     let mut before = earlier.map(|l| l.address);
     loop {
         let mut lease = client.acquire(before).await;
-        let apply = || -> Result<(), Error> {
-            let netlink = Netlink::open()?;
-            netlink.address(&link, IpAddr::V4(lease.address), lease.prefix)?;
-            if let Some(router) = lease.router {
-                netlink.default_route(&link, IpAddr::V4(router))?;
-            }
-            Ok(())
-        };
-        if let Err(e) = apply() {
-            problem(&e.to_string());
-            sleep(Duration::from_secs(5)).await;
-            continue;
-        }
-        let _ = to.send(News::Leased(name.clone(), lease.clone()));
+        lease.granted_ms = crate::clock::now_ms();
+        let _ = to.send(News::Leased(link.clone(), lease.clone()));
         client.hold(&mut lease, &to).await;
-        let _ = to.send(News::Lost(name.clone()));
-        let taken = Netlink::open().and_then(|n| n.remove_address(&link, IpAddr::V4(lease.address), lease.prefix));
-        if let Err(e) = taken {
-            problem(&e.to_string());
-        }
+        let _ = to.send(News::Lost(link.clone()));
         before = Some(lease.address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cable_that_is_pulled_is_no_news_and_a_device_that_goes_or_is_renamed_is() {
+        let link = |index, name: &str, carrier| Link {
+            index,
+            name: name.into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            physical: name.starts_with("eth"),
+            up: carrier,
+            carrier,
+            mtu: 1500,
+        };
+        let mut known = Vec::new();
+        take(
+            &mut known,
+            vec![link(1, "lo", true), link(2, "eth0", true), link(3, "eth1", true)],
+            &[],
+        );
+        let names = |known: &[Link]| known.iter().map(|l| l.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&known), ["eth0", "eth1"]);
+        let before = known.clone();
+        take(&mut known, vec![link(2, "eth0", false)], &[]);
+        assert_eq!(known, before);
+        take(&mut known, vec![link(2, "eth7", false)], &[3]);
+        assert_eq!(names(&known), ["eth7"]);
     }
 }

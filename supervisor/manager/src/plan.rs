@@ -43,8 +43,8 @@ pub struct Input<'a> {
     pub secrets: &'a BTreeMap<String, String>,
     /// Its rendered templates, by path inside.
     pub rendered: &'a BTreeMap<String, String>,
-    /// The name servers, if it may go out.
-    pub resolv: Option<&'a str>,
+    /// The file of name servers, for those that may go out.
+    pub resolv: Option<&'a Path>,
     /// Paths inside that its root holds, of those that the sandbox can do without.
     pub optional: &'a [&'a str],
 }
@@ -410,13 +410,16 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
         });
     }
     for path in input.optional {
-        let text = match *path {
-            "/etc/hosts" => Some(hosts(manifest, name, unit)),
+        let mount = match *path {
+            "/etc/hosts" => Some(cairn_sandbox::file(path, hosts(manifest, name, unit), 0o644)),
             LOCALE => None,
-            _ => input.resolv.filter(|_| unit.unit.network.outbound).map(str::to_owned),
+            // The network's own file, so that a running unit sees what it says later.
+            _ => input
+                .resolv
+                .filter(|_| unit.unit.network.outbound)
+                .map(|file| bind(file.to_owned(), path, true, false)),
         };
-        plan.mounts
-            .extend(text.map(|text| cairn_sandbox::file(path, text, 0o644)));
+        plan.mounts.extend(mount);
     }
     plan.mounts.push(bind(config.dev_log(name), "/dev/log", false, false));
     if unit.unit.sandbox.control.is_some() && !setup {

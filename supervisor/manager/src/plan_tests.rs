@@ -18,7 +18,7 @@ fn build_in(units: &[(&str, &str)], name: &str, role: Role, optional: &[&str]) -
         unit: &manifest.units[name],
         secrets: &secrets,
         rendered: &rendered,
-        resolv: Some("nameserver 10.0.2.3\n"),
+        resolv: Some(Path::new("/run/cairn/resolv.conf")),
         optional,
     };
     of(&input, role).unwrap()
@@ -215,7 +215,11 @@ fn name_servers_are_only_for_units_that_may_go_out() {
     let plan = build(&[("web", WEB), ("db", DB)], "web", Role::Main);
     assert!(plan.mounts.iter().all(|m| m.target() != Path::new("/etc/resolv.conf")));
     let plan = build(&[("out", r#"{"network":{"outbound":true}}"#)], "out", Role::Main);
-    target(&plan, "/etc/resolv.conf");
+    // What the network says later is seen by a unit that runs.
+    let Mount::Bind { source, read_only, .. } = target(&plan, "/etc/resolv.conf") else {
+        panic!()
+    };
+    assert!(source == Path::new("/run/cairn/resolv.conf") && *read_only);
 }
 
 #[test]

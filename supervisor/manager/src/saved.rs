@@ -1,6 +1,6 @@
 //! What a successor must know, in `/run/cairn/manager/state.json`: written whole before anything that it describes is done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
 
@@ -132,6 +132,10 @@ pub struct Saved {
     pub begun_ms: u64,
     /// Leases by device.
     pub leases: Vec<(String, Lease)>,
+    /// What devices sent in one packet before a choice changed that, in bytes.
+    pub mtus: BTreeMap<String, u32>,
+    /// Devices that something was chosen for and that are not there.
+    pub absent: BTreeSet<String>,
     /// Whether the firewall stands.
     pub firewall: bool,
     /// The number of the last word that was said.

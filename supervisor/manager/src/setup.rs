@@ -18,6 +18,8 @@ use crate::supervisor::Supervisor;
 const FREE: u32 = 5;
 /// How long the first wait is, in milliseconds; each further one is twice as long.
 const WAIT_MS: u64 = 30_000;
+/// How long the last pages may take before the network is as chosen, in milliseconds.
+const PAGE_MS: u64 = 5_000;
 /// The longest wait.
 const WAIT_MAX_MS: u64 = 900_000;
 /// The letters of a code: Crockford's base 32 without vowels' look-alikes, so that it can be read aloud and typed.
@@ -164,13 +166,18 @@ fn chosen(text: &str, answers: &SetupAnswers, manifest: &Manifest) -> Result<Str
         appliance.insert("domain", toml_edit::value(domain.as_str()));
     }
     site.insert("appliance", toml_edit::Item::Table(appliance));
+    let mut site = site.to_string();
+    if let Some(network) = &answers.network {
+        let network = crate::net_change::text_of(network).map_err(|why| ("network", why))?;
+        site = crate::net_change::with_table(&site, &network).map_err(|why| ("network", why))?;
+    }
     let parts = parts(manifest);
     for unit in &answers.units {
         if !parts.iter().any(|part| part.unit == *unit) {
             return Err(("units", format!("the appliance has no unit `{unit}`")));
         }
     }
-    let mut text = site.to_string();
+    let mut text = site;
     for part in parts.iter().filter(|part| !part.required) {
         let on = answers.units.contains(&part.unit);
         if let Some(missing) = part.needs.iter().find(|need| {
@@ -283,12 +290,20 @@ impl Supervisor {
             Err((field, why)) => return refuse(field, &why),
         };
         if let Err(problems) = self.parse_site(&text) {
-            return refuse("site", &in_one_line(problems));
+            let without = crate::net_change::with_table(&text, "").unwrap_or_default();
+            let field = match answers.network.is_some() && self.parse_site(&without).is_ok() {
+                true => "network",
+                false => "site",
+            };
+            return refuse(field, &in_one_line(problems));
         }
         if let Err(e) = self.accept_site(&text, who, "the appliance was set up") {
             return Answered::error(500, &e.to_string());
         }
+        // The answer, and the page that says where the appliance is found then.
+        self.outside.grace_ms = PAGE_MS;
         let answer = self.reload_site();
+        self.outside.grace_ms = 0;
         self.forget_code();
         answer
     }
@@ -321,6 +336,7 @@ mod tests {
             code: String::new(),
             name: name.into(),
             domain: Some(domain.into()),
+            network: None,
             units: units.iter().map(|unit| (*unit).to_owned()).collect(),
         }
     }

@@ -143,6 +143,7 @@ pub(crate) struct Supervisor {
     pub(crate) choices: Option<crate::unattended::Choices>,
     pub(crate) choice_problems: Vec<String>,
     pub(crate) upgrading: crate::upgrade::Upgrading,
+    pub(crate) outside: crate::net_run::Outside,
     /// When units that wait are to be looked after again, in milliseconds.
     pub(crate) look_at: Option<u64>,
     pub(crate) control: Option<OwnedFd>,
@@ -219,6 +220,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         choices: None,
         choice_problems: Vec::new(),
         upgrading: crate::upgrade::Upgrading::default(),
+        outside: crate::net_run::Outside::default(),
         look_at: None,
         control: None,
         saved,
@@ -229,6 +231,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         config: Arc::new(config),
     };
     supervisor.first_site();
+    supervisor.find_pending();
     supervisor.post(Request::Hello, Vec::new());
     supervisor.flush();
     supervisor.work(receive).await;
@@ -261,6 +264,7 @@ impl Supervisor {
                 self.look_at = self.arm();
                 self.prove();
                 self.follow_upgrades();
+                self.follow_network();
                 self.announce();
                 self.power();
             }

@@ -111,7 +111,7 @@ impl Supervisor {
             .into_iter()
             .filter(|p| root.join(p.trim_start_matches('/')).is_file())
             .collect();
-        let resolv = std::fs::read_to_string(self.config.resolv()).ok();
+        let resolv = Some(self.config.resolv()).filter(|path| path.exists());
         let input = Input {
             config: &self.config,
             manifest: &self.manifest,

@@ -125,9 +125,6 @@ impl Supervisor {
             );
             return Answered::error(409, &why);
         }
-        match self.accept_site(&text, who, &format!("back to {name}")) {
-            Ok(()) => self.reload_site(),
-            Err(e) => Answered::error(500, &e.to_string()),
-        }
+        self.accept_guarded(&text, who, &format!("back to {name}"), crate::net_change::WITHIN)
     }
 }

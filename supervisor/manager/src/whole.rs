@@ -5,12 +5,10 @@ use cairn_init::protocol::{ExitStatus, PowerKind, Request};
 use cairn_log::Priority;
 use cairn_unit::{Protocol, Publish};
 
-use crate::beside::Purpose;
 use crate::clock::now_ms;
 use crate::machine::State;
-use crate::network::News;
-use crate::supervisor::{Msg, Supervisor};
-use crate::{firewall, host_plan, network};
+use crate::network;
+use crate::supervisor::Supervisor;
 
 /// The port of multicast DNS (RFC 6762, section 3).
 const MDNS_PORT: u16 = 5353;
@@ -22,15 +20,6 @@ const LAST_MS: u32 = 5_000;
 const ADDRESS_MS: u64 = 20_000;
 
 impl Supervisor {
-    /// The outside address, or nothing.
-    pub(crate) fn address(&self) -> String {
-        self.saved
-            .leases
-            .first()
-            .map(|(_, l)| l.address.to_string())
-            .unwrap_or_default()
-    }
-
     /// What the console says of a unit.
     pub(crate) fn shown(&self, name: &str) -> String {
         let (Some(kept), Some(live)) = (self.saved.units.get(name), self.live.get(name)) else {
@@ -177,7 +166,12 @@ impl Supervisor {
             .iter()
             .any(|p| (p.protocol, p.port) == (Protocol::Udp, MDNS_PORT));
         let name = named.then(|| format!("{}.local", self.manifest.name.host()));
-        let hosts = [Some(address.to_owned()), name];
+        // In an address of a page the colons of IPv6 stand in brackets (RFC 3986, section 3.2.2).
+        let literal = match address.contains(':') {
+            true => format!("[{address}]"),
+            false => address.to_owned(),
+        };
+        let hosts = [Some(literal), name];
         let pages = |host: &String| {
             let pages = publish.iter().filter_map(|p| {
                 let scheme = p.scheme.as_deref()?;
@@ -212,6 +206,7 @@ impl Supervisor {
             self.look_at,
             self.accounts.next(),
             self.files.next(),
+            self.outside.next(),
             upgrade,
         ]
         .into_iter()
@@ -228,63 +223,10 @@ impl Supervisor {
         }
     }
 
-    pub(crate) fn start_network(&mut self) {
-        if !self.config.network {
-            return;
-        }
-        let host = self.manifest.name.as_str().to_owned();
-        if !self.saved.firewall {
-            // A manager before this one may have died while it was set up; once more does no harm.
-            self.saved
-                .beside
-                .retain(|b| b.purpose != Purpose::Host("firewall".into()));
-            let _ = rustix::system::sethostname(host.as_bytes());
-            match network::prepare() {
-                Ok(()) => {
-                    let rules = firewall::ruleset(&self.manifest);
-                    self.spawn_host("firewall", &host_plan::firewall(&self.config.at("/"), &rules));
-                }
-                Err(e) => self.console.say(&format!("{e}; nothing is reachable from outside")),
-            }
-        }
-        let (send, to) = (self.send.clone(), tokio::sync::mpsc::unbounded_channel());
-        let (news, mut told) = to;
-        tokio::spawn(network::run(host, self.saved.leases.clone(), news));
-        tokio::spawn(async move {
-            while let Some(news) = told.recv().await {
-                let _ = send.send(Msg::Net(news));
-            }
-        });
-    }
-
     fn open_network(&mut self) {
         match network::open(&self.config) {
             Ok(()) => self.saved.firewall = true,
             Err(e) => self.console.say(&format!("{e}; units cannot be reached")),
-        }
-    }
-
-    pub(crate) fn network_news(&mut self, news: News) {
-        match news {
-            News::Problem(what) => self.console.say(&format!("Network: {what}")),
-            News::Leased(name, lease) => {
-                self.console.say(&format!("Network: {name} has {}", lease.address));
-                self.saved.leases.retain(|(n, _)| *n != name);
-                let path = self.config.resolv();
-                let new = path.with_extension("new");
-                let put = std::fs::write(&new, lease.resolv()).and_then(|()| std::fs::rename(&new, &path));
-                if let Err(e) = put {
-                    self.console.say(&format!("cannot write {}: {e}", path.display()));
-                }
-                self.saved.leases.push((name, lease));
-                self.saved.leases.sort_by(|a, b| a.0.cmp(&b.0));
-                self.render_again();
-            }
-            News::Lost(name) => {
-                self.saved.leases.retain(|(n, _)| *n != name);
-                self.console
-                    .say(&format!("Network: the address of {name} is no longer ours"));
-            }
         }
     }
 

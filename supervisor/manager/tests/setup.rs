@@ -51,6 +51,10 @@ fn who_knows_the_code_chooses_what_runs_and_nobody_chooses_twice() {
     };
     let (status, answer) = ask(&world, "/v1/setup/apply", &with("name", "Büro".into()));
     assert_eq!((status, &answer["field"]), (400, &json!("name")));
+    let outside =
+        json!({"devices": {"eth0": {"method": "static", "addresses": ["192.0.2.5/24"], "gateway": "198.51.100.1"}}});
+    let (status, answer) = ask(&world, "/v1/setup/apply", &with("network", outside));
+    assert_eq!((status, &answer["field"]), (400, &json!("network")), "{answer}");
     assert_eq!(ask(&world, "/v1/setup/apply", &with("more", 1.into())).0, 400);
     assert_eq!(
         ask(&world, "/v1/setup/apply", &with("code", "00000-00000".into())).0,
@@ -65,8 +69,13 @@ fn who_knows_the_code_chooses_what_runs_and_nobody_chooses_twice() {
     // A manager that dies meanwhile takes nothing with it.
     world.kill_manager();
     world.until("another manager", |w| w.state("panel") == "ready");
-    let (status, answer) = ask(&world, "/v1/setup/apply", &answers);
+    let fixed = json!({"devices": {"eth0": {"method": "static", "addresses": ["192.0.2.5/24"]}}});
+    let (status, answer) = ask(&world, "/v1/setup/apply", &with("network", fixed));
     assert_eq!(status, 200, "{answer}");
+    // What the owner sets up with has not to be confirmed.
+    let network = world.ask_with("GET", "/v1/network", "").unwrap().1;
+    assert_eq!(network["chosen"]["devices"]["eth0"]["method"], "static");
+    assert!(network["pending"].is_null());
     world.until("what was chosen", |w| w.state("db") == "ready");
     assert_eq!(world.state("web"), "stopped");
     let site = std::fs::read_to_string(world.at("data/site/site.toml")).unwrap();

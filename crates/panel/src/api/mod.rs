@@ -96,6 +96,10 @@ async fn done(app: &App, route: &Route, request: &Request, values: &[&str], who:
             let to = filled(to, values) + &query(route, request);
             let answered = match route.method {
                 "GET" => app.control.get::<Value>(&to).await,
+                _ if route.body => match serde_json::from_slice(&request.body) {
+                    Ok(body) => app.control.of(who).post(&to, Some(body)).await,
+                    Err(e) => return (400, json!({ "error": format!("the body is no JSON: {e}") })),
+                },
                 _ => app.control.of(who).post(&to, None).await,
             };
             answered.map(|value| (200, value)).map_err(Failure::from)

@@ -65,7 +65,13 @@ fn operation(route: &Route, control: &Value) -> Value {
         "description": format!("Needs the scope `{}`.", route.scope.as_str()),
     });
     let mut responses = match route.to {
-        To::Manager(to) => control["paths"][to][&method]["responses"].clone(),
+        To::Manager(to) => {
+            let own = &control["paths"][to][&method];
+            if route.body {
+                operation["requestBody"] = own["requestBody"].clone();
+            }
+            own["responses"].clone()
+        }
         To::Panel(own) => {
             if let Some(content) = sent(own) {
                 operation["requestBody"] = json!({ "required": true, "content": content });

@@ -41,6 +41,8 @@ pub(super) struct Route {
     pub(super) to: To,
     /// The values of the query that the manager is told.
     pub(super) query: &'static [&'static str],
+    /// Whether the manager is told the request's body.
+    pub(super) body: bool,
     pub(super) scope: Scope,
     pub(super) summary: &'static str,
 }
@@ -57,6 +59,7 @@ const fn manager(
         path,
         to: To::Manager(to),
         query: &[],
+        body: false,
         scope,
         summary,
     }
@@ -69,6 +72,7 @@ const fn own(method: &'static str, path: &'static str, to: Own, summary: &'stati
         path,
         to: To::Panel(to),
         query: &[],
+        body: false,
         scope: Scope::Own,
         summary,
     }
@@ -82,6 +86,10 @@ pub(super) const ROUTES: &[Route] = &[
     manager("GET", "/api/v1/status", "/v1/status", Read, "The appliance and the state of its units."),
     manager("GET", "/api/v1/top", "/v1/top", Read, "What the units use."),
     manager("GET", "/api/v1/graph", "/v1/graph", Read, "The units and what is between them."),
+    manager("GET", "/api/v1/network", "/v1/network", Read, "The outside network: as it is, as it was chosen, and a change that waits to be confirmed."),
+    Route { query: &["within"], body: true, ..manager("POST", "/api/v1/network", "/v1/network", Owner, "Choose the outside network anew; the one of before comes back unless that is confirmed.") },
+    manager("POST", "/api/v1/network/confirm", "/v1/network/confirm", Owner, "Keep a change of the network."),
+    manager("POST", "/api/v1/network/undo", "/v1/network/undo", Owner, "Let the network of before come back now."),
     manager("GET", "/api/v1/certificates", "/v1/certificates", Read, "The certificates."),
     manager("GET", "/api/v1/security", "/v1/security", Read, "Every unit's sandbox."),
     manager("GET", "/api/v1/units/{unit}", "/v1/units/{unit}/explain", Read, "Why a unit is as it is."),
@@ -102,7 +110,7 @@ pub(super) const ROUTES: &[Route] = &[
     manager("POST", "/api/v1/power/reboot", "/v1/power/reboot", Owner, "Start the machine again."),
     manager("POST", "/api/v1/power/poweroff", "/v1/power/poweroff", Owner, "Switch the machine off."),
     Route { query: &["name"], ..manager("POST", "/api/v1/power/factory-reset", "/v1/power/factory-reset", Owner, "Remove all data and the owner's choices, and start again to be set up; `name` is the appliance's.") },
-    Route { method: "GET", path: "/api/v1/diagnosis", to: To::Panel(Own::Diagnosis), query: &[], scope: Read, summary: "How the appliance is, what that means and what to do; the worst first." },
+    Route { method: "GET", path: "/api/v1/diagnosis", to: To::Panel(Own::Diagnosis), query: &[], body: false, scope: Read, summary: "How the appliance is, what that means and what to do; the worst first." },
     own("GET", "/api/v1/audit", Own::Audit, "What was asked for, the newest first."),
     own("GET", "/api/v1/people", Own::People, "People; with `search` those of whom the login, the name or an address has this text."),
     own("POST", "/api/v1/people", Own::AddPerson, "Make a person, without a password."),

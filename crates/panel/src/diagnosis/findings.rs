@@ -86,6 +86,20 @@ fn network(facts: &Facts) -> Vec<Finding> {
             )),
         }
     }
+    if let Some(network) = &facts.network {
+        for name in &network.absent {
+            let what = [("what", name.clone())];
+            all.push(found("network", Mood::Warn, "network-absent", &what));
+        }
+        for why in &network.problems {
+            let what = [("what", why.clone())];
+            all.push(found("network", Mood::Warn, "network-problem", &what));
+        }
+        if let Some(pending) = &network.pending {
+            let what = [("what", pending.who.clone())];
+            all.push(found("network", Mood::Warn, "network-pending", &what));
+        }
+    }
     let nodes = facts.graph.iter().flat_map(|graph| &graph.nodes);
     let ports: Vec<String> = nodes
         .flat_map(|node| node.publishes.iter().map(|port| format!("{port} ({})", node.name)))

@@ -8,7 +8,7 @@ mod tests;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cairn_api::{Certificates, Graph, Setup, Status, Top};
+use cairn_api::{Certificates, Graph, NetworkState, Setup, Status, Top};
 
 pub(crate) use findings::diagnose;
 
@@ -83,6 +83,7 @@ pub(crate) struct Facts {
     pub(crate) graph: Option<Graph>,
     pub(crate) certificates: Option<Certificates>,
     pub(crate) setup: Option<Setup>,
+    pub(crate) network: Option<NetworkState>,
     /// How the directory answered, if there is one.
     pub(crate) directory: Option<Result<(), DirectoryError>>,
     /// The owner's domain, and to where it leads; `None`: it cannot be looked up here.
@@ -113,6 +114,7 @@ pub(crate) async fn ask(app: &App) -> Facts {
         top: app.control.get("/v1/top").await.ok(),
         graph: app.control.get("/v1/graph").await.ok(),
         setup: app.control.get("/v1/setup").await.ok(),
+        network: app.control.get("/v1/network").await.ok(),
         certificates,
         directory,
         domain,

@@ -111,6 +111,14 @@ fn each_trouble_is_found_and_the_worst_comes_first() {
         damaged: Some("x".into()),
         ..Trouble::default()
     };
+    let network = |change: fn(&mut NetworkState)| {
+        let mut state = NetworkState::default();
+        change(&mut state);
+        Facts {
+            network: Some(state),
+            ..well()
+        }
+    };
     let cases = [
         (Facts { status: None, ..well() }, "manager", Mood::Bad),
         (
@@ -144,6 +152,13 @@ fn each_trouble_is_found_and_the_worst_comes_first() {
             },
             "no-address",
             Mood::Bad,
+        ),
+        (network(|n| n.absent.push("eth9".into())), "network-absent", Mood::Warn),
+        (network(|n| n.problems.push("no".into())), "network-problem", Mood::Warn),
+        (
+            network(|n| n.pending = Some(Default::default())),
+            "network-pending",
+            Mood::Warn,
         ),
         (Facts { now: 1_000, ..well() }, "clock-behind", Mood::Bad),
         (

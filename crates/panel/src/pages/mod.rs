@@ -6,6 +6,7 @@ mod groups;
 mod history;
 mod live;
 mod login;
+mod network;
 mod overview;
 mod people;
 mod people_import;
@@ -107,6 +108,10 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
         (false, ["groups", name, verb]) => groups::act(app, visit, name, verb).await,
         (true, ["certificates"]) => site::certificates(app, visit).await,
         (false, ["certificates", "renew"]) => site::renew(app, visit).await,
+        (true, ["network"]) => network::show(app, visit).await,
+        (false, ["network"]) => network::choose(app, visit).await,
+        (false, ["network", "names"]) => network::names(app, visit).await,
+        (false, ["network", verb]) => network::decide(app, visit, verb).await,
         (true, ["history"]) => history::show(app, visit).await,
         (false, ["history", "rollback"]) => history::rollback(app, visit).await,
         (true, ["version"]) => version::show(app, visit).await,

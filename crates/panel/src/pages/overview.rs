@@ -1,6 +1,6 @@
 //! All units at a glance.
 
-use cairn_api::{Status, Top, UnitStatus, Use};
+use cairn_api::{NetworkState, Status, Top, UnitStatus, Use};
 use minijinja::Value;
 
 use crate::app::{App, Failure, Visit};
@@ -76,6 +76,8 @@ pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> 
     // That there is a new version is no reason for no page.
     let news = super::version::ask(app).await.ok().flatten();
     let news = news.as_ref().and_then(super::version::news);
+    let network: Option<NetworkState> = app.control.get("/v1/network").await.ok();
+    let network_waits = network.is_some_and(|network| network.pending.is_some());
     let unseen = visit.may(Role::Owner) && app.store.with(|db| db.recovery_unseen()).await.unwrap_or(false);
     let cpu: f64 = status
         .units
@@ -90,7 +92,7 @@ pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> 
             units => rows, appliance => status.appliance, version => status.version, address => status.address, ready => status.ready,
             firewall => status.firewall, going_down => status.going_down, uptime => status.uptime_ms as f64 / 1000.0,
             good => count("good"), bad => count("bad"), warn => count("warn"), busy => count("busy"), off => count("off"),
-            memory, kept, cpu, counted => top.is_some(), news, unseen,
+            memory, kept, cpu, counted => top.is_some(), news, unseen, network_waits,
         },
     )
 }

@@ -2,18 +2,20 @@
 
 use std::time::Instant;
 
+use super::network::said;
 use super::setup_finish::{finish, saved, show_done, show_progress};
 use super::setup_show::{show, steps};
 use crate::app::{App, Failure, Visit};
 use crate::control::ControlError;
 use crate::http::Response;
 use crate::limits::Bound;
+use crate::network;
 use crate::roles::Role;
 use crate::secret;
 use crate::setup::{self, Admin, Phase, STEPS, Wizard};
 use crate::store::{Db, StoreError, now};
 use crate::view::values;
-use cairn_api::Setup;
+use cairn_api::{NetworkChoices, Setup};
 use data_encoding::HEXLOWER;
 
 const WIZARD: &str = "wizard";
@@ -103,16 +105,16 @@ pub(super) async fn route(app: &App, visit: &mut Visit, get: bool, rest: &[&str]
                 })
                 .await?;
             }
-            show(app, visit, 200, step, &setup, &wizard, None)
+            show(app, visit, 200, step, &setup, &wizard, None).await
         }
         (true, _) => Ok(Response::see(&format!("/setup/{}", wizard.next()))),
-        (false, [step @ ("name" | "admin" | "totp" | "parts")]) if wizard.reachable(step) => {
+        (false, [step @ ("name" | "network" | "admin" | "totp" | "parts")]) if wizard.reachable(step) => {
             match answer(app, visit, step, &setup, &wizard).await? {
                 Ok(()) => {
                     let next = STEPS.iter().position(|other| other == step).map_or(0, |at| at + 1);
                     Ok(Response::see(&format!("/setup/{}", STEPS[next])))
                 }
-                Err(wrong) => show(app, visit, 400, step, &setup, &wizard, Some(wrong)),
+                Err(wrong) => show(app, visit, 400, step, &setup, &wizard, Some(wrong)).await,
             }
         }
         (false, ["finish"]) if wizard.reachable("summary") => finish(app, visit, &setup).await,
@@ -241,6 +243,26 @@ async fn answer(
             Wizard {
                 name: Some(name),
                 domain,
+                ..wizard.clone()
+            }
+        }
+        "network" => {
+            let device = form.get("device");
+            let network = match network::choice(&form, None).map(network::meant) {
+                Ok(Some(choice)) if !device.is_empty() => NetworkChoices {
+                    devices: [(device.to_owned(), choice)].into(),
+                    ..NetworkChoices::default()
+                },
+                // Without a device there is nothing to choose for.
+                Ok(_) => NetworkChoices::default(),
+                Err((field, why)) => return Ok(Err((field, said(app, visit, &why)))),
+            };
+            if let Err((field, why)) = network::check(&network) {
+                return Ok(Err((field, said(app, visit, &why))));
+            }
+            Wizard {
+                network,
+                network_decided: true,
                 ..wizard.clone()
             }
         }

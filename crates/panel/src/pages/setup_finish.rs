@@ -1,6 +1,6 @@
 //! The end of the setup: the manager is told, once, and the owner's account is made.
 
-use cairn_api::{Setup, SetupAnswers, Status};
+use cairn_api::{NetworkChoices, NetworkState, Setup, SetupAnswers, Status};
 use minijinja::Value;
 
 use super::overview;
@@ -9,6 +9,7 @@ use super::setup_show::{show, steps};
 use crate::app::{App, Failure, Visit};
 use crate::control::ControlError;
 use crate::http::Response;
+use crate::network;
 use crate::secret;
 use crate::setup::{Phase, Wizard};
 use crate::store::{Level, NewAccount, StoreError};
@@ -34,6 +35,7 @@ pub(super) async fn finish(app: &App, visit: &mut Visit, setup: &Setup) -> Resul
         code: wizard.code.clone(),
         name: wizard.name.clone().unwrap_or_default(),
         domain: wizard.domain.clone(),
+        network: Some(wizard.network.clone()).filter(|network| *network != NetworkChoices::default()),
         units: wizard.units.clone().unwrap_or_default(),
     };
     let actor = wizard
@@ -48,7 +50,7 @@ pub(super) async fn finish(app: &App, visit: &mut Visit, setup: &Setup) -> Resul
         Err(error) => {
             change(app, |wizard| wizard.phase = Phase::Open).await?;
             visit.told = error.to_string();
-            return refused(app, visit, setup, &wizard, error);
+            return refused(app, visit, setup, &wizard, error).await;
         }
     }
     complete(app, &wizard).await?;
@@ -61,7 +63,13 @@ pub(super) async fn finish(app: &App, visit: &mut Visit, setup: &Setup) -> Resul
 }
 
 /// The step to which the manager's refusal belongs.
-fn refused(app: &App, visit: &Visit, setup: &Setup, wizard: &Wizard, error: ControlError) -> Result<Response, Failure> {
+async fn refused(
+    app: &App,
+    visit: &Visit,
+    setup: &Setup,
+    wizard: &Wizard,
+    error: ControlError,
+) -> Result<Response, Failure> {
     let why = error.to_string();
     if error.status() == 403 {
         return Ok(Response::see("/setup/code"));
@@ -72,13 +80,14 @@ fn refused(app: &App, visit: &Visit, setup: &Setup, wizard: &Wizard, error: Cont
     let (step, field): (&str, &'static str) = match error.value("field").and_then(serde_json::Value::as_str) {
         Some("name") => ("name", "name"),
         Some("domain") => ("name", "domain"),
+        Some("network") => ("network", "addresses"),
         Some("units") => ("parts", "units"),
         Some("code") => return Ok(Response::see("/setup/code")),
         _ => ("summary", "summary"),
     };
     let wrong: Wrong = (field, why);
     // What is shown is what was kept, not this request's form.
-    show(app, visit, 400, step, setup, wizard, Some(wrong))
+    show(app, visit, 400, step, setup, wizard, Some(wrong)).await
 }
 
 /// Makes the account. The recovery key stays until the owner says that it is saved, so that a reload shows it again.
@@ -132,6 +141,12 @@ pub(crate) async fn finish_what_was_begun(app: &App) {
     }
 }
 
+/// Where the appliance is found from now on, if it has moved to a fixed address.
+async fn moved(app: &App) -> Option<String> {
+    let state: NetworkState = app.control.get("/v1/network").await.ok()?;
+    network::fixed_host(&state.chosen)
+}
+
 /// How far the units are.
 pub(super) async fn show_progress(app: &App, visit: &Visit) -> Result<Response, Failure> {
     let status: Status = app.control.get("/v1/status").await?;
@@ -151,19 +166,21 @@ pub(super) async fn show_progress(app: &App, visit: &Visit) -> Result<Response, 
         visit,
         200,
         "setup-progress.html",
-        values! { steps => steps("progress"), step => "progress", units, up, failed, count => wanted.len(), ready => status.ready },
+        values! { steps => steps("progress"), step => "progress", units, up, failed, moved => moved(app).await, count => wanted.len(), ready => status.ready },
     )
 }
 
 /// Where to go from here, and the recovery key until it is saved.
 pub(super) async fn show_done(app: &App, visit: &Visit, wizard: &Wizard) -> Result<Response, Failure> {
     let status: Status = app.control.get("/v1/status").await?;
+    let moved = moved(app).await;
+    let address = moved.clone().unwrap_or(status.address);
     app.page(
         visit,
         200,
         "setup-done.html",
         values! {
-            steps => steps("done"), step => "done", recovery => wizard.recovery, appliance => status.appliance, address => status.address,
+            steps => steps("done"), step => "done", recovery => wizard.recovery, appliance => status.appliance, address, moved,
         },
     )
 }

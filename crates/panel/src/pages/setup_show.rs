@@ -1,8 +1,9 @@
 //! The pages of the setup's steps.
 
-use cairn_api::Setup;
+use cairn_api::{NetworkState, Setup};
 use minijinja::Value;
 
+use super::network::fields;
 use super::setup::{Wrong, code_page};
 use crate::app::{App, Failure, Visit};
 use crate::http::Response;
@@ -28,7 +29,7 @@ pub(super) fn steps(now: &str) -> Vec<Value> {
 }
 
 /// A step's page, with what was typed where something in it is wrong.
-pub(super) fn show(
+pub(super) async fn show(
     app: &App,
     visit: &Visit,
     status: u16,
@@ -95,6 +96,20 @@ pub(super) fn show(
         .iter()
         .position(|other| *other == step)
         .and_then(|at| STEPS.get(at.wrapping_sub(1)));
+    let state: NetworkState = match step {
+        // Without a manager's word of the devices the page still lets one go on.
+        "network" => app.control.get("/v1/network").await.unwrap_or_default(),
+        _ => NetworkState::default(),
+    };
+    let (device, network) = match wizard.network.devices.iter().next() {
+        Some((device, choice)) => (device.clone(), fields(Some(choice), None)),
+        None => (String::new(), fields(None, None)),
+    };
+    let sent = step == "network" && !form.0.is_empty() && field.is_some() && visit.request.path == "/setup/network";
+    let (device, network) = match sent {
+        true => (form.get("device").to_owned(), fields(None, Some(form))),
+        false => (device, network),
+    };
     app.page(
         visit,
         status,
@@ -105,7 +120,7 @@ pub(super) fn show(
             account => typed("account", account), has_password => wizard.admin.is_some(),
             totp => wizard.totp.is_some(), picture => Value::from_safe_string(picture), secret => groups.join(" "),
             parts, machine => setup.machine, memory, memory_share => (memory * 100).checked_div(setup.machine.memory).unwrap_or(0).min(100),
-            chosen => chosen.collect::<Vec<_>>(), problems => setup.problems, addresses => setup.addresses,
+            chosen => chosen.collect::<Vec<_>>(), devices => state.devices, device, network, fixed => crate::network::fixed_host(&wizard.network), problems => setup.problems, addresses => setup.addresses,
         },
     )
 }

@@ -30,6 +30,22 @@ pub(super) fn setup(open: bool) -> Value {
     })
 }
 
+pub(super) fn network() -> Value {
+    json!({
+        "devices": [{
+            "name": "eth0", "mac": "52:54:00:12:34:56", "link": "up", "mtu": 1500, "chosen_as": null, "method": "dhcp",
+            "addresses": [
+                { "address": "192.168.1.20/24", "from": "dhcp" },
+                { "address": "fe80::5054:ff:fe12:3456/64", "from": "link-local" },
+            ],
+            "routes": [{ "to": "default", "gateway": "192.168.1.1" }],
+            "lease": { "address": "192.168.1.20", "server": "192.168.1.1", "seconds": 86_400, "left_s": 43_000 },
+        }],
+        "absent": ["eth9"], "dns": ["192.168.1.1"], "search": ["lan"], "problems": [], "firewall": true, "chosen": {}, "pending": null,
+        "open": [{ "unit": "caddy", "port": 443, "protocol": "tcp" }],
+    })
+}
+
 pub(super) fn status(settled: bool) -> Value {
     let units: Vec<Value> = UNITS
         .iter()

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 pub(crate) use answers::upgrade;
-use answers::{LOG, certificates, explained, graph, history, past, security, setup, status, top};
+use answers::{LOG, certificates, explained, graph, history, network, past, security, setup, status, top};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
@@ -39,6 +39,8 @@ pub(crate) struct Told {
     pub(crate) settled: bool,
     /// Every unit's log.
     pub(crate) log: String,
+    /// What it says of the network.
+    pub(crate) network: Value,
     /// What it says of versions; null: it was built without upgrades.
     pub(crate) upgrade: Value,
     clock: u64,
@@ -72,6 +74,7 @@ impl Manager {
                 administrator: Value::Null,
                 settled: !open,
                 log: LOG.to_owned(),
+                network: network(),
                 upgrade: upgrade("new"),
                 clock: 90_000,
             })),
@@ -169,6 +172,20 @@ impl Manager {
             _ if path.starts_with("/v1/power/factory-reset") && !path.ends_with("?name=birch") => {
                 (409, json!({ "error": "nothing was removed" }))
             }
+            _ if path.starts_with("/v1/network") => {
+                told.posts.push((path.to_owned(), body.clone()));
+                if let Some(answer) = told.apply.take() {
+                    return answer;
+                }
+                match path {
+                    "/v1/network" => {
+                        told.network["chosen"] = body;
+                        told.network["pending"] = json!({ "who": "ada (panel)", "left_s": 180, "before": {} });
+                    }
+                    _ => told.network["pending"] = Value::Null,
+                }
+                (200, json!({ "changes": [], "took_us": 1 }))
+            }
             "/v1/setup/administrator/taken" => {
                 told.administrator = Value::Null;
                 told.posts.push((path.to_owned(), body));
@@ -194,6 +211,7 @@ impl Manager {
                 top(told.clock)
             }
             ["graph"] => graph(),
+            ["network"] => told.network.clone(),
             ["units", unit, "explain"] => match status(told.settled)["units"]
                 .as_array()
                 .unwrap()

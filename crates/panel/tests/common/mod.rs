@@ -377,8 +377,9 @@ impl Browser<'_> {
 
     pub(crate) async fn wizard_to_summary(&mut self) {
         self.give_code().await;
-        let steps: [(&str, &[(&str, &str)]); 4] = [
+        let steps: [(&str, &[(&str, &str)]); 5] = [
             ("/setup/name", &[("name", "birch"), ("domain", "")]),
+            ("/setup/network", &[("method", "dhcp")]),
             (
                 "/setup/admin",
                 &[("account", "ada"), ("password", PASSWORD), ("again", PASSWORD)],
