@@ -37,6 +37,7 @@ pub mod learn;
 mod listening;
 pub mod log;
 pub mod machine;
+pub mod migrate;
 pub mod netlink;
 pub mod network;
 mod notices;

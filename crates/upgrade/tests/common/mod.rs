@@ -100,6 +100,7 @@ impl Version {
             version: self.version.clone(),
             arch: "amd64".into(),
             minimum: None,
+            states: Default::default(),
             root_hash: self.tree.root.to_string(),
             salt: self.tree.superblock.salt.iter().map(|b| format!("{b:02x}")).collect(),
             uuid: self.tree.superblock.uuid.to_string(),
