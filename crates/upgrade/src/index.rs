@@ -35,7 +35,8 @@ pub struct Release {
     /// The least version that can be upgraded from, if not any can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<String>,
-    /// The version of each unit's state, by unit. None: each has version 1, as before there were versions.
+    /// The version of the state that each unit reads and writes, by unit. None at all: the release is from before there were versions, and
+    /// each is 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, StateVersion>,
     /// The root hash, 64 hexadecimal digits.

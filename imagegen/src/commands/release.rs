@@ -8,7 +8,6 @@ use std::path::Path;
 
 use cairn_disk::verity::{RootHash, Superblock};
 use cairn_disk::{ReadAt, Window};
-use cairn_unit::StateVersion;
 use cairn_upgrade::entries::is_version;
 use cairn_upgrade::index::Release;
 use cairn_upgrade::metadata::{About, Channels, PackageChange};
@@ -249,11 +248,7 @@ fn add(
             version: version.clone(),
             arch: arch.clone(),
             minimum: minimum.map(str::to_owned),
-            states: if manifest.states.values().all(StateVersion::is_first) {
-                BTreeMap::new()
-            } else {
-                manifest.states.clone()
-            },
+            states: manifest.states.clone(),
             root_hash: manifest.root_hash.clone(),
             salt: superblock.salt.iter().map(|b| format!("{b:02x}")).collect(),
             uuid: superblock.uuid.to_string(),

@@ -401,6 +401,7 @@ pub(crate) fn esp_of(files: BTreeMap<String, Vec<u8>>, power: Arc<Power>) -> Mem
 pub(crate) fn found(disk: &MemoryDisk, esp: &MemoryEsp, running: &Version) -> Found {
     let table = Table::read(disk).unwrap().table;
     Found {
+        states: Default::default(),
         name: NAME.into(),
         version: running.version.clone(),
         arch: "amd64".into(),
