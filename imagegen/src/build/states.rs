@@ -10,7 +10,11 @@ use super::BuildError;
 ///
 /// # Errors
 /// The package's version does not have so many numbers.
-pub(super) fn version(name: &Name, unit: &Unit, locked: impl Fn(&str) -> Option<String>) -> Result<StateVersion, BuildError> {
+pub(super) fn version(
+    name: &Name,
+    unit: &Unit,
+    locked: impl Fn(&str) -> Option<String>,
+) -> Result<StateVersion, BuildError> {
     let Some(migration) = &unit.migration else {
         return Ok(StateVersion::default());
     };
@@ -52,7 +56,10 @@ mod tests {
     #[test]
     fn a_state_has_the_version_that_its_unit_says_or_its_packages() {
         assert_eq!(of("", "1:11.8.6-0+deb13u1").as_deref(), Ok("1"));
-        assert_eq!(of(r#", "migration": {"version": 4}"#, "1:11.8.6-0+deb13u1").as_deref(), Ok("4"));
+        assert_eq!(
+            of(r#", "migration": {"version": 4}"#, "1:11.8.6-0+deb13u1").as_deref(),
+            Ok("4")
+        );
         let follows = r#", "migration": {"package": "db-core", "steps": [{"up": ["/u"]}]}"#;
         assert_eq!(of(follows, "1:11.8.6-0+deb13u1").as_deref(), Ok("11.8"));
         let refused = of(follows, "17-1").unwrap_err();
