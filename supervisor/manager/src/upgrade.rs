@@ -340,6 +340,9 @@ impl Supervisor {
         if self.saved.power.is_some() {
             return Answered::error(409, "the appliance is going down");
         }
+        if self.saved.lowering.is_some() {
+            return Answered::error(409, "the version of before is being gone back to");
+        }
         let mut words = vec![what];
         words.extend(now.then_some("--now"));
         let limit = self.bandwidth_word();

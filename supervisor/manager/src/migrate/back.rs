@@ -160,7 +160,7 @@ impl Supervisor {
             return self.work_on_upgrade("rollback", None, false);
         };
         if self.saved.lowering.is_some() {
-            return Answered::error(409, "the version of before is being gone back to already");
+            return Answered::error(409, "the version of before is being gone back to");
         }
         let back = self
             .states_of(&other)

@@ -284,4 +284,11 @@ fn a_damaged_note_stops_the_unit_and_nothing_is_touched() {
         (world.text().as_str(), world.lies_there()),
         (OLD, vec!["db".to_owned()])
     );
+    // The same of the state of before: it is not gone back to, and not removed.
+    let world = World::new();
+    world.start("1.1.0").unwrap();
+    fs::write(world.config.at("/data/state/db.before/.cairn"), "{").unwrap();
+    let why = world.start("1.0.0").unwrap_err().to_string();
+    assert!(why.ends_with("there is no copy of the state of before"), "{why}");
+    assert_eq!((world.text().as_str(), world.lies_there().len()), (NEW, 2));
 }

@@ -106,8 +106,10 @@ impl<'a> States<'a> {
             false => None,
             true => match Record::read(&self.before()) {
                 Ok(before) if version(&before) < version(&record) => Some(before),
-                // A copy that did not change places any more, or one that was given up; and nobody could use a damaged one.
-                Ok(_) | Err(_) => {
+                // Nobody can use it, and nobody knows that it is worth nothing.
+                Err(_) => None,
+                // A copy that did not change places any more, or one that was given up.
+                Ok(_) => {
                     self.discard(&self.before())?;
                     None
                 }
