@@ -361,6 +361,34 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_the_new_version_wants_is_made_in_the_copy_and_the_state_stays_as_it_is() {
+        let (_dir, config, old) = world();
+        let ready = |manifest: &Manifest| {
+            let unit = &manifest.units["db"];
+            prepare(&config, manifest, "db", unit, "", &unit.state_version).unwrap()
+        };
+        ready(&old);
+        commit(&config, "db").unwrap();
+        let mut new = manifest(&[(
+            "db",
+            r#"{"state": {"/var/lib/db": {}, "/var/lib/more": {}}, "migration": {"version": 2, "steps": [{"from": 1, "to": 2, "up": ["/u"]}]}}"#,
+        )]);
+        let unit = std::sync::Arc::make_mut(new.units.get_mut("db").unwrap());
+        unit.state_version = StateVersion::number(2);
+        assert_eq!(ready(&new), Readied::Migrate(Way::Up(vec![0])));
+        assert!(!config.state("db").join("var-lib-more").exists());
+        let unit = &new.units["db"];
+        copy(&config, "db", unit, false, &|| false).unwrap();
+        assert!(config.new_state("db").join("var-lib-more").exists());
+        assert_eq!(step(&config, "db", unit, &unit.state_version, 0).unwrap(), (0, false));
+        assert!(step(&config, "db", unit, &unit.state_version, 1).is_err());
+        States::of(&config, "db").commit(&unit.state_version, "1", 0).unwrap();
+        assert_eq!(ready(&new), Readied::Start);
+        assert!(config.state("db").join("var-lib-more").exists());
+        assert!(!States::of(&config, "db").before().join("var-lib-more").exists());
+    }
+
+    #[test]
     fn a_folder_of_one_that_is_not_there_yet_can_be_shown() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::below(dir.path());
