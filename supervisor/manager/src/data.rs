@@ -230,12 +230,12 @@ pub fn copy(
 ) -> Result<(), Error> {
     let states = States::of(config, name);
     states.copy(stop)?;
-    missing_folders(&states.new(), name, unit)?;
+    missing_folders(&states.working(), name, unit)?;
     if bounded {
         let count =
             |folder: PathBuf, project| quota::assign(&folder, project).map_err(Error::io("keep account of", &folder));
         count(states.state(), 0)?;
-        count(states.new(), project(unit))?;
+        count(states.working(), project(unit))?;
     }
     Ok(())
 }

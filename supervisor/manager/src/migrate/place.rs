@@ -60,7 +60,7 @@ impl<'a> States<'a> {
     }
 
     /// The copy that steps work on.
-    pub fn new(&self) -> PathBuf {
+    pub fn working(&self) -> PathBuf {
         self.config.new_state(self.name)
     }
 
@@ -166,9 +166,9 @@ impl<'a> States<'a> {
     /// Too little room, or the disk's.
     pub fn copy(&self, stop: &dyn Fn() -> bool) -> Result<(), Error> {
         (self.cut)("remove a copy of before")?;
-        remove(&self.new())?;
+        remove(&self.working())?;
         (self.cut)("copy")?;
-        copy(&self.state(), &self.new(), stop).map(drop)
+        copy(&self.state(), &self.working(), stop).map(drop)
     }
 
     /// Puts the copy in the state's place. The state of before is kept if its version is the lower one.
@@ -176,7 +176,7 @@ impl<'a> States<'a> {
     /// # Errors
     /// The disk's. The state is then the one of before, or the new one with its note.
     pub fn commit(&self, version: &StateVersion, appliance: &str, now: u64) -> Result<(), Error> {
-        let (state, new, before) = (self.state(), self.new(), self.before());
+        let (state, new, before) = (self.state(), self.working(), self.before());
         let record = Record {
             version: version.clone(),
             appliance: appliance.to_owned(),
