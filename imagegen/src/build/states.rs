@@ -40,7 +40,6 @@ pub(super) fn all(manifest: &Manifest) -> BTreeMap<String, StateVersion> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     fn of(migration: &str, version: &str) -> Result<String, String> {
         let text = format!(
