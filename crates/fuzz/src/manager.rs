@@ -168,6 +168,7 @@ mod tests {
             "web-ready",
             "web-finishing",
             "db-setting-up",
+            "db-migrating",
             "db-committing",
             "job-ready",
         ] {

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cairn_config::accounts::Ledger;
@@ -99,6 +99,8 @@ pub(crate) struct Live {
     pub(crate) lesson: crate::learn::Lesson,
     /// Set to have the copying of its state end.
     pub(crate) halt: Arc<AtomicBool>,
+    /// Held by the thread that works on its state's folders.
+    pub(crate) folders: Arc<Mutex<()>>,
 }
 
 /// Everything.
@@ -194,6 +196,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
             began: now_ms(),
             lesson: crate::learn::Lesson::default(),
             halt: Arc::default(),
+            folders: Arc::default(),
         };
         (name.as_str().to_owned(), live)
     });

@@ -1,8 +1,8 @@
 //! The supervisor's units: events in, actions out, processes begun, watched and ended.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cairn_init::protocol::Request;
@@ -90,10 +90,14 @@ impl Supervisor {
         let bounded = self.quotas;
         let lower = self.saved.units.get(&name).and_then(|kept| kept.lower.clone());
         let halt = Arc::new(AtomicBool::new(false));
-        if let Some(live) = self.live.get_mut(&name) {
+        let folders = self.live.get_mut(&name).map(|live| {
             live.halt = halt.clone();
-        }
+            live.folders.clone()
+        });
         tokio::task::spawn_blocking(move || {
+            let _alone = folders
+                .as_ref()
+                .map(|folders| folders.lock().unwrap_or_else(PoisonError::into_inner));
             let Some(unit) = manifest.units.get(name.as_str()) else {
                 return;
             };

@@ -118,6 +118,9 @@ fn a_step_that_fails_is_not_repeated_and_leaves_the_data_and_the_version_is_give
     let steps = world.spawned().iter().filter(|name| *name == "db").count();
     assert_eq!((text(&world).as_str(), steps), ("one", 1));
     assert_eq!(record(&world)["version"], "1");
+    world.until("the half-made copy is removed", |w| {
+        !w.at("data/state/db.new").exists() && !w.at("data/state/db.gone").exists()
+    });
 }
 
 #[test]

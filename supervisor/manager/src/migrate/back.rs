@@ -13,7 +13,7 @@ use super::record::Record;
 use crate::config::Config;
 use crate::control::Answered;
 use crate::error::Error;
-use crate::machine::{Event, State};
+use crate::machine::{Busy, Event, State};
 use crate::supervisor::Supervisor;
 use crate::upgrade::Work;
 
@@ -161,6 +161,11 @@ impl Supervisor {
         };
         if self.saved.lowering.is_some() {
             return Answered::error(409, "the version of before is being gone back to");
+        }
+        let at_work = |kept: &crate::saved::Kept| matches!(kept.machine.busy, Busy::Preparing | Busy::Committing);
+        if let Some((name, _)) = self.saved.units.iter().find(|(_, kept)| at_work(kept)) {
+            let why = format!("unit {name} is being started; try again when that is done; nothing was changed");
+            return Answered::error(409, &why);
         }
         let back = self
             .states_of(&other)

@@ -1,6 +1,7 @@
 //! What the manager does about the versions of units' states beside the life of each unit: what a start found is said, what a kept version no longer
 //! needs is removed.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::place::{States, settle};
@@ -29,10 +30,29 @@ impl Supervisor {
             // That ended before everybody's eyes: only what is cut off counts.
             State::Stopped | State::Failed { .. } if *before != State::Preparing => {
                 States::of(&self.config, name).forget_tries();
+                if matches!(before, State::Migrating { .. } | State::Stopping { .. }) {
+                    self.discard_copy(name);
+                }
             }
             State::Ready { .. } => self.settle_states(&[name.to_owned()]),
             _ => {}
         }
+    }
+
+    /// Removes the copy that steps worked on: it may take half of the disk.
+    fn discard_copy(&self, name: &str) {
+        let (config, unit) = (self.config.clone(), name.to_owned());
+        let Some(folders) = self.live.get(name).map(|live| live.folders.clone()) else {
+            return;
+        };
+        if !config.new_state(name).exists() {
+            return;
+        }
+        tokio::task::spawn_blocking(move || {
+            let _alone = folders.lock().unwrap_or_else(PoisonError::into_inner);
+            // What stays is removed by the next start.
+            let _ = States::of(&config, &unit).discard_copy();
+        });
     }
 
     /// The owner wants a unit started: what was tried before does not count.
@@ -73,14 +93,19 @@ impl Supervisor {
             let unit = self.built.units.get(name.as_str());
             unit.is_some_and(|unit| !unit.unit.state.is_empty())
         };
-        let units: Vec<String> = units.iter().filter(keeps).cloned().collect();
+        let locked = |name: &String| Some((name.clone(), self.live.get(name)?.folders.clone()));
+        let units: Vec<_> = units.iter().filter(keeps).filter_map(locked).collect();
         if units.is_empty() {
             return;
         }
         let (config, manifest) = (self.config.clone(), self.built.clone());
         let send = self.send.clone();
         tokio::task::spawn_blocking(move || {
-            let wrong = settle(&config, &manifest, &units, other.as_deref());
+            let mut wrong = Vec::new();
+            for (name, folders) in units {
+                let _alone = folders.lock().unwrap_or_else(PoisonError::into_inner);
+                wrong.extend(settle(&config, &manifest, &[name], other.as_deref()));
+            }
             let _ = send.send(Msg::Settled(wrong));
         });
     }

@@ -171,6 +171,14 @@ impl<'a> States<'a> {
         copy(&self.state(), &self.working(), stop).map(drop)
     }
 
+    /// Removes that copy.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn discard_copy(&self) -> Result<(), Error> {
+        self.discard(&self.working())
+    }
+
     /// Puts the copy in the state's place. The state of before is kept if its version is the lower one.
     ///
     /// # Errors
