@@ -354,7 +354,11 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
         };
         plan.mounts.push(run);
     }
-    let shared_folders = shared(manifest, unit);
+    // A server that a step between versions runs is nobody else's.
+    let shared_folders = match role {
+        Role::Migrate { .. } => Vec::new(),
+        _ => shared(manifest, unit),
+    };
     for (path, folder) in &unit.unit.runtime {
         let (uid, gid) = owner(name, unit, folder)?;
         let target = path.as_str();
