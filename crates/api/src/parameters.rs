@@ -95,6 +95,12 @@ pub(crate) const INSTALL: &[Parameter] = &[
     },
 ];
 
+/// What may be lost by going back.
+pub(crate) const LOSE_DATA: &[Parameter] = &[Parameter {
+    name: "lose-data",
+    meaning: "1: also if data that was written since the upgrade is lost.",
+}];
+
 /// For how long nothing is installed.
 pub(crate) const HOLD: &[Parameter] = &[
     Parameter {

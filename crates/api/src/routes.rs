@@ -595,11 +595,13 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
+        query: parameters::LOSE_DATA,
         scope: Scope::Own,
         ..post(
             Endpoint::RollBackUpgrade,
             "/v1/upgrade/rollback",
-            "Let the next restart start the version of before, which the other slot holds.",
+            "Let the next restart start the version of before, which the other slot holds. Refused if it cannot read the data of a unit. Where \
+             units bring their data back, that is done first, and then the appliance restarts.",
             of::<Accepted>,
         )
     },

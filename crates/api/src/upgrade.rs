@@ -116,7 +116,8 @@ pub struct UpgradeTask {
     pub version: String,
     /// `running`, `done` or `failed`.
     pub state: String,
-    /// What it is at: `metadata`, `compare`, `write`, `verify`, `boot` or `done`.
+    /// What it is at: `metadata`, `compare`, `write`, `verify`, `boot` or `done`; `data` while states are brought to what the version of before
+    /// reads.
     pub phase: String,
     /// Bytes done of `total` in this phase.
     pub done: u64,

@@ -108,6 +108,12 @@ fn events() -> Vec<Event> {
         Event::Go,
         Event::Prepared { setup: true },
         Event::Prepared { setup: false },
+        Event::Migrate {
+            timeouts: vec![1_000],
+            rest: false,
+        },
+        Event::Copied,
+        Event::Refused("x".into()),
         Event::Committed,
         Event::Failed("x".into()),
         Event::Executed,
@@ -162,6 +168,7 @@ mod tests {
             "web-ready",
             "web-finishing",
             "db-setting-up",
+            "db-migrating",
             "db-committing",
             "job-ready",
         ] {

@@ -29,6 +29,7 @@ pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {
     secrets(unit, refuse);
     names(unit, refuse);
     upstreams(unit, refuse);
+    crate::migration::unit(unit, refuse);
     crate::behaviour::unit(unit, refuse);
 }
 
@@ -211,6 +212,12 @@ fn accounts(unit: &Unit, refuse: &mut Refuse<'_>) {
                 .as_deref()
                 .map(|user| (vec!["setup", number.as_str(), "user"], user)),
         );
+    }
+    let steps = unit.migration.as_ref().map_or(&[][..], |migration| &migration.steps);
+    let step_numbers: Vec<String> = (0..steps.len()).map(|i| i.to_string()).collect();
+    for (number, step) in step_numbers.iter().zip(steps) {
+        let path = vec!["migration", "steps", number.as_str(), "user"];
+        names.extend(step.user.as_deref().map(|user| (path, user)));
     }
     for (table, folders) in [("state", &unit.state), ("runtime", &unit.runtime)] {
         for (path, folder) in folders {

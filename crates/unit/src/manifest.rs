@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::migration::StateVersion;
 use crate::recipe::Upgrade;
 use crate::unit::Unit;
 use crate::values::{Domain, Name, Path};
@@ -54,6 +55,9 @@ pub struct ManifestUnit {
     pub groups: BTreeMap<String, u32>,
     /// Files rendered before every start.
     pub templates: Vec<Template>,
+    /// The version of its state.
+    #[serde(default, skip_serializing_if = "StateVersion::is_first")]
+    pub state_version: StateVersion,
     /// The units that must be ready before this one starts.
     pub waits_for: Vec<Name>,
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{Limits, LogLimits, Network, SandboxGrants};
+use crate::migration::Migration;
 use crate::need::{Need, Upstream};
 use crate::problem::{Problems, Source};
 use crate::service::{Check, Command, Failure, Health, Ready, ReadyWhen, Reload, Service};
@@ -56,6 +57,9 @@ pub struct Unit {
     /// Folders that outlive the unit, by the path at which it sees them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub state: BTreeMap<Path, Directory>,
+    /// Which version that state has, and how an older one is brought to it. Left out: version 1, for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
     /// Folders in memory, empty at every start.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub runtime: BTreeMap<Path, Directory>,
@@ -272,6 +276,11 @@ impl Unit {
         }
         let setup = self.setup.iter().enumerate();
         all.extend(setup.map(|(i, step)| (at(&["setup", &i.to_string(), "command"]), &step.command)));
+        for (i, step) in self.migration.iter().flat_map(|m| &m.steps).enumerate() {
+            let path = |key| at(&["migration", "steps", &i.to_string(), key]);
+            all.push((path("up"), &step.up));
+            all.extend(step.down.iter().map(|down| (path("down"), down)));
+        }
         if let Some(Reload::Command(command)) = &self.service.reload {
             all.push((at(&["service", "reload", "command"]), command));
         }

@@ -525,3 +525,147 @@ fn what_a_provider_tells_of_an_account_has_names_of_its_own() {
         assert!(message.contains(why), "{more}: {message}");
     }
 }
+
+/// A unit with state, to which `[migration]` is added.
+fn migrating(more: &str) -> Result<Unit, Vec<Problem>> {
+    let text = format!("{GOOD}[state]\n\"/var/lib/a\" = {{}}\n[migration]\n{more}");
+    Unit::parse(&source("units/a.toml", &text)).map_err(|problems| problems.0)
+}
+
+#[test]
+fn steps_that_are_one_line_to_the_units_version_are_accepted() {
+    let steps = "version = 5\n[[migration.steps]]\nfrom = 4\nto = 5\nup = [\"/u\"]\ndown = [\"/d\"]\ntimeout = \"1h\"\n\
+                 [[migration.steps]]\nfrom = 2\nto = 4\nup = [\"/u\"]\n";
+    let unit = migrating(steps).unwrap();
+    let migration = unit.migration.as_ref().unwrap();
+    assert_eq!(migration.steps[0].timeout.millis(), 3_600_000);
+    assert_eq!(migration.steps[1].timeout.millis(), 600_000);
+    assert_eq!(
+        unit.commands().len(),
+        4,
+        "the commands of steps are checked as others are"
+    );
+    assert!(migrating("version = 3\n").is_ok(), "what can be read is version 3 only");
+}
+
+#[test]
+fn steps_that_leave_a_version_without_a_way_are_refused_where_they_stand() {
+    let step = |from: u32, to: u32| format!("[[migration.steps]]\nfrom = {from}\nto = {to}\nup = [\"/u\"]\n");
+    let cases = [
+        ("version = 0\n".to_owned(), 7, "a state has no version 0"),
+        (
+            format!("version = 3\n{}", step(1, 2)),
+            7,
+            "no step leads from version 2 on, and the unit's state has version 3",
+        ),
+        (
+            format!("version = 3\n{}{}", step(1, 3), step(1, 2)),
+            13,
+            "a step from version 1 leads to 3 already",
+        ),
+        (
+            format!("version = 4\n{}{}", step(1, 4), step(2, 3)),
+            13,
+            "no step leads to version 2",
+        ),
+        (format!("version = 3\n{}", step(2, 2)), 10, "the step leads from 2 to 2"),
+        (format!("version = 3\n{}", step(3, 1)), 10, "the step leads from 3 to 1"),
+        (format!("version = 3\n{}", step(0, 3)), 9, "a state has no version 0"),
+        (
+            format!("version = 3\n{}", step(1, 4)),
+            10,
+            "the step leads to version 4, and the unit's state has version 3",
+        ),
+        (
+            "version = 2\n[[migration.steps]]\nfrom = 1\nup = [\"/u\"]\n".to_owned(),
+            8,
+            "`to` is missing",
+        ),
+        ("steps = []\n".to_owned(), 6, "nothing says which version the state has"),
+        (
+            "version = 2\nnumbers = 2\n".to_owned(),
+            8,
+            "`numbers` is about a package's version",
+        ),
+        (
+            format!("version = 2\n{}timeout = \"0s\"\n", step(1, 2)),
+            12,
+            "a step cannot be done in no time",
+        ),
+        (
+            format!("version = 2\n{}user = \"A\"\n", step(1, 2)),
+            12,
+            "`A` is not an account's name",
+        ),
+    ];
+    for (more, line, message) in cases {
+        let mut problems = migrating(&more).expect_err(&more);
+        assert_eq!(problems.len(), 1, "{more}: {problems:#?}");
+        let problem = problems.remove(0);
+        assert_eq!(
+            (problem.at.unwrap().0, problem.message.as_str()),
+            (line, message),
+            "{more}"
+        );
+        assert!(problem.help.is_some());
+    }
+    let (_, message, _) = added("[migration]\nversion = 2\n");
+    assert_eq!(message, "the unit keeps no state");
+}
+
+#[test]
+fn a_state_of_a_packages_version_has_steps_without_versions() {
+    let unit = |migration: &str| {
+        let text = format!("packages = [\"db-core\"]\n{GOOD}[state]\n\"/var/lib/a\" = {{}}\n[migration]\n{migration}");
+        Unit::parse(&source("units/a.toml", &text))
+            .map_err(|problems| problems.0.into_iter().map(|p| p.message).collect::<Vec<_>>())
+    };
+    let step = "[[migration.steps]]\nup = [\"/u\"]\n";
+    assert_eq!(
+        unit(&format!("package = \"db-core\"\n{step}"))
+            .unwrap()
+            .migration
+            .unwrap()
+            .numbers(),
+        2
+    );
+    let refused = |migration: &str| unit(migration).unwrap_err();
+    assert_eq!(
+        refused(&format!("package = \"other\"\n{step}")),
+        ["`other` is not a package of this unit"]
+    );
+    assert_eq!(
+        refused("package = \"db-core\"\n"),
+        ["nothing brings the state to another version"]
+    );
+    assert_eq!(
+        refused(&format!("package = \"db-core\"\nversion = 2\n{step}")),
+        ["both `version` and `package` say which version the state has"]
+    );
+    assert_eq!(
+        refused(&format!("package = \"db-core\"\nnumbers = 0\n{step}")),
+        ["a version has no such numbers"]
+    );
+    assert_eq!(
+        refused(&format!(
+            "package = \"db-core\"\n{step}from = 1\nto = 2\ndown = [\"/d\"]\n"
+        ))
+        .len(),
+        3
+    );
+}
+
+#[test]
+fn versions_of_states_are_compared_number_by_number() {
+    use cairn_unit::StateVersion;
+    let version = |text: &str| text.parse::<StateVersion>().unwrap();
+    assert!(version("10.11") < version("11.8") && version("11.8") < version("11.10") && version("2") < version("10"));
+    for wrong in ["", "1.", "a", "+1", "1..2", "1.2.3.4.5", "99999999999"] {
+        assert!(wrong.parse::<StateVersion>().is_err(), "{wrong}");
+    }
+    let of = |text| StateVersion::of_package(text, 2).map(|v| v.to_string());
+    assert_eq!(of("1:11.8.6-0+deb13u1").as_deref(), Some("11.8"));
+    assert_eq!(of("2.6+dfsg-1").as_deref(), Some("2.6"));
+    assert_eq!(of("17-1"), None, "it has one number only");
+    assert_eq!(of("abc"), None);
+}

@@ -1,10 +1,12 @@
 //! The running appliance as the program works on it: its disk, its mounted ESP, and where it leaves what it found.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cairn_api::{FailedVersion, UpgradeVersion, UpgradeVersions};
 use cairn_disk::gpt::Table;
 use cairn_disk::verity::RootHash;
+use cairn_unit::StateVersion;
 use nix::mount::{MsFlags, mount};
 use serde::Deserialize;
 
@@ -26,6 +28,36 @@ pub struct Manifest {
     pub version: String,
     /// Where later versions come from.
     pub upgrade: Option<Follow>,
+    /// The units, by name.
+    #[serde(default)]
+    pub units: BTreeMap<String, ManifestUnit>,
+}
+
+/// What the program needs of a unit.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ManifestUnit {
+    /// The unit as written.
+    pub unit: UnitState,
+    /// The version of its state.
+    #[serde(default)]
+    pub state_version: StateVersion,
+}
+
+/// The folders that a unit keeps.
+#[derive(Debug, Clone, Deserialize)]
+pub struct UnitState {
+    /// By path.
+    #[serde(default)]
+    pub state: BTreeMap<String, serde_json::Value>,
+}
+
+impl Manifest {
+    /// The version of the state of each unit that keeps one.
+    pub fn states(&self) -> BTreeMap<String, StateVersion> {
+        let keep = self.units.iter().filter(|(_, unit)| !unit.unit.state.is_empty());
+        keep.map(|(name, unit)| (name.clone(), unit.state_version.clone()))
+            .collect()
+    }
 }
 
 /// Where later versions come from.
@@ -115,6 +147,7 @@ impl Appliance {
             name: self.manifest.name.clone(),
             version: self.manifest.version.clone(),
             arch: arch().to_owned(),
+            states: self.manifest.states(),
             slots: Slots::find(&table, self.hash)?,
             table,
             entries: self.entries()?,
@@ -253,5 +286,25 @@ fn shown(entry: &Entry) -> UpgradeVersion {
         version: entry.name.version.clone(),
         entry: entry.file.clone(),
         tries_left: entry.name.tries.map(|(left, _)| left),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_units_that_keep_a_state_have_a_version_of_it() {
+        let text = r#"{"name": "box", "version": "1", "upgrade": null, "units": {
+            "db": {"unit": {"description": "x", "state": {"/var/lib/db": {"mode": "0700"}}}, "root": "/x", "state_version": "11.8"},
+            "web": {"unit": {"description": "x", "state": {"/var/lib/web": {}}}, "root": "/y"},
+            "job": {"unit": {"description": "x"}, "root": "/z"}}}"#;
+        let manifest: Manifest = serde_json::from_str(text).unwrap();
+        let states: Vec<String> = manifest
+            .states()
+            .iter()
+            .map(|(name, v)| format!("{name} {v}"))
+            .collect();
+        assert_eq!(states, ["db 11.8", "web 1"]);
     }
 }

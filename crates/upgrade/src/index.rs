@@ -4,10 +4,12 @@
 //! of the pack, place in the pack, stored length; all numbers little-endian, the whole compressed by zstd. Its hash and length are signed for;
 //! the packs are not, because each chunk is checked by its own hash.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use cairn_disk::Guid;
 use cairn_disk::verity::RootHash;
+use cairn_unit::StateVersion;
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::{BLOCK, ChunkId, MAX_CHUNK};
@@ -33,6 +35,10 @@ pub struct Release {
     /// The least version that can be upgraded from, if not any can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<String>,
+    /// The version of the state that each unit reads and writes, by unit. None at all: the release is from before there were versions, and
+    /// each is 1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub states: BTreeMap<String, StateVersion>,
     /// The root hash, 64 hexadecimal digits.
     pub root_hash: String,
     /// The salt of the hash tree, in hexadecimal digits.
@@ -252,6 +258,7 @@ mod tests {
                 version: "1.2.0".into(),
                 arch: "amd64".into(),
                 minimum: None,
+                states: BTreeMap::new(),
                 root_hash: "ab".repeat(32),
                 salt: "0102".into(),
                 uuid: "4f68bce3-e8cd-4db1-96e7-fbcaf984b709".into(),

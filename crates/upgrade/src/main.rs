@@ -245,12 +245,16 @@ fn install(appliance: &mut Appliance, asked: &Asked<'_>, told: &mut Told) -> Res
     }
     let version = offer.version;
     let index = trusted.index(&appliance.manifest.name, &version, arch())?;
-    let plan = plan(&appliance.found()?, &index)?;
+    let found = appliance.found()?;
+    let plan = plan(&found, &index)?;
     let own = appliance.manifest.version.clone();
     // What somebody brought has all chunks: to copy those is less work.
     let delta = (!brought)
         .then(|| trusted.delta(&index, &own, plan.slots.running.root.length))
         .flatten();
+    let there = |version: &str| found.entries.iter().any(|entry| entry.name.version == version);
+    let states = [(own.as_str(), &found.states), (version.as_str(), &index.release.states)];
+    appliance.records.set_states(states, there)?;
     // Before its entry exists: a version that is started is one that is known to be tried.
     appliance.records.set_tried(Some(&Tried {
         version: version.clone(),

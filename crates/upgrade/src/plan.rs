@@ -1,11 +1,13 @@
 //! What an install will do, worked out and checked before anything is touched. No I/O.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use cairn_disk::Guid;
 use cairn_disk::gpt::Table;
 use cairn_disk::verity::{self, RootHash};
+use cairn_unit::StateVersion;
 
 use crate::entries::{Entry, EntryName, is_version, newer};
 use crate::error::Error;
@@ -27,6 +29,8 @@ pub struct Found {
     pub version: String,
     /// Debian's name of the architecture.
     pub arch: String,
+    /// The version of the state that each unit has, by unit.
+    pub states: BTreeMap<String, StateVersion>,
     /// The partition table.
     pub table: Table,
     /// The slots.
@@ -117,6 +121,11 @@ pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
             "version {version} can be reached from {minimum} on, and {own} runs; install {minimum} first"
         ));
     }
+    if let Some((unit, has, reads)) = unreadable(&found.states, &release.states) {
+        return refuse(format!(
+            "version {version} cannot read the data that {own} wrote for unit {unit}: that has version {has}, and it reads {reads}"
+        ));
+    }
     let hash = index.root_hash()?;
     if hash == found.slots.hash {
         return refuse("the release has the root that runs already".into());
@@ -178,4 +187,18 @@ pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
         entry,
         own_uki: Some((running.file.clone(), running.size)),
     })
+}
+
+/// The first unit whose state is of a later version than the release reads, with both. A unit that the release does not have is nobody's trouble.
+fn unreadable(
+    states: &BTreeMap<String, StateVersion>,
+    release: &BTreeMap<String, StateVersion>,
+) -> Option<(String, StateVersion, StateVersion)> {
+    let read = |unit: &String| match release.is_empty() {
+        true => Some(StateVersion::default()),
+        false => release.get(unit).cloned(),
+    };
+    let mut compared = states.iter().filter_map(|(unit, has)| Some((unit, has, read(unit)?)));
+    let found = compared.find(|(_, has, reads)| *has > reads);
+    found.map(|(unit, has, reads)| (unit.clone(), has.clone(), reads))
 }

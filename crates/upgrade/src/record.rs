@@ -1,9 +1,11 @@
 //! What the appliance remembers of its upgrades, in `/data/upgrade`: what is being tried, and a line for all that happened.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use cairn_unit::StateVersion;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -102,6 +104,26 @@ impl Records {
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         write_whole(&path, text.as_bytes()).map_err(Error::io("write", path))?;
         Ok(text)
+    }
+
+    /// Notes which versions of units' states two versions of the appliance read: the one that runs, and the one that takes the other slot. Of others it
+    /// is kept while `there` says that they can be started.
+    ///
+    /// # Errors
+    /// The data partition cannot be written.
+    pub fn set_states(
+        &self,
+        both: [(&str, &BTreeMap<String, StateVersion>); 2],
+        there: impl Fn(&str) -> bool,
+    ) -> Result<(), Error> {
+        let path = self.0.join("states.json");
+        let before = fs::read(&path).unwrap_or_default();
+        let mut all: BTreeMap<String, BTreeMap<String, StateVersion>> =
+            serde_json::from_slice(&before).unwrap_or_default();
+        all.retain(|version, _| there(version));
+        all.extend(both.map(|(version, states)| (version.to_owned(), states.clone())));
+        let text = serde_json::to_vec(&all).unwrap_or_default();
+        write_whole(&path, &text).map_err(Error::io("write", path))
     }
 
     /// What is being tried.
@@ -214,6 +236,27 @@ mod tests {
             records.add(Happened::NotInstalled, "3.0", "1.0", "").unwrap();
         }
         assert_eq!(records.history().len(), LINES);
+    }
+
+    #[test]
+    fn which_states_the_two_versions_read_is_noted_for_going_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::open(folder.path()).unwrap();
+        let of = |version: &str| BTreeMap::from([("db".to_owned(), version.parse().unwrap())]);
+        let text = || fs::read_to_string(folder.path().join("states.json")).unwrap();
+        let none = |_: &str| false;
+        records
+            .set_states([("1.0.0", &of("1")), ("1.1.0", &of("2"))], none)
+            .unwrap();
+        // Until an install has begun to write, the other slot holds what it held.
+        let both = [("1.1.0", &of("2")), ("1.2.0", &of("11.8"))];
+        records.set_states(both, |version| version == "1.0.0").unwrap();
+        assert_eq!(
+            text(),
+            r#"{"1.0.0":{"db":"1"},"1.1.0":{"db":"2"},"1.2.0":{"db":"11.8"}}"#
+        );
+        records.set_states(both, none).unwrap();
+        assert_eq!(text(), r#"{"1.1.0":{"db":"2"},"1.2.0":{"db":"11.8"}}"#);
     }
 
     #[test]

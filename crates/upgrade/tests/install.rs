@@ -267,6 +267,33 @@ fn everything_that_does_not_fit_is_told_before_anything_is_touched() {
         &|i| i.release.uki_size = 1 << 20,
         "needs 2 MiB on the ESP, and there are 1",
     );
+    // Data of a later version than the release reads; a unit that it does not have is no trouble.
+    let mut wrote = good.clone();
+    let version = |text: &str| text.parse::<cairn_unit::StateVersion>().unwrap();
+    wrote.states = [("db", "11.8"), ("gone", "9")]
+        .map(|(unit, v)| (unit.to_owned(), version(v)))
+        .into();
+    let mut index = scene.index.clone();
+    for (reads, said) in [
+        (
+            "10.11",
+            "version 2.0.0 cannot read the data that 1.0.0 wrote for unit db: that has version 11.8, and it reads 10.11",
+        ),
+        ("11.8", ""),
+        ("12.3", ""),
+    ] {
+        index.release.states = [("db".to_owned(), version(reads))].into();
+        let why = plan(&wrote, &index).map_or_else(|e| e.to_string(), |_| String::new());
+        assert!(
+            why.starts_with(said) && why.is_empty() == said.is_empty(),
+            "{reads}: {why}"
+        );
+    }
+    index.release.states.clear();
+    assert!(
+        plan(&wrote, &index).is_err(),
+        "a release that says nothing reads version 1"
+    );
     // The entry of a version that is to be overwritten makes room, and goes first.
     esp.files.insert("box_1.5.0+0-3.efi".into(), vec![1; 1 << 20]);
     let with_stale = found(&disk, &esp, &scene.old);

@@ -134,6 +134,20 @@ pub enum BuildError {
         /// The program.
         path: String,
     },
+    /// A package whose version a state has says none.
+    #[error(
+        "unit `{unit}`: its state has the version of {package}, and {version} has fewer than {numbers} numbers: lower `numbers` in [migration]"
+    )]
+    NoStateVersion {
+        /// The unit.
+        unit: String,
+        /// The package.
+        package: String,
+        /// Its version.
+        version: String,
+        /// How many are wanted.
+        numbers: usize,
+    },
     /// A template that cannot be parsed.
     #[error("unit `{unit}`: the template {path}: {why}")]
     Template {

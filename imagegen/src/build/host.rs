@@ -146,6 +146,10 @@ pub(super) fn manifest(plan: &BuildPlan, roots: &BTreeMap<Name, Root>) -> Result
             path: plan.lock_file.clone(),
             what: format!("block of ids for unit `{name}`"),
         })?;
+        let locked = |package: &str| {
+            let packages = &plan.roots[name].packages;
+            Some(packages.iter().find(|locked| locked.name == package)?.version.clone())
+        };
         let path = |text: &str| {
             text.parse::<cairn_unit::Path>().map_err(|e| BuildError::Template {
                 unit: name.to_string(),
@@ -167,6 +171,7 @@ pub(super) fn manifest(plan: &BuildPlan, roots: &BTreeMap<Name, Root>) -> Result
                 accounts: root.accounts.manifest_accounts(),
                 groups: root.accounts.manifest_groups(),
                 templates,
+                state_version: super::states::version(name, unit, locked)?,
                 waits_for: plan.waits_for.get(name).cloned().unwrap_or_default(),
             }),
         );

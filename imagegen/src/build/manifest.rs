@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cairn_unit::StateVersion;
 use serde::{Deserialize, Serialize};
 
 use super::contents::Loaded;
@@ -23,6 +24,9 @@ pub struct ImageManifest {
     pub initrd_size: u64,
     /// Packages, licences and the units that need them.
     pub inventory: Inventory,
+    /// The version of each unit's state, by unit; without it that of units that keep none, or of an image from before there were versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub states: BTreeMap<String, StateVersion>,
     /// Each root: the host's as `host`, a unit's by its name.
     pub roots: BTreeMap<String, RootEntry>,
 }

@@ -17,6 +17,7 @@ mod report;
 mod roots;
 mod run;
 mod stamp;
+mod states;
 mod templates;
 
 pub use binaries::Binaries;

@@ -260,6 +260,7 @@ fn make(
 
     let watch = Watch::start("manifest");
     let manifest = ImageManifest {
+        states: super::states::all(&manifest),
         root_hash: root_hash.clone(),
         arch: plan.arch.to_string(),
         root_size,

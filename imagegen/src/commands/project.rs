@@ -45,6 +45,7 @@ impl Project {
                 accounts: BTreeMap::new(),
                 groups: BTreeMap::new(),
                 templates: Vec::new(),
+                state_version: cairn_unit::StateVersion::default(),
                 waits_for: Vec::new(),
             };
             Ok((name.clone(), Arc::new(unit)))

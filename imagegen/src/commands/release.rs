@@ -252,6 +252,7 @@ fn add(
             version: version.clone(),
             arch: arch.clone(),
             minimum: minimum.map(str::to_owned),
+            states: manifest.states.clone(),
             root_hash: manifest.root_hash.clone(),
             salt: superblock.salt.iter().map(|b| format!("{b:02x}")).collect(),
             uuid: superblock.uuid.to_string(),

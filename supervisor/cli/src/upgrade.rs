@@ -50,8 +50,12 @@ pub(crate) enum Command {
     },
     /// Take a hold back.
     Unhold,
-    /// Let the next restart start the version of before.
-    Rollback,
+    /// Let the next restart start the version of before. Where a unit brings its data back to what that reads, this restarts the appliance itself.
+    Rollback {
+        /// Also if data that was written since the upgrade is lost; without this it is said which.
+        #[arg(long)]
+        lose_data: bool,
+    },
     /// Show what happened to versions.
     History,
 }
@@ -111,8 +115,9 @@ pub(crate) fn run(cli: &Cli, command: Option<&Command>, paint: Paint) -> Outcome
                 false => Ok(()),
             }
         }
-        Some(Command::Rollback) => {
-            begin(cli, "rollback", None, &[])?;
+        Some(Command::Rollback { lose_data }) => {
+            let agreed = lose_data.then_some(("lose-data", "1"));
+            begin(cli, "rollback", None, agreed.as_slice())?;
             let (all, body) = wait(cli)?;
             let other = all.versions.other.map_or(String::new(), |other| other.version);
             match cli.json {
@@ -201,6 +206,7 @@ fn progress(task: &UpgradeTask) -> String {
         "write" => "writing",
         "verify" => "reading back",
         "boot" => "writing the boot entry",
+        "data" => return "bringing data back to what the version of before reads".to_owned(),
         other => other,
     };
     let share = task.done.saturating_mul(100).checked_div(task.total).unwrap_or(0);

@@ -102,7 +102,7 @@ impl Supervisor {
                 Some(refused) => refused,
                 None => self.work_on_upgrade("install", asked.query("from"), asked.query("now") == Some("1")),
             },
-            Endpoint::RollBackUpgrade => self.work_on_upgrade("rollback", None, false),
+            Endpoint::RollBackUpgrade => self.roll_back_upgrade(asked.query("lose-data") == Some("1")),
             Endpoint::HoldUpgrade => {
                 let wanted = (asked.query("until"), asked.query("for"), asked.query("reason"));
                 self.hold_upgrades(wanted, &asked.who)
@@ -152,6 +152,9 @@ impl Supervisor {
         for each in &affected {
             if let Some(kept) = self.saved.units.get_mut(each) {
                 kept.up = what != Command::Stop;
+            }
+            if what != Command::Stop {
+                self.try_states_again(each);
             }
             match what {
                 Command::Start => self.feed(each, Event::Start),

@@ -9,11 +9,12 @@ use std::sync::{Mutex, PoisonError};
 
 use cairn_config::private_folder;
 use cairn_disk::quota;
-use cairn_unit::{Listen, Manifest, ManifestUnit};
+use cairn_unit::{Listen, Manifest, ManifestUnit, StateVersion};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::config::{Config, escape};
 use crate::error::Error;
+use crate::migrate::{Next, Record, States, Way, way};
 use crate::plan::{owner, shared};
 use crate::{files, secrets};
 use cairn_config::template;
@@ -131,15 +132,43 @@ pub fn shared_folders(config: &Config, manifest: &Manifest, name: &str, unit: &M
     Ok(())
 }
 
-/// Makes everything that a start of the unit needs. Returns whether its state has to be made by its setup steps: then it
-/// stands, empty, under its `.new` name.
+/// What a start goes on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readied {
+    /// The first command.
+    Start,
+    /// The same; the state is again what it was at this time, in seconds since 1970.
+    Restored(u64),
+    /// The setup steps: the state stands, empty, under its `.new` name.
+    Setup,
+    /// These steps, on a copy of the state.
+    Migrate(Way),
+}
+
+/// Makes the folders that a state lacks: a newer release can want one more.
+fn missing_folders(state: &Path, name: &str, unit: &ManifestUnit) -> Result<(), Error> {
+    for (path, directory) in &unit.unit.state {
+        let place = state.join(escape(path.as_str()));
+        if !place.exists() {
+            let (uid, gid) = owner(name, unit, directory)?;
+            let new = state.join(format!("{}.new", escape(path.as_str())));
+            remove(&new)?;
+            folder(&new, uid, gid, directory.mode.0)?;
+            fs::rename(&new, &place).map_err(Error::io("rename", &new))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes everything that a start of the unit needs, with a state of the version that is wanted.
 pub fn prepare(
     config: &Config,
     manifest: &Manifest,
     name: &str,
     unit: &ManifestUnit,
     address: &str,
-) -> Result<bool, Error> {
+    wanted: &StateVersion,
+) -> Result<Readied, Error> {
     secrets::refresh(config, manifest, name, unit, address)?;
     files::prepare(config, manifest, name, unit, address)?;
     shared_folders(config, manifest, name, unit)?;
@@ -151,23 +180,20 @@ pub fn prepare(
         make_shared_folders(config, manifest, bond.provider.as_str(), bond.provider_unit)?;
     }
     if unit.unit.state.is_empty() && unit.unit.setup.is_empty() {
-        return Ok(false);
+        return Ok(Readied::Start);
     }
     private_folder(&config.at("/data/state"))?;
     let state = config.state(name);
     if state.exists() {
-        // A newer release can want one more folder.
-        for (path, directory) in &unit.unit.state {
-            let place = state.join(escape(path.as_str()));
-            if !place.exists() {
-                let (uid, gid) = owner(name, unit, directory)?;
-                let new = state.join(format!("{}.new", escape(path.as_str())));
-                remove(&new)?;
-                folder(&new, uid, gid, directory.mode.0)?;
-                fs::rename(&new, &place).map_err(Error::io("rename", &new))?;
-            }
-        }
-        return Ok(false);
+        let migration = unit.unit.migration.as_ref();
+        let readied = match States::of(config, name).prepare(wanted, migration, &manifest.version)? {
+            Next::Start => Readied::Start,
+            Next::Restored(since) => Readied::Restored(since),
+            // What the copy lacks is made there.
+            Next::Migrate(way) => return Ok(Readied::Migrate(way)),
+        };
+        missing_folders(&state, name, unit)?;
+        return Ok(readied);
     }
     let new = config.new_state(name);
     remove(&new)?;
@@ -176,11 +202,63 @@ pub fn prepare(
         let (uid, gid) = owner(name, unit, directory)?;
         folder(&new.join(escape(path.as_str())), uid, gid, directory.mode.0)?;
     }
+    let record = Record {
+        version: wanted.clone(),
+        appliance: manifest.version.clone(),
+        unproved: false,
+        since: 0,
+        by: String::new(),
+    };
+    record.write(&new)?;
     if unit.unit.setup.is_empty() {
         commit(config, name)?;
-        return Ok(false);
+        return Ok(Readied::Start);
     }
-    Ok(true)
+    Ok(Readied::Setup)
+}
+
+/// Makes the copy of a unit's state that its steps work on. What both hold would be too much for some units' bounds: only the copy counts.
+///
+/// # Errors
+/// Too little room, in a sentence; or the disk's; or `stop` said not to go on.
+pub fn copy(
+    config: &Config,
+    name: &str,
+    unit: &ManifestUnit,
+    bounded: bool,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), Error> {
+    let states = States::of(config, name);
+    states.copy(stop)?;
+    missing_folders(&states.working(), name, unit)?;
+    if bounded {
+        let count =
+            |folder: PathBuf, project| quota::assign(&folder, project).map_err(Error::io("keep account of", &folder));
+        count(states.state(), 0)?;
+        count(states.working(), project(unit))?;
+    }
+    Ok(())
+}
+
+/// Which of the unit's steps is number `number` on the way to the version that is wanted, and whether it leads down.
+///
+/// # Errors
+/// The state is not where the steps began.
+pub fn step(
+    config: &Config,
+    name: &str,
+    unit: &ManifestUnit,
+    wanted: &StateVersion,
+    number: usize,
+) -> Result<(usize, bool), Error> {
+    let record = Record::read(&config.state(name))?;
+    let version = record.as_ref().map(|record| &record.version);
+    let found = match way(version, wanted, unit.unit.migration.as_ref()) {
+        Ok(Way::Up(steps)) => steps.get(number).map(|step| (*step, false)),
+        Ok(Way::Down(steps)) => steps.get(number).map(|step| (*step, true)),
+        _ => None,
+    };
+    found.ok_or_else(|| Error::State(format!("its state has no step {} to version {wanted}", number + 1)))
 }
 
 /// Whether the data partition keeps account of what each unit holds.
@@ -239,7 +317,11 @@ pub fn sweep(config: &Config) {
         return;
     };
     for entry in folder.flatten() {
-        if entry.file_name().as_encoded_bytes().ends_with(b".new") {
+        let name = entry.file_name();
+        if [".new", ".gone"]
+            .iter()
+            .any(|end| name.as_encoded_bytes().ends_with(end.as_bytes()))
+        {
             let _ = remove(&entry.path());
         }
     }
@@ -264,17 +346,46 @@ mod tests {
     fn an_interrupted_setup_is_discarded_and_a_finished_one_stays() {
         let (_dir, config, manifest) = world();
         let unit = &manifest.units["db"];
-        assert!(prepare(&config, &manifest, "db", unit, "").unwrap());
+        let ready = || prepare(&config, &manifest, "db", unit, "", &unit.state_version).unwrap();
+        assert_eq!(ready(), Readied::Setup);
         let file = config.new_state("db").join("var-lib-db/half");
         fs::write(&file, "x").unwrap();
         // The power goes here: the next start finds nothing of it.
-        assert!(prepare(&config, &manifest, "db", unit, "").unwrap());
+        assert_eq!(ready(), Readied::Setup);
         assert!(!file.exists() && !config.state("db").exists());
         commit(&config, "db").unwrap();
         assert!(config.state("db").join("var-lib-db").exists());
-        assert!(!prepare(&config, &manifest, "db", unit, "").unwrap());
+        assert_eq!(ready(), Readied::Start);
         sweep(&config);
         assert!(config.state("db").exists());
+    }
+
+    #[test]
+    fn a_folder_that_the_new_version_wants_is_made_in_the_copy_and_the_state_stays_as_it_is() {
+        let (_dir, config, old) = world();
+        let ready = |manifest: &Manifest| {
+            let unit = &manifest.units["db"];
+            prepare(&config, manifest, "db", unit, "", &unit.state_version).unwrap()
+        };
+        ready(&old);
+        commit(&config, "db").unwrap();
+        let mut new = manifest(&[(
+            "db",
+            r#"{"state": {"/var/lib/db": {}, "/var/lib/more": {}}, "migration": {"version": 2, "steps": [{"from": 1, "to": 2, "up": ["/u"]}]}}"#,
+        )]);
+        let unit = std::sync::Arc::make_mut(new.units.get_mut("db").unwrap());
+        unit.state_version = StateVersion::number(2);
+        assert_eq!(ready(&new), Readied::Migrate(Way::Up(vec![0])));
+        assert!(!config.state("db").join("var-lib-more").exists());
+        let unit = &new.units["db"];
+        copy(&config, "db", unit, false, &|| false).unwrap();
+        assert!(config.new_state("db").join("var-lib-more").exists());
+        assert_eq!(step(&config, "db", unit, &unit.state_version, 0).unwrap(), (0, false));
+        assert!(step(&config, "db", unit, &unit.state_version, 1).is_err());
+        States::of(&config, "db").commit(&unit.state_version, "1", 0).unwrap();
+        assert_eq!(ready(&new), Readied::Start);
+        assert!(config.state("db").join("var-lib-more").exists());
+        assert!(!States::of(&config, "db").before().join("var-lib-more").exists());
     }
 
     #[test]
@@ -286,11 +397,12 @@ mod tests {
             ("web", r#"{"needs":{"db":{"from":"sql","optional":true}}}"#),
             ("db", db),
         ]);
-        prepare(&config, &all, "web", &all.units["web"], "").unwrap();
+        let ready = |name: &str| prepare(&config, &all, name, &all.units[name], "", &StateVersion::default()).unwrap();
+        ready("web");
         let place = config.shared("db").join(escape("/run/db"));
         let before = fs::metadata(&place).unwrap();
         // Its own start leaves the same one.
-        prepare(&config, &all, "db", &all.units["db"], "").unwrap();
+        ready("db");
         assert_eq!(
             std::os::unix::fs::MetadataExt::ino(&before),
             std::os::unix::fs::MetadataExt::ino(&fs::metadata(&place).unwrap())

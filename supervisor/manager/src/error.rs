@@ -61,6 +61,9 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A unit's state, in a sentence with what to do.
+    #[error("{0}")]
+    State(String),
     /// cairn-init.
     #[error("cairn-init: {0}")]
     Init(String),

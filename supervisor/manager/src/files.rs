@@ -157,7 +157,9 @@ impl Supervisor {
                 continue;
             };
             match kept.machine.state {
-                State::Preparing | State::SettingUp { .. } => drop(self.files.unsure.insert(name.to_owned())),
+                State::Preparing | State::SettingUp { .. } | State::Migrating { .. } => {
+                    self.files.unsure.insert(name.to_owned());
+                }
                 _ if kept.machine.at_rest() => {}
                 _ => names.push(name.to_owned()),
             }

@@ -9,6 +9,8 @@ pub struct Look<'a> {
     pub wanted: bool,
     /// Whether it is ready, or has done what it was to do.
     pub ready: bool,
+    /// Whether its state is being brought to another version.
+    pub migrating: bool,
     /// Why it has failed for good, if it has.
     pub failed: Option<&'a str>,
     /// Why it is not ready, or not healthy, if there is a reason.
@@ -43,7 +45,7 @@ pub enum Verdict {
 /// The times of a gate, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// When the units were first started.
+    /// When the units were first started, or the last was done with bringing its state to another version.
     pub begun: u64,
     /// For how long all must be ready and healthy.
     pub healthy: u64,
@@ -61,6 +63,14 @@ pub fn judge(units: &[Look<'_>], times: Times, now: u64) -> Verdict {
             why: format!("unit {} failed: {why}", unit.name),
             units: vec![unit.name.to_owned()],
         };
+    }
+    // That takes as long as there is data; each step has a limit of its own.
+    let migrating = wanted().filter(|unit| unit.migrating).map(|unit| unit.name);
+    let migrating: Vec<&str> = migrating.collect();
+    if !migrating.is_empty() {
+        let what = format!("the state of {} is brought to this version", migrating.join(", "));
+        let until_ms = now.saturating_add(times.healthy);
+        return Verdict::Wait { until_ms, what };
     }
     let missing: Vec<&Look<'_>> = wanted().filter(|u| !u.ready || u.ill > 0).collect();
     if missing.is_empty() {
@@ -112,6 +122,7 @@ mod tests {
             name,
             wanted: true,
             ready: true,
+            migrating: false,
             failed: None,
             trouble: "",
             ill: 0,
@@ -182,6 +193,29 @@ mod tests {
         let why = "unit web failed: its program is missing".to_owned();
         let units = vec!["web".to_owned()];
         assert_eq!(judge(&[lost], TIMES, 35_000), Verdict::GiveUp { why, units });
+    }
+
+    #[test]
+    fn a_state_that_is_brought_to_the_new_version_is_waited_for_beyond_the_deadline() {
+        let migrating = Look {
+            ready: false,
+            migrating: true,
+            ..ready("db", 5_000)
+        };
+        let units = [ready("a", 5_000), migrating];
+        let wait = Verdict::Wait {
+            until_ms: 930_000,
+            what: "the state of db is brought to this version".into(),
+        };
+        assert_eq!(judge(&units, TIMES, 900_000), wait);
+        // Whoever has failed for good is not waited for.
+        let failed = Look {
+            ready: false,
+            failed: Some("step 1 ended with exit code 1"),
+            ..ready("web", 5_000)
+        };
+        let units = [failed, units[1].clone()];
+        assert!(matches!(judge(&units, TIMES, 900_000), Verdict::GiveUp(_)));
     }
 
     #[test]

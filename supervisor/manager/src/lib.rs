@@ -38,6 +38,7 @@ pub mod learn;
 mod listening;
 pub mod log;
 pub mod machine;
+pub mod migrate;
 mod net_change;
 mod net_run;
 mod net_state;

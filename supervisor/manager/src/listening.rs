@@ -185,7 +185,15 @@ mod tests {
         assert!(is_asked(&opened.sockets));
         // A start clears what an earlier run of the unit left, and nothing else.
         std::fs::write(path.with_file_name("left"), "x").unwrap();
-        data::prepare(&config, &manifest, "web", &manifest.units["web"], "").unwrap();
+        data::prepare(
+            &config,
+            &manifest,
+            "web",
+            &manifest.units["web"],
+            "",
+            &Default::default(),
+        )
+        .unwrap();
         assert!(path.exists() && !path.with_file_name("left").exists());
         let listener = UnixListener::from(opened.sockets.into_iter().next().unwrap());
         drop(client);

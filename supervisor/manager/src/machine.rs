@@ -28,6 +28,15 @@ pub enum State {
         /// Which.
         step: usize,
     },
+    /// A copy of its state is being made, brought to another version, or put in the state's place.
+    Migrating {
+        /// Which step runs (from 0), once there is a copy; their number: it is being put in place.
+        step: usize,
+        /// How long each step may take, in milliseconds.
+        timeouts: Vec<u64>,
+        /// Whether it rests afterwards: the state is made for another version of the appliance.
+        rest: bool,
+    },
     /// `before` commands are done; the next one, or the main process, runs and is not ready.
     Starting {
         /// How many.
@@ -74,6 +83,7 @@ impl State {
             State::Waiting => "waiting",
             State::Preparing => "preparing",
             State::SettingUp { .. } => "setting-up",
+            State::Migrating { .. } => "migrating",
             State::Starting { .. } => "starting",
             State::Ready { .. } => "ready",
             State::Stopping { .. } => "stopping",
@@ -94,6 +104,8 @@ pub enum Then {
     Start,
     /// What a failure leads to.
     Fail(String),
+    /// Rest, as failed for good.
+    GiveUp(String),
     /// A oneshot is done.
     Done,
 }
@@ -104,9 +116,9 @@ pub enum Then {
 pub enum Busy {
     /// None.
     Nothing,
-    /// [`Action::Prepare`].
+    /// [`Action::Prepare`] or [`Action::Copy`].
     Preparing,
-    /// [`Action::Commit`].
+    /// [`Action::Commit`] or [`Action::Replace`].
     Committing,
     /// A process.
     Process,
@@ -128,7 +140,18 @@ pub enum Event {
         /// The state has to be made by the setup steps.
         setup: bool,
     },
-    /// [`Action::Commit`] is done.
+    /// [`Action::Prepare`] is done, and the state has to be brought to another version.
+    Migrate {
+        /// How long each step may take, in milliseconds.
+        timeouts: Vec<u64>,
+        /// Whether the unit rests afterwards.
+        rest: bool,
+    },
+    /// [`Action::Copy`] is done.
+    Copied,
+    /// [`Action::Prepare`] is done, and the unit cannot be started, however often that is tried.
+    Refused(String),
+    /// [`Action::Commit`] or [`Action::Replace`] is done.
     Committed,
     /// What is under way, but no process, could not be done.
     Failed(String),
@@ -173,12 +196,18 @@ impl End {
 /// What the caller has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Make secrets, folders and templates; answer [`Event::Prepared`] or [`Event::Failed`].
+    /// Make secrets, folders and templates; answer [`Event::Prepared`], [`Event::Migrate`], [`Event::Refused`] or [`Event::Failed`].
     Prepare,
     /// Run this setup step; answer [`Event::Exited`].
     Setup(usize),
     /// Put the finished state in place; answer [`Event::Committed`] or [`Event::Failed`].
     Commit,
+    /// Copy the state; answer [`Event::Copied`] or [`Event::Failed`].
+    Copy,
+    /// Run this step between versions of the state on the copy; answer [`Event::Exited`].
+    Migrate(usize),
+    /// Put the copy in the state's place; answer [`Event::Committed`] or [`Event::Failed`].
+    Replace,
     /// Run this command before the main one; answer [`Event::Exited`].
     Before(usize),
     /// Run the main process; answer [`Event::Executed`] and [`Event::Exited`].
@@ -237,6 +266,12 @@ impl Machine {
             State::Preparing => self.busy == Busy::Preparing && !timed,
             State::SettingUp { step } if *step == rules.setup => self.busy == Busy::Committing && !timed,
             State::SettingUp { step } => *step < rules.setup && self.busy == Busy::Process && timed,
+            State::Migrating { step, timeouts, .. } => match self.busy {
+                Busy::Preparing => *step == 0 && !timed,
+                Busy::Process => *step < timeouts.len() && timed,
+                Busy::Committing => *step == timeouts.len() && !timed,
+                Busy::Nothing => false,
+            },
             State::Starting { before } => *before <= rules.before && self.busy == Busy::Process && timed,
             State::Ready { .. } if rules.oneshot => self.busy == Busy::Nothing && !timed,
             State::Ready { .. } => self.busy == Busy::Process && !timed,
@@ -307,13 +342,26 @@ impl Machine {
         }
     }
 
+    fn give_up(&mut self, reason: String) {
+        self.to(State::Failed { reason }, Busy::Nothing, None);
+    }
+
+    fn migrate(&mut self, step: usize, timeouts: Vec<u64>, rest: bool, now: u64) -> Action {
+        let (busy, deadline, action) = match timeouts.get(step) {
+            Some(timeout) => (Busy::Process, Some(now.saturating_add(*timeout)), Action::Migrate(step)),
+            None => (Busy::Committing, None, Action::Replace),
+        };
+        self.to(State::Migrating { step, timeouts, rest }, busy, deadline);
+        action
+    }
+
     fn stop(&mut self, rules: &Rules, then: Then, force: bool, now: u64) -> Option<Action> {
         if self.busy != Busy::Process {
             self.to(State::Stopping { then, killed: false }, self.busy, None);
             return None;
         }
         // A half-made state is discarded anyway, so nothing is gained by asking politely.
-        let kill = force || matches!(self.state, State::SettingUp { .. });
+        let kill = force || matches!(self.state, State::SettingUp { .. } | State::Migrating { .. });
         let wait = if kill { KILL_AGAIN_MS } else { rules.stop_ms };
         self.to(
             State::Stopping { then, killed: kill },
@@ -345,6 +393,7 @@ impl Machine {
             Then::Stop => self.rest(),
             Then::Start => self.to(State::Waiting, Busy::Nothing, None),
             Then::Fail(reason) => self.fail(rules, reason, now),
+            Then::GiveUp(reason) => self.give_up(reason),
         }
     }
 
@@ -387,6 +436,47 @@ impl Machine {
                 self.fail(rules, reason, now);
                 None
             }
+            (State::Preparing, Event::Refused(reason)) => {
+                self.give_up(reason);
+                None
+            }
+            (State::Preparing, Event::Migrate { timeouts, rest }) => {
+                let state = State::Migrating {
+                    step: 0,
+                    timeouts,
+                    rest,
+                };
+                self.to(state, Busy::Preparing, None);
+                Some(Action::Copy)
+            }
+            (State::Migrating { timeouts, rest, .. }, Event::Copied) if self.busy == Busy::Preparing => {
+                Some(self.migrate(0, timeouts, rest, now))
+            }
+            (State::Migrating { step, timeouts, rest }, Event::Exited(end)) if self.busy == Busy::Process => {
+                match end {
+                    End::Code(0) => Some(self.migrate(step + 1, timeouts, rest, now)),
+                    end => {
+                        self.give_up(step_failed(step, &end.reason()));
+                        None
+                    }
+                }
+            }
+            (State::Migrating { step, timeouts, .. }, Event::Tick) if self.deadline.is_some_and(|d| now >= d) => {
+                let limit = timeouts.get(step).map_or(0, |timeout| timeout.div_ceil(1000));
+                let reason = step_failed(step, &format!("took longer than {limit} s"));
+                self.stop(rules, Then::GiveUp(reason), true, now)
+            }
+            (State::Migrating { .. }, Event::Failed(reason)) if self.busy != Busy::Process => {
+                self.give_up(reason);
+                None
+            }
+            (State::Migrating { rest, .. }, Event::Committed) if self.busy == Busy::Committing => match rest {
+                true => {
+                    self.rest();
+                    None
+                }
+                false => Some(self.launch(rules, 0, now)),
+            },
             (State::SettingUp { step }, Event::Exited(end)) if self.busy == Busy::Process => match end {
                 End::Code(0) => Some(self.setup(rules, step + 1, now)),
                 end => {
@@ -456,7 +546,11 @@ impl Machine {
                 None
             }
             (
-                State::Preparing | State::SettingUp { .. } | State::Starting { .. } | State::Ready { .. },
+                State::Preparing
+                | State::SettingUp { .. }
+                | State::Migrating { .. }
+                | State::Starting { .. }
+                | State::Ready { .. },
                 event @ (Event::Stop | Event::Restart),
             ) => {
                 let then = if event == Event::Stop { Then::Stop } else { Then::Start };
@@ -489,9 +583,15 @@ impl Machine {
                 };
                 None
             }
-            (State::Stopping { then, .. }, Event::Prepared { .. } | Event::Committed | Event::Failed(_))
-                if self.busy != Busy::Process =>
-            {
+            (
+                State::Stopping { then, .. },
+                Event::Prepared { .. }
+                | Event::Migrate { .. }
+                | Event::Copied
+                | Event::Refused(_)
+                | Event::Committed
+                | Event::Failed(_),
+            ) if self.busy != Busy::Process => {
                 self.stopped(rules, then, now);
                 None
             }
@@ -518,7 +618,10 @@ impl Machine {
             }
 
             (State::Stopping { then, .. }, Event::Lost) => self.ended(rules, then, now),
-            (State::Preparing | State::SettingUp { .. } | State::Starting { .. }, Event::Lost) => {
+            (
+                State::Preparing | State::SettingUp { .. } | State::Migrating { .. } | State::Starting { .. },
+                Event::Lost,
+            ) => {
                 self.to(State::Preparing, Busy::Preparing, None);
                 Some(Action::Prepare)
             }
@@ -528,6 +631,14 @@ impl Machine {
             _ => None,
         }
     }
+}
+
+/// What is said of a step between versions that did not succeed.
+fn step_failed(step: usize, how: &str) -> String {
+    format!(
+        "step {} to the new version of its state {how}; its state is as it was before",
+        step + 1
+    )
 }
 
 #[cfg(test)]

@@ -72,6 +72,83 @@ fn a_later_start_does_not_set_up_again() {
     assert_eq!(actions, [Action::Prepare, Action::Before(0)]);
 }
 
+/// A start that finds a state of another version.
+fn migrating(steps: usize, rest: bool) -> Vec<Event> {
+    let timeouts = vec![5_000; steps];
+    vec![Event::Start, Event::Go, Event::Migrate { timeouts, rest }]
+}
+
+#[test]
+fn steps_between_versions_run_on_a_copy_and_then_the_unit_starts() {
+    let mut events = migrating(2, false);
+    events.extend([Event::Copied, ok(), ok(), Event::Committed]);
+    let (machine, actions) = run(&rules(), events);
+    let want = [
+        Action::Prepare,
+        Action::Copy,
+        Action::Migrate(0),
+        Action::Migrate(1),
+        Action::Replace,
+        Action::Before(0),
+    ];
+    assert_eq!(actions, want);
+    assert_eq!(machine.state, State::Starting { before: 0 });
+    // For another version of the appliance it rests.
+    let mut events = migrating(1, true);
+    events.extend([Event::Copied, ok(), Event::Committed]);
+    let (machine, actions) = run(&rules(), events);
+    assert_eq!(
+        (machine.state, actions.last()),
+        (State::Stopped, Some(&Action::Replace))
+    );
+}
+
+#[test]
+fn a_step_between_versions_that_fails_is_not_tried_again_by_itself() {
+    for (more, why) in [
+        (vec![Event::Failed("no room".into())], "no room"),
+        (
+            vec![Event::Copied, ok(), Event::Exited(End::Code(3))],
+            "step 2 to the new version of its state ended with exit code 3; its state is as it was before",
+        ),
+        (
+            vec![Event::Copied, ok(), ok(), Event::Failed("the disk".into())],
+            "the disk",
+        ),
+    ] {
+        let mut events = migrating(2, false);
+        events.extend(more);
+        let (machine, actions) = run(&rules(), events);
+        assert_eq!(machine.state, State::Failed { reason: why.into() });
+        assert!(!actions.contains(&Action::Before(0)));
+    }
+    let refused = Event::Refused("a later version".into());
+    let (machine, _) = run(&rules(), vec![Event::Start, Event::Go, refused]);
+    assert!(matches!(machine.state, State::Failed { .. }));
+}
+
+#[test]
+fn a_step_between_versions_that_takes_too_long_is_killed_and_has_failed() {
+    let mut events = migrating(1, false);
+    events.push(Event::Copied);
+    let (machine, _) = run(&rules(), events);
+    let (machine, action) = machine.step(&rules(), Event::Tick, 4_999);
+    assert_eq!(action, None);
+    let (machine, action) = machine.step(&rules(), Event::Tick, 5_000);
+    assert_eq!(action, Some(Action::Kill));
+    let (machine, _) = machine.step(&rules(), Event::Exited(End::Signal(9)), 5_001);
+    let reason = "step 1 to the new version of its state took longer than 5 s; its state is as it was before";
+    assert_eq!(machine.state, State::Failed { reason: reason.into() });
+}
+
+#[test]
+fn steps_between_versions_that_a_dead_manager_left_begin_again_with_the_copy() {
+    let mut events = migrating(2, false);
+    events.extend([Event::Copied, ok(), Event::Lost]);
+    let (_, actions) = run(&rules(), events);
+    assert_eq!(actions.last(), Some(&Action::Prepare));
+}
+
 #[test]
 fn a_failed_setup_step_never_commits() {
     let fail = Event::Exited(End::Code(1));
@@ -291,7 +368,13 @@ impl Random {
 }
 
 fn random_event(random: &mut Random) -> Event {
-    match random.below(18) {
+    match random.below(21) {
+        18 => Event::Migrate {
+            timeouts: vec![50_000; random.below(3) as usize],
+            rest: random.below(2) == 0,
+        },
+        19 => Event::Copied,
+        20 => Event::Refused("no".into()),
         16 => Event::Extend(random.below(100_000)),
         17 => Event::Unhealthy("ill".into()),
         0 => Event::Start,
@@ -356,7 +439,16 @@ fn any_sequence_of_events_leaves_a_legal_state_and_stop_always_ends() {
             assert!(next.legal(&rules), "round {round}: {next:?} after {history:?}");
             if matches!(
                 action,
-                Some(Action::Prepare | Action::Setup(_) | Action::Commit | Action::Main | Action::After(_))
+                Some(
+                    Action::Prepare
+                        | Action::Setup(_)
+                        | Action::Commit
+                        | Action::Copy
+                        | Action::Migrate(_)
+                        | Action::Replace
+                        | Action::Main
+                        | Action::After(_)
+                )
             ) {
                 assert!(
                     before == Busy::Nothing || settles,

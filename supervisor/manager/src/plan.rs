@@ -26,6 +26,20 @@ pub enum Role {
     Alert,
     /// A setup step, on the state that is being made and without a network.
     Setup(usize),
+    /// A step between versions of the state, on a copy of it and without a network.
+    Migrate {
+        /// Which.
+        step: usize,
+        /// Whether it is the way down.
+        down: bool,
+    },
+}
+
+impl Role {
+    /// Whether it works on a state that is not in place yet, before the unit runs.
+    fn is_apart(self) -> bool {
+        matches!(self, Role::Setup(_) | Role::Migrate { .. })
+    }
 }
 
 /// A unit with all that its sandbox is made from.
@@ -191,10 +205,10 @@ fn hosts(manifest: &Manifest, own: &str, unit: &ManifestUnit) -> String {
 }
 
 fn network(unit: &ManifestUnit, role: Role) -> Network {
-    if unit.unit.network.mode == NetworkMode::Host && !matches!(role, Role::Setup(_)) {
+    if unit.unit.network.mode == NetworkMode::Host && !role.is_apart() {
         return Network::Host;
     }
-    match link_of(unit).filter(|_| !matches!(role, Role::Setup(_))) {
+    match link_of(unit).filter(|_| !role.is_apart()) {
         None => Network::Loopback,
         Some(veth) if crate::listening::needs_network(unit) => Network::Joined(veth),
         Some(veth) => Network::Veth(veth),
@@ -236,6 +250,18 @@ pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
             Some(step) => (&step.command, step.user.as_deref()),
             None => (&service.command, None),
         },
+        Role::Migrate { step, down } => {
+            let steps = unit.unit.migration.as_ref().map(|migration| &migration.steps);
+            let found = steps.and_then(|steps| {
+                let step = steps.get(step)?;
+                let command = if down { step.down.as_ref()? } else { &step.up };
+                Some((command, step.user.as_deref()))
+            });
+            found.ok_or_else(|| Error::Missing {
+                unit: name.to_owned(),
+                what: format!("step {step} between versions of its state"),
+            })?
+        }
     };
     let mut plan = Plan::new(name, &config.at(unit.root.as_str()), id_base(unit.index), argv.clone());
     let (user, home) = user(name, unit, other)?;
@@ -328,7 +354,11 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
         };
         plan.mounts.push(run);
     }
-    let shared_folders = shared(manifest, unit);
+    // A server that a step between versions runs is nobody else's.
+    let shared_folders = match role {
+        Role::Migrate { .. } => Vec::new(),
+        _ => shared(manifest, unit),
+    };
     for (path, folder) in &unit.unit.runtime {
         let (uid, gid) = owner(name, unit, folder)?;
         let target = path.as_str();
@@ -346,7 +376,7 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
                 }
             });
     }
-    let state = if matches!(role, Role::Setup(_)) {
+    let state = if role.is_apart() {
         config.new_state(name)
     } else {
         config.state(name)
@@ -383,7 +413,7 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
         }
     }
     // A renewed certificate comes into a running sandbox by this folder. A setup step may have another account, and ends soon.
-    let setup = matches!(role, Role::Setup(_));
+    let setup = role.is_apart();
     if !setup && shows_secrets(unit) {
         plan.mounts
             .push(bind(config.shown_secrets(name), "/run/secrets", true, true));

@@ -80,6 +80,26 @@ fn a_unit_runs_as_its_account_in_its_own_id_range() {
 }
 
 #[test]
+fn steps_between_versions_write_only_the_copy_and_have_no_network() {
+    let db = r#"{"service": {"command": ["/db"], "user": "svc"}, "state": {"/var/lib/db": {}}, "secrets": {"admin": {}},
+        "runtime": {"/run/db": {}}, "provides": {"sql": {"kind": "database", "socket": "/run/db/s"}},
+        "migration": {"version": 2, "steps": [{"from": 1, "to": 2, "up": ["/up"], "down": ["/down"], "user": "root"}]}}"#;
+    for (down, program) in [(false, "/up"), (true, "/down")] {
+        let web = r#"{"needs": {"db": {"from": "sql", "optional": true}}}"#;
+        let plan = build(&[("db", db), ("web", web)], "db", Role::Migrate { step: 0, down });
+        assert_eq!((plan.argv.as_slice(), plan.user.uid), (&[program.to_owned()][..], 0));
+        assert_eq!(plan.network, Network::Loopback);
+        let states = plan.mounts.iter().filter_map(|mount| match mount {
+            Mount::Bind { source, target, .. } if target == Path::new("/var/lib/db") => Some(source.clone()),
+            _ => None,
+        });
+        assert_eq!(states.collect::<Vec<_>>(), [Path::new("/data/state/db.new/var-lib-db")]);
+        // Its socket is not where others look for it.
+        assert!(matches!(target(&plan, "/run/db"), Mount::Tmpfs { .. }));
+    }
+}
+
+#[test]
 fn setup_steps_write_only_the_new_state_and_have_no_network() {
     let plan = build(&[("db", DB)], "db", Role::Setup(0));
     assert_eq!(plan.network, Network::Loopback);

@@ -104,7 +104,12 @@ impl Supervisor {
                 );
                 let bereft = unit.waits_for.iter().any(|other| self.takes_along(other.as_str()))
                     && matches!(kept.machine.state, State::Starting { .. } | State::Ready { .. });
-                if kept.up
+                if kept.lower.is_some() {
+                    // It needs nobody for that, and is not stopped in the middle.
+                    if kept.machine.state == State::Waiting {
+                        events.push((name.clone(), Event::Go));
+                    }
+                } else if kept.up
                     && kept.machine.state == State::Waiting
                     && unit.waits_for.iter().all(serves)
                     && self.ungranted(name).is_empty()
@@ -133,7 +138,9 @@ impl Supervisor {
         // One that is started again at once has left those two states before anybody looks.
         let failed = |k: &crate::saved::Kept| match k.machine.state {
             State::Failed { .. } | State::Restarting { .. } => true,
-            State::Preparing | State::SettingUp { .. } | State::Starting { .. } => k.machine.attempts > 0,
+            State::Preparing | State::SettingUp { .. } | State::Migrating { .. } | State::Starting { .. } => {
+                k.machine.attempts > 0
+            }
             _ => false,
         };
         self.manifest.units.get(name).is_some_and(declared) && self.saved.units.get(name).is_some_and(failed)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
 
-use cairn_unit::Manifest;
+use cairn_unit::{Manifest, StateVersion};
 use serde::{Deserialize, Serialize};
 
 use crate::beside::Beside;
@@ -12,6 +12,7 @@ use crate::dhcp::Lease;
 use crate::error::Error;
 use crate::log::Word;
 use crate::machine::{End, Machine};
+use crate::migrate::Lowering;
 use crate::rules::Rules;
 
 /// No machine is up for so many requests or milliseconds: what counts on from less does not overflow.
@@ -70,6 +71,9 @@ pub struct Kept {
     pub granted: BTreeMap<String, u64>,
     /// When it was last told that a password of its is another one, in milliseconds.
     pub retold: u64,
+    /// The version to which its state is brought down, for the version of the appliance that is gone back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lower: Option<StateVersion>,
 }
 
 /// How often a connection or a path has started a unit of late.
@@ -130,6 +134,11 @@ pub struct Saved {
     pub beside: Vec<Beside>,
     /// When the appliance began to start its units, in milliseconds.
     pub begun_ms: u64,
+    /// When the last unit was done with bringing its state to another version, in milliseconds.
+    pub migrated_ms: u64,
+    /// States that are being brought down for the version of before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lowering: Option<Lowering>,
     /// Leases by device.
     pub leases: Vec<(String, Lease)>,
     /// What devices sent in one packet before a choice changed that, in bytes.

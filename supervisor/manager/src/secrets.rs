@@ -188,7 +188,7 @@ mod tests {
         let unit = &manifest.units["db"];
         fs::create_dir_all(config.shown_secrets("db")).unwrap();
         fs::write(config.shown_secrets("db").join("gone"), "of before").unwrap();
-        prepare(&config, &manifest, "db", unit, "").unwrap();
+        prepare(&config, &manifest, "db", unit, "", &unit.state_version).unwrap();
         let path = config.shown_secrets("db").join("admin");
         let seen = fs::metadata(&path).unwrap();
         assert_eq!((seen.mode() & 0o7777, seen.uid(), seen.gid()), (0o400, 101, 102));

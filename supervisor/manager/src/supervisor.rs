@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cairn_config::accounts::Ledger;
@@ -61,6 +62,10 @@ pub(crate) enum Msg {
     /// The unit's listener of this number has ended: why, if somebody may still wait for it.
     Unheard(String, u64, Option<String>),
     Net(News),
+    /// The unit's state is again what it was at this time, in seconds since 1970.
+    Restored(String, u64),
+    /// The version that runs is kept, and what could not be done about states of before.
+    Settled(Vec<String>),
     /// Why a version of the owner's choices could not be kept.
     Unrecorded(String),
     /// The accounts that bindings need, and what was done about them.
@@ -92,6 +97,10 @@ pub(crate) struct Live {
     pub(crate) shown: String,
     pub(crate) began: u64,
     pub(crate) lesson: crate::learn::Lesson,
+    /// Set to have the copying of its state end.
+    pub(crate) halt: Arc<AtomicBool>,
+    /// Held by the thread that works on its state's folders.
+    pub(crate) folders: Arc<Mutex<()>>,
 }
 
 /// Everything.
@@ -187,6 +196,8 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
             shown: String::new(),
             began: now_ms(),
             lesson: crate::learn::Lesson::default(),
+            halt: Arc::default(),
+            folders: Arc::default(),
         };
         (name.as_str().to_owned(), live)
     });
@@ -262,6 +273,7 @@ impl Supervisor {
                 self.settle_accounts();
                 self.tell_changed_files();
                 self.look_at = self.arm();
+                self.follow_lowering();
                 self.prove();
                 self.follow_upgrades();
                 self.follow_network();
@@ -362,6 +374,8 @@ impl Supervisor {
             Msg::Wanted(name) => self.wanted(&name),
             Msg::Opened(name, opened) => self.opened(&name, opened),
             Msg::Unheard(name, number, why) => self.unheard(&name, number, why),
+            Msg::Settled(wrong) => wrong.iter().for_each(|why| self.console.say(why)),
+            Msg::Restored(name, since) => self.restored(&name, since),
             Msg::Unrecorded(why) => self
                 .console
                 .say(&format!("{why}; this version of site.toml cannot be gone back to")),

@@ -1,16 +1,20 @@
 //! The supervisor's units: events in, actions out, processes begun, watched and ended.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cairn_init::protocol::Request;
 use cairn_sandbox::{Network, Plan};
-use cairn_unit::ReadyWhen;
+use cairn_unit::{ManifestUnit, ReadyWhen, StateVersion};
 
 use crate::clock::now_ms;
+use crate::data::Readied;
 use crate::error::Error;
 use crate::io::{memory, notify_socket, null, status_pair, watch};
 use crate::machine::{Action, Busy, End, Event, State};
+use crate::migrate::{States, Way};
 use crate::plan::{Input, OPTIONAL, Role};
 use crate::saved::Watchdog;
 use crate::supervisor::{Msg, Supervisor};
@@ -58,11 +62,15 @@ impl Supervisor {
 
     fn act(&mut self, name: &str, action: Action) -> Option<Event> {
         let role = match action {
-            Action::Prepare | Action::Commit => {
+            Action::Prepare | Action::Commit | Action::Copy | Action::Replace => {
                 self.work_on_files(name, action);
                 return None;
             }
             Action::Setup(step) => Role::Setup(step),
+            Action::Migrate(step) => match self.migration_role(name, step) {
+                Ok(role) => role,
+                Err(error) => return Some(Event::Exited(End::Because(error.to_string()))),
+            },
             Action::Before(step) => Role::Before(step),
             Action::Main => Role::Main,
             Action::After(step) => Role::After(step),
@@ -80,23 +88,64 @@ impl Supervisor {
         let (config, manifest, send) = (self.config.clone(), self.manifest.clone(), self.send.clone());
         let (name, address) = (name.to_owned(), self.address());
         let bounded = self.quotas;
+        let lower = self.saved.units.get(&name).and_then(|kept| kept.lower.clone());
+        let halt = Arc::new(AtomicBool::new(false));
+        let folders = self.live.get_mut(&name).map(|live| {
+            live.halt = halt.clone();
+            live.folders.clone()
+        });
         tokio::task::spawn_blocking(move || {
+            let _alone = folders
+                .as_ref()
+                .map(|folders| folders.lock().unwrap_or_else(PoisonError::into_inner));
             let Some(unit) = manifest.units.get(name.as_str()) else {
                 return;
             };
-            let result = if action == Action::Commit {
-                data::commit(&config, &name).map(|()| Event::Committed)
-            } else {
-                let prepared = data::prepare(&config, &manifest, &name, unit, &address);
-                let bound = |setup| match bounded {
-                    true => data::bound(&config, &name, unit).map(|()| setup),
-                    false => Ok(setup),
-                };
-                prepared.and_then(bound).map(|setup| Event::Prepared { setup })
+            let wanted = lower.as_ref().unwrap_or(&unit.state_version);
+            let result = match action {
+                Action::Commit => data::commit(&config, &name).map(|()| Event::Committed),
+                Action::Copy => {
+                    let stop = || halt.load(Ordering::Relaxed);
+                    data::copy(&config, &name, unit, bounded, &stop).map(|()| Event::Copied)
+                }
+                Action::Replace => {
+                    let replaced =
+                        States::of(&config, &name).commit(wanted, &manifest.version, crate::clock::seconds());
+                    replaced.map(|()| Event::Committed)
+                }
+                _ => {
+                    let prepared = data::prepare(&config, &manifest, &name, unit, &address, wanted);
+                    let bound = |readied| match bounded {
+                        true => data::bound(&config, &name, unit).map(|()| readied),
+                        false => Ok(readied),
+                    };
+                    prepared.and_then(bound).map(|readied| {
+                        if let Readied::Restored(since) = readied {
+                            let _ = send.send(Msg::Restored(name.clone(), since));
+                        }
+                        prepared_event(readied, unit, lower.as_ref())
+                    })
+                }
             };
-            let event = result.unwrap_or_else(|e| Event::Failed(e.to_string()));
+            let event = result.unwrap_or_else(|e| match e {
+                Error::State(why) if action == Action::Prepare => Event::Refused(why),
+                e => Event::Failed(e.to_string()),
+            });
             let _ = send.send(Msg::Done(name, event));
         });
+    }
+
+    /// Which of the unit's steps between versions is number `step` of those that run now.
+    fn migration_role(&self, name: &str, step: usize) -> Result<Role, Error> {
+        let missing = || Error::Missing {
+            unit: name.to_owned(),
+            what: "the unit".into(),
+        };
+        let unit = self.manifest.units.get(name).ok_or_else(missing)?;
+        let lower = self.saved.units.get(name).and_then(|kept| kept.lower.as_ref());
+        let wanted = lower.unwrap_or(&unit.state_version);
+        let (step, down) = data::step(&self.config, name, unit, wanted, step)?;
+        Ok(Role::Migrate { step, down })
     }
 
     pub(crate) fn plan(&self, name: &str, role: Role) -> Result<(Plan, Vec<u8>), Error> {
@@ -270,6 +319,28 @@ impl Supervisor {
         if let Some(live) = self.live.get_mut(name) {
             live.tasks.push(task);
         }
+    }
+}
+
+/// What follows from what a start found. A unit whose state was brought down for another version of the appliance does not start in this one.
+fn prepared_event(readied: Readied, unit: &ManifestUnit, lower: Option<&StateVersion>) -> Event {
+    match (readied, lower) {
+        (Readied::Setup, _) => Event::Prepared { setup: true },
+        (Readied::Migrate(way), lower) => {
+            let (Way::Up(steps) | Way::Down(steps)) = way else {
+                return Event::Prepared { setup: false };
+            };
+            let all = unit.unit.migration.as_ref().map_or(&[][..], |m| &m.steps);
+            let timeouts = steps.iter().filter_map(|step| all.get(*step));
+            Event::Migrate {
+                timeouts: timeouts.map(|step| step.timeout.millis()).collect(),
+                rest: lower.is_some(),
+            }
+        }
+        (_, Some(lower)) => Event::Refused(format!(
+            "its state has version {lower}, for the version of the appliance that the next restart starts"
+        )),
+        (_, None) => Event::Prepared { setup: false },
     }
 }
 

@@ -198,6 +198,8 @@ impl Supervisor {
         if work.as_ref().is_none_or(|work| work.what() != "note") {
             self.tell_upgrade(status);
         }
+        let all: Vec<String> = self.saved.units.keys().cloned().collect();
+        self.settle_states(&all);
         if let Some(work) = work {
             self.note_upgrade(&work);
         }
@@ -227,6 +229,9 @@ impl Supervisor {
             (what, Some(why)) => format!("Upgrades: {what}: {why}"),
         };
         self.console.say(&line);
+        if task.what == "rollback" {
+            self.lowering_ended(task.error.as_deref());
+        }
         if task.what == "restart" || (task.what == "fail" && task.state == "done") {
             self.go_down("reboot");
         }
@@ -247,7 +252,7 @@ impl Supervisor {
             return;
         };
         let times = Times {
-            begun: self.saved.begun_ms,
+            begun: self.gate_begun(),
             healthy: upgrade.healthy.millis(),
             deadline: upgrade.deadline.millis(),
         };
@@ -267,6 +272,11 @@ impl Supervisor {
         }
     }
 
+    /// From when on the time counts that a version has to prove itself.
+    fn gate_begun(&self) -> u64 {
+        self.saved.begun_ms.max(self.saved.migrated_ms)
+    }
+
     fn looks(&self) -> Vec<Look<'_>> {
         let units = self.saved.units.iter().map(|(name, kept)| {
             let (failed, trouble) = match &kept.machine.state {
@@ -278,6 +288,7 @@ impl Supervisor {
                 name,
                 wanted: kept.up,
                 ready: kept.machine.ready(),
+                migrating: matches!(kept.machine.state, State::Migrating { .. }),
                 failed,
                 trouble,
                 ill: kept.ill.0,
@@ -293,8 +304,7 @@ impl Supervisor {
             return none();
         };
         let left_ms = self
-            .saved
-            .begun_ms
+            .gate_begun()
             .saturating_add(follow.deadline.millis())
             .saturating_sub(now_ms());
         let waits = self.upgrading.waits.as_ref();
@@ -305,6 +315,14 @@ impl Supervisor {
         {
             "failed".clone_into(&mut task.state);
             task.error = Some("it ended in the middle; try again".to_owned());
+        }
+        if self.saved.lowering.as_ref().is_some_and(|lowering| !lowering.done) {
+            task = Some(UpgradeTask {
+                what: "rollback".into(),
+                state: "running".into(),
+                phase: "data".into(),
+                ..UpgradeTask::default()
+            });
         }
         // What waits for the manager's own work to end is as good as begun.
         if let Some(work) = &self.upgrading.asked {
@@ -356,6 +374,9 @@ impl Supervisor {
         }
         if self.saved.power.is_some() {
             return Answered::error(409, "the appliance is going down");
+        }
+        if self.saved.lowering.is_some() {
+            return Answered::error(409, "the version of before is being gone back to");
         }
         let mut words = vec![what];
         words.extend(now.then_some("--now"));

@@ -105,7 +105,8 @@ impl Supervisor {
         let Some(follow) = &self.built.upgrade else { return };
         let reachable = follow.url.is_some();
         // Before it is set up nobody has chosen anything.
-        if self.upgrade_runs() || self.saved.power.is_some() || self.site.only.is_some() {
+        let busy = self.upgrade_runs() || self.saved.lowering.is_some();
+        if busy || self.saved.power.is_some() || self.site.only.is_some() {
             return;
         }
         let Some(versions) = self.upgrading.versions.clone() else {

@@ -6,7 +6,7 @@ use cairn_log::Priority;
 use cairn_unit::{Protocol, Publish};
 
 use crate::clock::now_ms;
-use crate::machine::State;
+use crate::machine::{Busy, State};
 use crate::network;
 use crate::supervisor::Supervisor;
 
@@ -33,6 +33,15 @@ impl Supervisor {
             State::Waiting => String::new(),
             State::Preparing | State::Starting { .. } => "starting".into(),
             State::SettingUp { step: n } => format!("setting up ({})", step(*n)),
+            State::Migrating { .. } if kept.machine.busy == Busy::Preparing => "copying its state, to change it".into(),
+            State::Migrating { step, timeouts, .. } if *step < timeouts.len() => {
+                format!(
+                    "bringing its state to another version (step {} of {})",
+                    step + 1,
+                    timeouts.len()
+                )
+            }
+            State::Migrating { .. } => "storing its state".into(),
             State::Ready { since_ms } => {
                 let took = since_ms.saturating_sub(live.began);
                 format!("ready ({}.{} s)", took / 1000, took % 1000 / 100)
@@ -81,6 +90,7 @@ impl Supervisor {
         {
             live.began = now;
         }
+        self.changed_state(name, before, &state);
         match &state {
             State::Ready { .. } if self.live.get(name).is_some_and(|l| !l.rules.oneshot) => self.watch_health(name),
             State::Ready { .. } => self.note_times(name, true),

@@ -106,6 +106,7 @@ impl Version {
             version: self.version.clone(),
             arch: "amd64".into(),
             minimum: None,
+            states: Default::default(),
             root_hash: self.tree.root.to_string(),
             salt: self.tree.superblock.salt.iter().map(|b| format!("{b:02x}")).collect(),
             uuid: self.tree.superblock.uuid.to_string(),
@@ -406,6 +407,7 @@ pub(crate) fn esp_of(files: BTreeMap<String, Vec<u8>>, power: Arc<Power>) -> Mem
 pub(crate) fn found(disk: &MemoryDisk, esp: &MemoryEsp, running: &Version) -> Found {
     let table = Table::read(disk).unwrap().table;
     Found {
+        states: Default::default(),
         name: NAME.into(),
         version: running.version.clone(),
         arch: "amd64".into(),
