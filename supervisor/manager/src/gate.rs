@@ -215,7 +215,7 @@ mod tests {
             ..ready("web", 5_000)
         };
         let units = [failed, units[1].clone()];
-        assert!(matches!(judge(&units, TIMES, 900_000), Verdict::GiveUp(_)));
+        assert!(matches!(judge(&units, TIMES, 900_000), Verdict::GiveUp { .. }));
     }
 
     #[test]
