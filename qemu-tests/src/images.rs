@@ -102,19 +102,39 @@ pub fn upgradable() -> Result<PathBuf, HarnessError> {
     build("upgrade-test")
 }
 
-/// A later version of it, in a folder of its own: its one unit runs this command. Built from the same lock and the same programs.
+/// What a later version has other than the first: each text stands once, and is replaced.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changes<'a> {
+    /// In the recipe.
+    pub recipe: &'a [(&'a str, &'a str)],
+    /// In its one unit.
+    pub unit: &'a [(&'a str, &'a str)],
+}
+
+/// A later version of it, in a folder of its own. Built from the same lock and the same programs.
 ///
 /// # Errors
 /// When it cannot be built, with imagegen's words.
-pub fn upgraded(version: &str, command: &str, folder: &Path) -> Result<PathBuf, HarnessError> {
+///
+/// # Panics
+/// A text that is to be replaced is not there.
+pub fn upgraded(version: &str, changes: Changes<'_>, folder: &Path) -> Result<PathBuf, HarnessError> {
     upgradable()?;
+    let replace = |mut text: String, all: &[(&str, &str)]| {
+        for (from, to) in all {
+            assert_eq!(text.matches(from).count(), 1, "{from:?} in {text}");
+            text = text.replacen(from, to, 1);
+        }
+        text
+    };
     let (project, keys) = (folder.join(version), "qemu-tests/fixtures/upgrade-keys/root.json");
     let read = |path: &str| {
         let path = workspace().join(path);
         std::fs::read_to_string(&path).map_err(HarnessError::io("read", &path))
     };
-    let recipe = read("appliances/upgrade-test.toml")?.replacen("\"1.0.0\"", &format!("\"{version}\""), 1);
-    let unit = read("units/steady.toml")?.replacen("\"worker\"", &format!("\"{command}\""), 1);
+    let own = [("\"1.0.0\"", &*format!("\"{version}\""))];
+    let recipe = replace(replace(read("appliances/upgrade-test.toml")?, &own), changes.recipe);
+    let unit = replace(read("units/steady.toml")?, changes.unit);
     for (path, text) in [
         ("appliances/upgrade-test.toml", recipe),
         (

@@ -78,6 +78,9 @@ pub struct UpgradeVersions {
     pub other: Option<UpgradeVersion>,
     /// The last version that was given up, until another one has proved itself.
     pub failed: Option<FailedVersion>,
+    /// Whether the running version has to have a network address before it is kept: the machine had one when it was installed.
+    #[serde(default)]
+    pub was_reached: bool,
     /// What stands in the way of upgrades, in sentences.
     pub problems: Vec<String>,
 }

@@ -179,10 +179,10 @@ impl Appliance {
         if running.is_none() {
             problems.push("the ESP has no boot entry of the running version; write the image again".to_owned());
         }
-        let mut tried = self
-            .records
-            .tried()
-            .filter(|tried| tried.root_hash != self.hash.to_string());
+        let tried = self.records.tried();
+        let is_own = |tried: &crate::record::Tried| tried.root_hash == self.hash.to_string();
+        let was_reached = tried.as_ref().is_some_and(|tried| is_own(tried) && tried.reached);
+        let mut tried = tried.filter(|tried| !is_own(tried));
         if let Some(one) = tried.as_mut().filter(|tried| !tried.noted) {
             let is = |entry: &&Entry| entry.root.is_some_and(|root| root.to_string() == one.root_hash);
             match entries.iter().find(is) {
@@ -219,6 +219,7 @@ impl Appliance {
             running: running.map(shown),
             other: other.as_ref().map(shown),
             failed,
+            was_reached,
             problems,
         })
     }
@@ -258,6 +259,7 @@ impl Appliance {
             version,
             root_hash: self.hash.to_string(),
             from: other.name.version,
+            reached: false,
             failed: Some(why.to_owned()),
             log: last_lines(),
             noted: true,

@@ -70,6 +70,8 @@ struct Asked<'a> {
     automatic: bool,
     /// Whether a version is taken before it is this appliance's turn.
     now: bool,
+    /// Whether the machine has a network address.
+    reached: bool,
     /// The most bytes a second.
     bandwidth: Option<NonZeroU64>,
     /// The rest: a reason, where a version comes from, what is to be noted.
@@ -83,6 +85,7 @@ impl<'a> Asked<'a> {
             match *word {
                 "--automatic" => asked.automatic = true,
                 "--now" => asked.now = true,
+                "--reached" => asked.reached = true,
                 word => match word.strip_prefix("--bandwidth=") {
                     Some(number) => asked.bandwidth = number.parse().ok(),
                     None => asked.rest.push(word),
@@ -260,6 +263,7 @@ fn install(appliance: &mut Appliance, asked: &Asked<'_>, told: &mut Told) -> Res
         version: version.clone(),
         root_hash: plan.hash.to_string(),
         from: own.clone(),
+        reached: asked.reached,
         failed: None,
         log: Vec::new(),
         noted: false,

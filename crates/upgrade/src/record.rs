@@ -22,6 +22,9 @@ pub struct Tried {
     pub root_hash: String,
     /// The version that installed it.
     pub from: String,
+    /// Whether the machine had a network address when it was installed.
+    #[serde(default)]
+    pub reached: bool,
     /// Why it was given up, once it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
@@ -299,6 +302,7 @@ mod tests {
             version: "2.0".into(),
             root_hash: "ab".repeat(32),
             from: "1.0".into(),
+            reached: true,
             failed: None,
             log: Vec::new(),
             noted: false,

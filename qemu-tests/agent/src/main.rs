@@ -144,6 +144,10 @@ fn serve(request: &Value) -> Result<Value, Box<dyn Error>> {
         return Ok(json!({ "data": hex(fs::read_link(path)?.as_os_str().as_bytes()) }));
     }
     if let Some(path) = request["write"].as_str() {
+        // The folder may be one that the appliance makes with its first file.
+        if let Some(folder) = Path::new(path).parent() {
+            fs::create_dir_all(folder)?;
+        }
         let mut file = File::create(path)?;
         file.write_all(&unhex(&request["data"]))?;
         file.sync_all()?;

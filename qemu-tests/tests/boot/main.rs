@@ -4,6 +4,7 @@
 //! `CAIRN_SOAK=1` makes all twenty power cuts instead of five, and a thousand kills of the manager instead of fifteen (or as
 //! many as `CAIRN_KILLS` says); `CAIRN_SEED` repeats their times.
 
+mod bad_versions;
 mod bindings;
 mod confined;
 mod crash_points;

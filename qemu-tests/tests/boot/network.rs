@@ -38,7 +38,6 @@ fn a_fixed_address_takes_the_place_of_a_lease_and_stays_over_a_restart() {
     );
     assert_eq!(from(&mut guest, "10.0.2.15/24"), "dhcp");
 
-    guest.ran(&["/usr/bin/mkdir", "-p", "-m", "0700", "/data/site"], READY);
     guest.write(SITE, FIXED);
     let said = guest.cairn(&["reload"]);
     assert!(said.contains("network"), "{said}");

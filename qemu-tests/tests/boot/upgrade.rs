@@ -13,16 +13,16 @@ use super::crash_points::{self, Recording};
 use super::daemons::Guest;
 use super::*;
 
-const INSTALLED: Duration = Duration::from_secs(300);
-const PROVED: &str = "This version has proved itself and is kept";
+pub(super) const INSTALLED: Duration = Duration::from_secs(300);
+pub(super) const PROVED: &str = "This version has proved itself and is kept";
 
 /// The publisher.
-struct Publisher {
+pub(super) struct Publisher {
     folder: PathBuf,
 }
 
 impl Publisher {
-    fn new(folder: &Path) -> Self {
+    pub(super) fn new(folder: &Path) -> Self {
         let keys = images::workspace().join("qemu-tests/fixtures/upgrade-keys");
         let repository = folder.join("repository");
         for sub in ["metadata", "targets", "packs", "incoming"] {
@@ -54,26 +54,26 @@ impl Publisher {
         );
     }
 
-    fn publish(&self, version: &str, image: &Path) {
+    pub(super) fn publish(&self, version: &str, image: &Path) {
         let keys = images::workspace().join("qemu-tests/fixtures/upgrade-keys");
         self.imagegen(&["add", &image.display().to_string()]);
         self.imagegen(&["promote", version]);
         self.imagegen(&["publish", "--keys", &keys.display().to_string()]);
     }
 
-    fn bundle(&self, version: &str, since: &str) -> Vec<u8> {
+    pub(super) fn bundle(&self, version: &str, since: &str) -> Vec<u8> {
         let path = self.folder.join("thin.cairn");
         self.imagegen(&["bundle", version, "--since", since, "-o", &path.display().to_string()]);
         must(std::fs::read(path))
     }
 }
 
-fn status(guest: &mut Guest) -> Value {
+pub(super) fn status(guest: &mut Guest) -> Value {
     must(serde_json::from_str(&guest.cairn(&["upgrade", "status", "--json"])))
 }
 
 /// Restarts and waits until this version says so.
-fn restart_into(guest: &mut Guest, version: &str) -> usize {
+pub(super) fn restart_into(guest: &mut Guest, version: &str) -> usize {
     let mark = guest.0.serial.mark();
     guest.cairn(&["reboot"]);
     must(guest.0.wait_reset(OFF));
@@ -111,7 +111,7 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     // From the web, with the power cut while it is written: the next start is the same version, and the next install completes.
     publisher.publish("1.0.0", &first);
     let from = must(blocklog::count(&home.writes()));
-    let second = must(images::upgraded("1.1.0", "worker", work.path()));
+    let second = must(images::upgraded("1.1.0", images::Changes::default(), work.path()));
     publisher.publish("1.1.0", &second);
     let served = must(Served::folder(&publisher.folder));
     let url = format!("http://10.0.2.2:{}", served.port);
@@ -158,7 +158,11 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     assert_eq!(now["versions"]["other"]["tries_left"], 0, "{now}");
 
     // From a bundle, a version whose unit ends at once.
-    let third = must(images::upgraded("1.2.0", "no-such-act", work.path()));
+    let ends = images::Changes {
+        unit: &[("\"worker\"", "\"no-such-act\"")],
+        ..images::Changes::default()
+    };
+    let third = must(images::upgraded("1.2.0", ends, work.path()));
     publisher.publish("1.2.0", &third);
     let bundle = publisher.bundle("1.2.0", "1.0.0");
     must(must(guest.0.agent()).write_file("/data/update.cairn", &bundle));

@@ -383,6 +383,7 @@ mod tests {
                     why: "unit web failed".into(),
                     log: vec!["2026-01-31 box web: no such file".into()],
                 }),
+                was_reached: false,
                 problems: vec!["The ESP is full.".into()],
             },
             offered: Some(UpgradeOffer {

@@ -53,8 +53,8 @@ pub struct Times {
     pub deadline: u64,
 }
 
-/// Judges.
-pub fn judge(units: &[Look<'_>], times: Times, now: u64) -> Verdict {
+/// Judges. `reached` is whether the machine has a network address, or had none either when the version was installed.
+pub fn judge(units: &[Look<'_>], reached: bool, times: Times, now: u64) -> Verdict {
     let end = times.begun.saturating_add(times.deadline);
     let wanted = || units.iter().filter(|unit| unit.wanted);
     let lost = wanted().find(|u| u.failed.is_some() && u.since_ms.saturating_add(times.healthy) <= now);
@@ -73,7 +73,7 @@ pub fn judge(units: &[Look<'_>], times: Times, now: u64) -> Verdict {
         return Verdict::Wait { until_ms, what };
     }
     let missing: Vec<&Look<'_>> = wanted().filter(|u| !u.ready || u.ill > 0).collect();
-    if missing.is_empty() {
+    if missing.is_empty() && reached {
         let since = wanted().map(|u| u.since_ms).max().unwrap_or(0).max(times.begun);
         let proved = since.saturating_add(times.healthy);
         if proved <= now {
@@ -93,7 +93,9 @@ pub fn judge(units: &[Look<'_>], times: Times, now: u64) -> Verdict {
         "" => format!("unit {} is not ready", unit.name),
         why => format!("unit {}: {why}", unit.name),
     };
-    let what = missing.iter().map(said).collect::<Vec<_>>().join("; ");
+    let alone = (!reached)
+        .then(|| "the machine has no network address, and had one when this version was installed".to_owned());
+    let what = missing.iter().map(said).chain(alone).collect::<Vec<_>>().join("; ");
     if now < end {
         let soon = wanted()
             .filter(|u| u.failed.is_some())
@@ -137,16 +139,16 @@ mod tests {
             until_ms: 39_000,
             what: "every unit is ready, and has to stay so for a while".into(),
         };
-        assert_eq!(judge(&units, TIMES, 10_000), wait);
-        assert_eq!(judge(&units, TIMES, 38_999), wait);
-        assert_eq!(judge(&units, TIMES, 39_000), Verdict::Commit);
+        assert_eq!(judge(&units, true, TIMES, 10_000), wait);
+        assert_eq!(judge(&units, true, TIMES, 38_999), wait);
+        assert_eq!(judge(&units, true, TIMES, 39_000), Verdict::Commit);
         // What the owner switched off is not waited for.
         let off = Look {
             wanted: false,
             ready: false,
             ..ready("c", 0)
         };
-        assert_eq!(judge(&[units[0].clone(), off], TIMES, 39_000), Verdict::Commit);
+        assert_eq!(judge(&[units[0].clone(), off], true, TIMES, 39_000), Verdict::Commit);
     }
 
     #[test]
@@ -163,14 +165,14 @@ mod tests {
         };
         for (unit, why) in [(late, "it ended with exit status 1"), (ill, "no answer")] {
             let units = [ready("a", 5_000), unit];
-            let Verdict::Wait { until_ms, what } = judge(&units, TIMES, 600_999) else {
+            let Verdict::Wait { until_ms, what } = judge(&units, true, TIMES, 600_999) else {
                 panic!()
             };
             assert_eq!((until_ms, what), (601_000, format!("unit web: {why}")));
             let why = format!("after 600 s unit web: {why}");
             let units_named = vec!["web".to_owned()];
             assert_eq!(
-                judge(&units, TIMES, 601_000),
+                judge(&units, true, TIMES, 601_000),
                 Verdict::GiveUp {
                     why,
                     units: units_named
@@ -186,13 +188,13 @@ mod tests {
             failed: Some("its program is missing"),
             ..ready("web", 5_000)
         };
-        let Verdict::Wait { until_ms, .. } = judge(std::slice::from_ref(&lost), TIMES, 6_000) else {
+        let Verdict::Wait { until_ms, .. } = judge(std::slice::from_ref(&lost), true, TIMES, 6_000) else {
             panic!()
         };
         assert_eq!(until_ms, 35_000);
         let why = "unit web failed: its program is missing".to_owned();
         let units = vec!["web".to_owned()];
-        assert_eq!(judge(&[lost], TIMES, 35_000), Verdict::GiveUp { why, units });
+        assert_eq!(judge(&[lost], true, TIMES, 35_000), Verdict::GiveUp { why, units });
     }
 
     #[test]
@@ -207,7 +209,7 @@ mod tests {
             until_ms: 930_000,
             what: "the state of db is brought to this version".into(),
         };
-        assert_eq!(judge(&units, TIMES, 900_000), wait);
+        assert_eq!(judge(&units, true, TIMES, 900_000), wait);
         // Whoever has failed for good is not waited for.
         let failed = Look {
             ready: false,
@@ -215,18 +217,36 @@ mod tests {
             ..ready("web", 5_000)
         };
         let units = [failed, units[1].clone()];
-        assert!(matches!(judge(&units, TIMES, 900_000), Verdict::GiveUp { .. }));
+        assert!(matches!(judge(&units, true, TIMES, 900_000), Verdict::GiveUp { .. }));
+    }
+
+    #[test]
+    fn a_version_in_which_the_machine_is_no_longer_reached_is_given_up() {
+        let units = [ready("a", 5_000)];
+        let what = "the machine has no network address, and had one when this version was installed";
+        let wait = Verdict::Wait {
+            until_ms: 601_000,
+            what: what.into(),
+        };
+        assert_eq!(judge(&units, false, TIMES, 39_000), wait);
+        assert_eq!(judge(&units, true, TIMES, 39_001), Verdict::Commit);
+        let why = format!("after 600 s {what}");
+        let none = Vec::new();
+        assert_eq!(
+            judge(&units, false, TIMES, 601_000),
+            Verdict::GiveUp { why, units: none }
+        );
     }
 
     #[test]
     fn units_that_come_and_go_until_the_deadline_have_not_proved_anything() {
         let units = [ready("a", 590_000)];
         assert!(matches!(
-            judge(&units, TIMES, 600_999),
+            judge(&units, true, TIMES, 600_999),
             Verdict::Wait { until_ms: 601_000, .. }
         ));
         assert_eq!(
-            judge(&units, TIMES, 601_000),
+            judge(&units, true, TIMES, 601_000),
             Verdict::GiveUp {
                 why: "its units did not stay ready".into(),
                 units: Vec::new()

@@ -1,5 +1,7 @@
 //! The outside network as the control API gives it: what the kernel has, beside what was chosen.
 
+use std::net::IpAddr;
+
 use cairn_api::{NetworkAddress, NetworkDevice, NetworkLease, NetworkRoute, NetworkState, OpenPort};
 use cairn_unit::{Mac, NetworkMode, Protocol};
 
@@ -11,14 +13,20 @@ use crate::netlink::{Link, Netlink};
 use crate::outside::{Device, Plan};
 use crate::supervisor::Supervisor;
 
+fn is_link_local(own: &Address) -> bool {
+    match own.at.address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
 /// Where an address comes from.
 fn from(own: &Address, lease: Option<&Lease>, device: &Device) -> &'static str {
-    let local = matches!(own.at.address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local());
     if lease.is_some_and(|lease| own.at.address == lease.address) {
         "dhcp"
     } else if device.addresses.contains(&own.at) {
         "static"
-    } else if local {
+    } else if is_link_local(own) {
         "link-local"
     } else if own.is_ours() {
         "other"
@@ -111,6 +119,19 @@ impl Supervisor {
             }
         }
         Answered::of(200, &state)
+    }
+
+    /// Whether a device has an address by which others than its neighbours on the same cable reach the machine.
+    pub(crate) fn is_reached(&self) -> bool {
+        let all = || -> Result<_, crate::error::Error> {
+            let netlink = Netlink::open()?;
+            Ok((netlink.links()?, netlink.addresses()?))
+        };
+        let Some((links, addresses)) = self.config.network.then(all).and_then(Result::ok) else {
+            return false;
+        };
+        let outside = |own: &Address| links.iter().any(|link| link.physical && link.index == own.index);
+        addresses.iter().any(|own| outside(own) && !is_link_local(own))
     }
 
     /// What is to be known of the network, in sentences.

@@ -147,7 +147,8 @@ impl Supervisor {
         let argv = ["/usr/lib/cairn/cairn-upgrade".to_owned()]
             .into_iter()
             .chain(work.words.iter().cloned());
-        let argv = argv.collect();
+        let reached = (work.what() == "install" && self.is_reached()).then(|| "--reached".to_owned());
+        let argv = argv.chain(reached).collect();
         let data = rustix::fs::stat(&data).map_or(0, |found| found.st_dev);
         let nodes = nodes(Path::new("/sys"), data);
         let resolv = Some(self.config.resolv()).filter(|path| path.exists());
@@ -256,7 +257,9 @@ impl Supervisor {
             healthy: upgrade.healthy.millis(),
             deadline: upgrade.deadline.millis(),
         };
-        match judge(&self.looks(), times, now_ms()) {
+        let asked = self.upgrading.versions.as_ref().is_some_and(|v| v.was_reached);
+        let reached = !asked || self.is_reached();
+        match judge(&self.looks(), reached, times, now_ms()) {
             Verdict::Wait { until_ms, what } => self.upgrading.waits = Some((what, until_ms)),
             Verdict::Commit => {
                 self.upgrading.decided = true;
