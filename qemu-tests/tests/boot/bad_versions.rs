@@ -1,0 +1,198 @@
+//! New versions that fail, each in a way of its own: the appliance comes back to the version of before by itself, says why, and its data is as it was.
+
+use std::path::Path;
+
+use qemu_tests::images::Changes;
+use qemu_tests::machine::{Home, Options};
+
+use super::daemons::Guest;
+use super::upgrade::{INSTALLED, PROVED, Publisher, restart_into, status};
+use super::*;
+
+const AGENT: &str = "/usr/lib/cairn/test-agent";
+/// The unit's data: a file whose name is its version.
+const DATA: &str = "/data/state/steady/var/lib/steady";
+/// For everything that a version is given before it is given up.
+const GIVEN_UP: Duration = Duration::from_secs(600);
+/// A step that makes `two` of `one`, and back.
+const MIGRATION: &str = "description = \"Runs until it is stopped; for tests only\"
+migration = { version = 2, steps = [{ from = 1, to = 2, \
+                         up = [\"/usr/lib/cairn/test-agent\", \"rename\", \"/var/lib/steady/one\", \"/var/lib/steady/two\"], \
+                         down = [\"/usr/lib/cairn/test-agent\", \"rename\", \"/var/lib/steady/two\", \"/var/lib/steady/one\"] }] }";
+const ENDLESS: &str = "description = \"Runs until it is stopped; for tests only\"
+migration = { version = 2, steps = [{ from = 1, to = 2, up = [\"/usr/lib/cairn/test-agent\", \"act\", \"rest\"], timeout = \"3s\" }] }";
+const PLAIN: &str = "description = \"Runs until it is stopped; for tests only\"";
+
+/// Makes that version and installs it from a bundle.
+fn install(guest: &mut Guest, publisher: &Publisher, version: &str, changes: Changes<'_>, work: &Path) {
+    let image = must(images::upgraded(version, changes, work));
+    publisher.publish(version, &image);
+    let bundle = publisher.bundle(version, "1.0.0");
+    must(must(guest.0.agent()).write_file("/data/update.cairn", &bundle));
+    let said = guest.ran(
+        &["/usr/bin/cairn", "upgrade", "install", "/data/update.cairn"],
+        INSTALLED,
+    );
+    assert!(
+        said.0 == 0 && said.1.contains(&format!("Version {version} is installed")),
+        "{said:?}"
+    );
+    guest.ran(&[AGENT, "rename", "/data/update.cairn", "/data/update.old"], READY);
+}
+
+/// Waits until the first version runs again, from this place in the console on, and says why the other was given up.
+fn why(guest: &mut Guest, mark: usize, version: &str) -> String {
+    let first = "Cairn: upgrade-test 1.0.0";
+    must(guest.0.serial.wait_from(mark, first, GIVEN_UP));
+    wait_until("the manager tells what failed", READY, || {
+        let answer = must(guest.0.agent()).exec(&["/usr/bin/cairn", "upgrade", "--json"], READY);
+        answer.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("\"failed\":{"))
+    });
+    let now = status(guest);
+    assert_eq!(now["versions"]["running"]["entry"], "upgrade-test_1.0.0.efi", "{now}");
+    assert_eq!(now["versions"]["failed"]["version"], version, "{now}");
+    now["versions"]["failed"]["why"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Restarts into a version that fails by itself.
+fn fails(guest: &mut Guest, version: &str) -> String {
+    let mark = guest.0.serial.mark();
+    guest.cairn(&["reboot"]);
+    must(guest.0.wait_reset(OFF));
+    why(guest, mark, version)
+}
+
+fn has(guest: &mut Guest, file: &str) -> bool {
+    guest.ran(&[AGENT, "show", &format!("{DATA}/{file}")], READY) == (0, "kept".into())
+}
+
+#[test]
+fn a_version_that_panics_or_is_not_reached_or_is_ill_or_loops_gives_way_to_the_one_before() {
+    let first = must(images::upgradable());
+    let work = must(tempfile::tempdir_in(must(std::fs::canonicalize(images::target()))));
+    let publisher = Publisher::new(work.path());
+    let options = Options {
+        disk_gib: 2,
+        ports: Vec::new(),
+        ..Options::default()
+    };
+    let home = must(Home::new("bad-versions", &first, options));
+    let mut guest = Guest(must(home.start()));
+    must(guest.0.wait_for(PROVED, READY));
+    publisher.publish("1.0.0", &first);
+    guest.write(&format!("{DATA}/one"), "kept");
+
+    // No program of ours ever runs in it.
+    let changes = Changes {
+        recipe: &[("[upgrade]", "[boot]\ncommand_line = [\"rdinit=/nowhere\"]\n\n[upgrade]")],
+        ..Changes::default()
+    };
+    install(&mut guest, &publisher, "1.1.0", changes, work.path());
+    let said = fails(&mut guest, "1.1.0");
+    assert!(said.contains("it was started 3 times"), "{said}");
+
+    let changes = Changes {
+        recipe: &[(
+            "[upgrade]",
+            "[boot]\ncommand_line = [\"module_blacklist=virtio_net\"]\n\n[upgrade]",
+        )],
+        ..Changes::default()
+    };
+    install(&mut guest, &publisher, "1.2.0", changes, work.path());
+    let said = fails(&mut guest, "1.2.0");
+    assert!(said.contains("no network address"), "{said}");
+
+    let changes = Changes {
+        unit: &[(
+            PLAIN,
+            "description = \"Runs until it is stopped; for tests only\"\nhealth = { check = { exec = \
+             [\"/usr/lib/cairn/test-agent\", \"no\"] }, interval = \"1s\" }",
+        )],
+        ..Changes::default()
+    };
+    install(&mut guest, &publisher, "1.3.0", changes, work.path());
+    let said = fails(&mut guest, "1.3.0");
+    assert!(said.contains("unit steady"), "{said}");
+    assert!(has(&mut guest, "one"));
+
+    let changes = Changes {
+        unit: &[(PLAIN, ENDLESS)],
+        ..Changes::default()
+    };
+    install(&mut guest, &publisher, "1.4.0", changes, work.path());
+    let said = fails(&mut guest, "1.4.0");
+    assert!(said.contains("unit steady"), "{said}");
+    assert!(has(&mut guest, "one"));
+
+    // One that brings the data to its version and works; what it wrote comes along on the way back.
+    let changes = Changes {
+        unit: &[(PLAIN, MIGRATION)],
+        ..Changes::default()
+    };
+    install(&mut guest, &publisher, "1.5.0", changes, work.path());
+    let mark = restart_into(&mut guest, "1.5.0");
+    must(guest.0.serial.wait_from(mark, PROVED, READY));
+    assert!(has(&mut guest, "two") && !has(&mut guest, "one"));
+    guest.write(&format!("{DATA}/new"), "kept");
+    guest.cairn(&["upgrade", "rollback"]);
+    let mark = restart_into(&mut guest, "1.0.0");
+    must(guest.0.serial.wait_from(mark, "Ready", READY));
+    assert!(has(&mut guest, "one") && has(&mut guest, "new") && !has(&mut guest, "two"));
+    switch_off(guest.0);
+    is_clean(&home);
+}
+
+/// A version that hangs, panics or loses power in the middle of proving itself; each costs it one try. Hanging takes minutes of a watchdog.
+#[test]
+fn a_version_that_hangs_and_panics_and_loses_power_gives_way_to_the_one_before() {
+    if std::env::var("CAIRN_SOAK").is_err() {
+        println!("only in `make soak`");
+        return;
+    }
+    let first = must(images::upgradable());
+    let work = must(tempfile::tempdir_in(must(std::fs::canonicalize(images::target()))));
+    let publisher = Publisher::new(work.path());
+    let options = Options {
+        disk_gib: 2,
+        ports: Vec::new(),
+        ..Options::default()
+    };
+    let home = must(Home::new("hanging-version", &first, options));
+    let mut guest = Guest(must(home.start()));
+    must(guest.0.wait_for(PROVED, READY));
+    publisher.publish("1.0.0", &first);
+    let changes = Changes {
+        recipe: &[
+            ("healthy = \"5s\"", "healthy = \"50m\""),
+            ("deadline = \"60s\"", "deadline = \"1h\""),
+        ],
+        ..Changes::default()
+    };
+    install(&mut guest, &publisher, "1.1.0", changes, work.path());
+    let mark = restart_into(&mut guest, "1.1.0");
+    must(guest.0.serial.wait_from(mark, "Ready", READY));
+
+    wait_until("the watchdog is armed", Duration::from_secs(60), || {
+        let state = must(guest.0.agent()).read_file("/sys/class/watchdog/watchdog0/state");
+        state.is_ok_and(|state| state.starts_with(b"active"))
+    });
+    let mark = guest.0.serial.mark();
+    guest.write("/sys/fs/cgroup/cairn/init/cgroup.freeze", "1");
+    must(guest.0.wait_reset(GIVEN_UP));
+    must(guest.0.serial.wait_from(mark, "Cairn: upgrade-test 1.1.0", READY));
+    must(guest.0.serial.wait_from(mark, "Ready", READY));
+
+    let mark = guest.0.serial.mark();
+    let _ = must(guest.0.agent()).write_file("/proc/sysrq-trigger", b"c");
+    must(guest.0.wait_reset(GIVEN_UP));
+    must(guest.0.serial.wait_from(mark, "Cairn: upgrade-test 1.1.0", READY));
+    must(guest.0.serial.wait_from(mark, "Ready", READY));
+
+    must(guest.0.kill());
+    drop(guest);
+    let mut guest = Guest(must(home.start()));
+    let said = why(&mut guest, 0, "1.1.0");
+    assert!(said.contains("it was started 3 times"), "{said}");
+    switch_off(guest.0);
+    is_clean(&home);
+}
