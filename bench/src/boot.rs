@@ -20,18 +20,18 @@ const SQL: u16 = 3306;
 /// How long a pressed power button is given, and how often it is pressed.
 const PRESS: Duration = Duration::from_secs(15);
 const PRESSES: u32 = 8;
-const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
-struct System {
-    name: &'static str,
-    boot: Boot,
-    disk: PathBuf,
+pub(crate) struct System {
+    pub(crate) name: &'static str,
+    pub(crate) boot: Boot,
+    pub(crate) disk: PathBuf,
     /// Whether the test agent is in it.
-    agent: bool,
-    setup: Option<PathBuf>,
+    pub(crate) agent: bool,
+    pub(crate) setup: Option<PathBuf>,
 }
 
-fn spec(system: &System) -> Result<MachineSpec, Box<dyn Error>> {
+pub(crate) fn spec(system: &System) -> Result<MachineSpec, Box<dyn Error>> {
     let tools = qemu_tests::tools::tools()?;
     let accel = decide_accel(&tools, &qemu_tests::tools::cache()?.root().join("accel.json"))?.accel;
     let mut spec = MachineSpec::new(system.name, accel, system.boot.clone());
@@ -46,7 +46,7 @@ fn spec(system: &System) -> Result<MachineSpec, Box<dyn Error>> {
 }
 
 /// Whether something behind a forwarded port says a word: QEMU itself accepts before the guest does.
-fn answers(port: u16, say: &[u8]) -> bool {
+pub(crate) fn answers(port: u16, say: &[u8]) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) else {
         return false;
@@ -62,7 +62,7 @@ const BIND: [u8; 14] = [
 ];
 
 /// Seconds from power-on until slapd and until MariaDB answer. The machine is then shut down in order.
-fn boot(system: &System, folder: &Path) -> Result<(f64, f64), Box<dyn Error>> {
+pub(crate) fn boot(system: &System, folder: &Path) -> Result<(f64, f64), Box<dyn Error>> {
     let start = Instant::now();
     let mut machine = Machine::start(system.name, &spec(system)?, folder)?;
     let (mut ldap, mut sql) = (None, None);
@@ -107,7 +107,7 @@ const CHOICES: &str =
     "[appliance]\nname = \"bench\"\n[administrator]\nname = \"bench\"\npassword = \"of no use to anybody\"\n";
 
 /// The appliance as it is shipped, or with the test agent, which is another program to start.
-fn ours(image: &Path, agent: bool, folder: &Path) -> Result<System, Box<dyn Error>> {
+pub(crate) fn ours(image: &Path, agent: bool, folder: &Path) -> Result<System, Box<dyn Error>> {
     let beside = |ending: &str| -> Result<PathBuf, Box<dyn Error>> {
         let path = image.with_extension(ending);
         path.exists()
@@ -133,7 +133,7 @@ fn ours(image: &Path, agent: bool, folder: &Path) -> Result<System, Box<dyn Erro
     })
 }
 
-fn debian(folder: &Path) -> Result<System, String> {
+pub(crate) fn debian(folder: &Path) -> Result<System, String> {
     let peers = Peers::prepare(folder)?;
     let disk = peers.out().join("debian.ext4");
     if !disk.exists() {

@@ -1,12 +1,13 @@
 //! `make bench`: our figures beside the peer's, from the same run on the same machine.
 //!
-//! `cairn-bench [build] [image] [boot] [upgrade] [supervisor]` runs the named parts, or all. Every figure is a whole process or a whole boot, measured
+//! `cairn-bench [build] [image] [boot] [first] [upgrade] [supervisor]` runs the named parts, or all. Every figure is a whole process or a whole boot, measured
 //! `BENCH_RUNS` times (3 unless set), ours and the peer's in turn; the median is printed with the least and the greatest. A peer that
 //! cannot run here is named with the reason; its figure is never invented. The table is also written to `target/bench/report.md`.
 
 mod boot;
 mod build;
 mod figure;
+mod first;
 mod peer;
 mod supervisor;
 mod upgrade;
@@ -38,9 +39,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    let known = |part: &&String| ["build", "image", "boot", "upgrade", "supervisor"].contains(&part.as_str());
+    let known = |part: &&String| ["build", "image", "boot", "first", "upgrade", "supervisor"].contains(&part.as_str());
     if let Some(unknown) = asked.iter().find(|part| !known(part)) {
-        return Err(format!("there is no part `{unknown}`: build, image, boot, upgrade and supervisor").into());
+        return Err(format!("there is no part `{unknown}`: build, image, boot, first, upgrade and supervisor").into());
     }
     let wanted = |part: &str| asked.is_empty() || asked.iter().any(|a| a == part);
     let folder = qemu_tests::images::target().join("bench");
@@ -61,6 +62,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     }
     if wanted("boot") {
         publish(boot::times(&folder)?)?;
+    }
+    if wanted("first") {
+        publish(first::figures(&folder)?)?;
     }
     if wanted("upgrade") {
         publish(upgrade::figures(&folder)?)?;
