@@ -181,6 +181,117 @@ fn a_disk_that_reads_back_wrongly_is_noticed_before_anything_leads_to_it() {
     }
 }
 
+#[test]
+fn a_disk_error_at_any_change_is_told_and_the_next_install_completes() {
+    let scene = scene();
+    let (bytes, files) = machine(&scene.old, &scene.older);
+    let power = Power::lasting(u64::MAX);
+    install(
+        &scene,
+        &mut disk_of(bytes.clone(), power.clone()),
+        &mut esp_of(files.clone(), power.clone()),
+        &scene.source,
+    )
+    .unwrap();
+    for change in 0..power.used(u64::MAX) {
+        let power = Power::failing_at(change);
+        let (mut disk, mut esp) = (disk_of(bytes.clone(), power.clone()), esp_of(files.clone(), power));
+        let why = install(&scene, &mut disk, &mut esp, &scene.source)
+            .unwrap_err()
+            .to_string();
+        assert!(why.contains("Input/output error"), "change {change}: {why}");
+        starts(&scene, &disk.bytes, &esp, &files["box_1.0.0.efi"], &bytes);
+        install(&scene, &mut disk, &mut esp, &scene.source).unwrap();
+        assert!(
+            verifies(&disk.durable, &scene.new.tree.root),
+            "after an error at change {change}"
+        );
+        assert_eq!(esp.files["box_2.0.0+3.efi"], scene.new.uki);
+    }
+}
+
+/// A source that ends in the middle of a read when it has given this much.
+struct Dying<'a> {
+    inner: &'a Folder,
+    left: Arc<Mutex<u64>>,
+}
+
+struct Counted {
+    inner: Stream,
+    left: Arc<Mutex<u64>>,
+}
+
+impl std::io::Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let mut left = self.left.lock().unwrap();
+        if *left == 0 && !into.is_empty() {
+            return Err(std::io::ErrorKind::ConnectionReset.into());
+        }
+        let most = usize::try_from(*left).unwrap_or(usize::MAX).min(into.len()).min(1024);
+        let got = self.inner.read(&mut into[..most])?;
+        *left -= got as u64;
+        Ok(got)
+    }
+}
+
+impl Source for Dying<'_> {
+    fn open(&self, name: &str, range: Option<(u64, u64)>) -> Result<Stream, Error> {
+        Ok(Box::new(Counted {
+            inner: self.inner.open(name, range)?,
+            left: self.left.clone(),
+        }))
+    }
+}
+
+#[test]
+fn a_network_that_dies_at_any_tenth_of_the_download_leaves_what_it_brought() {
+    const ENOUGH: u64 = 1 << 40;
+    let scene = scene();
+    let (bytes, files) = machine(&scene.old, &scene.older);
+    let source = |left: u64| Dying {
+        inner: &scene.source,
+        left: Arc::new(Mutex::new(left)),
+    };
+    let run = |disk: &mut MemoryDisk, esp: &mut MemoryEsp, left: u64| {
+        let source = source(left);
+        let result = install(&scene, disk, esp, &source);
+        let given = left - *source.left.lock().unwrap();
+        (result, given)
+    };
+    let fresh = || {
+        let power = Power::lasting(u64::MAX);
+        (disk_of(bytes.clone(), power.clone()), esp_of(files.clone(), power))
+    };
+    let (mut disk, mut esp) = fresh();
+    let (whole, all) = run(&mut disk, &mut esp, ENOUGH);
+    whole.unwrap();
+    let one = &|tenth: u64| {
+        let (mut disk, mut esp) = fresh();
+        let (died, given) = run(&mut disk, &mut esp, all * tenth / 10);
+        let why = died.unwrap_err().to_string();
+        assert!(why.contains("cannot get packs/"), "{tenth}: {why}");
+        assert_eq!(given, all * tenth / 10);
+        starts(&scene, &disk.bytes, &esp, &files["box_1.0.0.efi"], &bytes);
+        let (again, more) = run(&mut disk, &mut esp, ENOUGH);
+        again.unwrap();
+        assert!(verifies(&disk.durable, &scene.new.tree.root));
+        assert_eq!(esp.files["box_2.0.0+3.efi"], scene.new.uki);
+        // What is fetched twice is what was on its way, and the boot entry, which is written last and as a whole.
+        let uki: u64 = scene.index.uki().iter().map(|c| u64::from(c.stored)).sum();
+        let largest = scene.index.root().iter().map(|c| u64::from(c.stored)).max().unwrap();
+        assert!(
+            given + more <= all + uki + 4 * largest,
+            "{tenth}: {given} and {more} of {all}"
+        );
+    };
+    // Side by side: each waits between its tries.
+    std::thread::scope(|scope| {
+        for tenth in 0..10 {
+            scope.spawn(move || one(tenth));
+        }
+    });
+}
+
 /// A source whose packs are not what they should be.
 struct Broken<'a> {
     inner: &'a Folder,

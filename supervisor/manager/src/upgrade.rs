@@ -22,7 +22,7 @@ use crate::upgrade_policy::Own;
 const NAME: &str = "upgrade";
 /// What the process may take: it needs less, and must not get in the way of the units.
 const LIMITS: [(&str, &str); 4] = [
-    ("memory.max", "201326592"),
+    ("memory.max", "67108864"),
     ("memory.swap.max", "0"),
     ("cpu.weight", "20"),
     ("io.weight", "default 20"),

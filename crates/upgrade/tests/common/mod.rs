@@ -177,18 +177,33 @@ impl Repository {
 #[derive(Debug)]
 pub(crate) struct Power {
     pub(crate) left: Mutex<u64>,
+    /// Whether only that change fails, as on a disk with a bad place.
+    once: bool,
 }
 
 impl Power {
     pub(crate) fn lasting(changes: u64) -> Arc<Self> {
         Arc::new(Self {
             left: Mutex::new(changes),
+            once: false,
+        })
+    }
+
+    /// The power stays, and the change with this number fails.
+    pub(crate) fn failing_at(change: u64) -> Arc<Self> {
+        Arc::new(Self {
+            left: Mutex::new(change),
+            once: true,
         })
     }
 
     fn change(&self) -> io::Result<()> {
         let mut left = self.left.lock().unwrap();
         if *left == 0 {
+            if self.once {
+                *left = u64::MAX;
+                return Err(io::Error::from_raw_os_error(5));
+            }
             return Err(io::Error::other("the power is gone"));
         }
         *left -= 1;
