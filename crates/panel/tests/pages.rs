@@ -169,7 +169,7 @@ async fn a_version_is_put_in_force_after_a_look_at_what_differs() {
     let mut program = panel.browser();
     program.headers = vec![("authorization", format!("Bearer {made}"))];
     for (method, path, to) in [
-        ("GET", "/api/v1/site/diff?from=1&to=2&x=3", "/v1/site/diff?from=1&to=2"),
+        ("GET", "/api/v1/site/diff?from=1&to=2", "/v1/site/diff?from=1&to=2"),
         ("GET", "/api/v1/site/diff", "/v1/site/diff"),
         ("POST", "/api/v1/site/rollback?to=1%26x", "/v1/site/rollback?to=1%26x"),
     ] {
@@ -181,6 +181,15 @@ async fn a_version_is_put_in_force_after_a_look_at_what_differs() {
         };
         assert_eq!(found, to);
     }
+    // Whoever asks for more than there is gets nothing else instead.
+    let looks = panel.manager.told.lock().unwrap().looks.len();
+    let page = program.send("GET", "/api/v1/site/diff?x=3", String::new()).await;
+    assert!(
+        page.status == 400 && page.text.contains("no parameter `x`"),
+        "{}",
+        page.text
+    );
+    assert_eq!(panel.manager.told.lock().unwrap().looks.len(), looks);
 }
 
 #[tokio::test]

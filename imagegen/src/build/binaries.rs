@@ -280,6 +280,8 @@ fn build(root: &Path, arch: Arch) -> Result<PathBuf, BuildError> {
             "--quiet",
             "--profile",
             "appliance",
+            // Features are for other machines than the appliance.
+            "--no-default-features",
             "--target",
             target,
             "--target-dir",

@@ -12,6 +12,8 @@ mod learn;
 mod logs;
 mod network;
 mod pty;
+#[cfg(feature = "remote")]
+mod remote;
 mod reset;
 mod security;
 mod table;
@@ -44,6 +46,10 @@ struct Cli {
     /// The control socket.
     #[arg(long, global = true, default_value = "/run/cairn/control.sock", hide = true)]
     socket: PathBuf,
+    /// Ask an appliance that `cairn remote add` made known, not this one. CAIRN_REMOTE says the same.
+    #[cfg(feature = "remote")]
+    #[arg(long, global = true, value_name = "NAME")]
+    remote: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -191,6 +197,10 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         yes: Option<String>,
     },
+    /// The appliances that are known here, for `cairn --remote NAME ...`.
+    #[cfg(feature = "remote")]
+    #[command(subcommand)]
+    Remote(remote::Command),
     /// Print the API's OpenAPI document.
     Api {
         /// As the page of the documentation.
@@ -244,6 +254,12 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
             shown::<Explained>(cli, answer, |unit| table::explained(unit, paint))?;
         }
         Command::Top { delay, once } => top(cli, *delay, *once, paint)?,
+        Command::Logs(_) | Command::Events | Command::Enter { .. } | Command::Learn { .. } if is_remote(cli)? => {
+            let why = "this is only done on the appliance itself; its panel shows logs";
+            return Err(Refused(why.into(), 2));
+        }
+        #[cfg(feature = "remote")]
+        Command::Remote(command) => remote::run(cli, command)?,
         Command::Logs(logs) => return Ok(logs.run(&cli.socket)),
         Command::Events => {
             let copied = client::stream(&cli.socket, "/v1/events", &mut std::io::stdout());
@@ -362,6 +378,31 @@ fn silent(cli: &Cli, error: &std::io::Error) -> Refused {
     )
 }
 
+/// Whether another machine is asked.
+#[cfg(feature = "remote")]
+fn is_remote(cli: &Cli) -> Outcome<bool> {
+    Ok(remote::chosen(cli)?.is_some())
+}
+
+#[cfg(not(feature = "remote"))]
+#[expect(clippy::unnecessary_wraps, reason = "as where other machines can be asked")]
+fn is_remote(_: &Cli) -> Outcome<bool> {
+    Ok(false)
+}
+
+/// Status and body of an answer, from this appliance or from another machine's.
+fn asked(cli: &Cli, method: &str, path: &str, body: &[u8]) -> Outcome<(u16, Vec<u8>)> {
+    #[cfg(feature = "remote")]
+    if let Some(remote) = remote::chosen(cli)? {
+        let (status, body) = remote.ask(method, path, body)?;
+        if status == 404 && remote::is_nothing(&body) {
+            return Err(Refused("this is only done on the appliance itself".into(), 2));
+        }
+        return Ok((status, body));
+    }
+    client::ask(&cli.socket, method, path, body).map_err(|e| silent(cli, &e))
+}
+
 /// The body of a good answer.
 fn ask(cli: &Cli, method: &str, path: &str) -> Outcome<Vec<u8>> {
     ask_with(cli, method, path, &[])
@@ -369,7 +410,7 @@ fn ask(cli: &Cli, method: &str, path: &str) -> Outcome<Vec<u8>> {
 
 /// As [`ask`], with a body of the question.
 fn ask_with(cli: &Cli, method: &str, path: &str, body: &[u8]) -> Outcome<Vec<u8>> {
-    let (status, body) = client::ask(&cli.socket, method, path, body).map_err(|e| silent(cli, &e))?;
+    let (status, body) = asked(cli, method, path, body)?;
     if status < 400 {
         return Ok(body);
     }

@@ -93,6 +93,15 @@ async fn done(app: &App, route: &Route, request: &Request, values: &[&str], who:
     let answered = match route.to {
         To::Panel(own) => people::answer(app, own, request, values, who).await,
         To::Manager(to) => {
+            // A program that meant something by it is not to get something else.
+            let other = request
+                .query
+                .0
+                .iter()
+                .find(|(name, _)| !route.query.contains(&name.as_str()));
+            if let Some((name, _)) = other {
+                return (400, json!({ "error": format!("there is no parameter `{name}` here") }));
+            }
             let to = filled(to, values) + &query(route, request);
             let answered = match route.method {
                 "GET" => app.control.get::<Value>(&to).await,
