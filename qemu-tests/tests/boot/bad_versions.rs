@@ -14,14 +14,18 @@ const AGENT: &str = "/usr/lib/cairn/test-agent";
 const DATA: &str = "/data/state/steady/var/lib/steady";
 /// For everything that a version is given before it is given up.
 const GIVEN_UP: Duration = Duration::from_secs(600);
+/// Where a version differs from the first.
+const RECIPE: &str = "recipe";
+const UNIT: &str = "unit";
+/// The unit's first line, which what follows is put behind.
+const PLAIN: &str = "description = \"Runs until it is stopped; for tests only\"";
+const ILL: &str = "health = { check = { exec = [\"/usr/lib/cairn/test-agent\", \"no\"] }, interval = \"1s\" }";
 /// A step that makes `two` of `one`, and back.
-const MIGRATION: &str = "description = \"Runs until it is stopped; for tests only\"
-migration = { version = 2, steps = [{ from = 1, to = 2, \
+const MIGRATION: &str = "migration = { version = 2, steps = [{ from = 1, to = 2, \
                          up = [\"/usr/lib/cairn/test-agent\", \"rename\", \"/var/lib/steady/one\", \"/var/lib/steady/two\"], \
                          down = [\"/usr/lib/cairn/test-agent\", \"rename\", \"/var/lib/steady/two\", \"/var/lib/steady/one\"] }] }";
-const ENDLESS: &str = "description = \"Runs until it is stopped; for tests only\"
-migration = { version = 2, steps = [{ from = 1, to = 2, up = [\"/usr/lib/cairn/test-agent\", \"act\", \"rest\"], timeout = \"3s\" }] }";
-const PLAIN: &str = "description = \"Runs until it is stopped; for tests only\"";
+const ENDLESS: &str = "migration = { version = 2, steps = [{ from = 1, to = 2, \
+                       up = [\"/usr/lib/cairn/test-agent\", \"act\", \"rest\"], timeout = \"3s\" }] }";
 
 /// Makes that version and installs it from a bundle.
 fn install(guest: &mut Guest, publisher: &Publisher, version: &str, changes: Changes<'_>, work: &Path) {
@@ -82,51 +86,38 @@ fn a_version_that_panics_or_is_not_reached_or_is_ill_or_loops_gives_way_to_the_o
     publisher.publish("1.0.0", &first);
     guest.write(&format!("{DATA}/one"), "kept");
 
-    // No program of ours ever runs in it.
-    let changes = Changes {
-        recipe: &[("[upgrade]", "[boot]\ncommand_line = [\"rdinit=/nowhere\"]\n\n[upgrade]")],
-        ..Changes::default()
-    };
-    install(&mut guest, &publisher, "1.1.0", changes, work.path());
-    let said = fails(&mut guest, "1.1.0");
-    assert!(said.contains("it was started 3 times"), "{said}");
-
-    let changes = Changes {
-        recipe: &[(
-            "[upgrade]",
-            "[boot]\ncommand_line = [\"module_blacklist=virtio_net\"]\n\n[upgrade]",
-        )],
-        ..Changes::default()
-    };
-    install(&mut guest, &publisher, "1.2.0", changes, work.path());
-    let said = fails(&mut guest, "1.2.0");
-    assert!(said.contains("no network address"), "{said}");
-
-    let changes = Changes {
-        unit: &[(
-            PLAIN,
-            "description = \"Runs until it is stopped; for tests only\"\nhealth = { check = { exec = \
-             [\"/usr/lib/cairn/test-agent\", \"no\"] }, interval = \"1s\" }",
-        )],
-        ..Changes::default()
-    };
-    install(&mut guest, &publisher, "1.3.0", changes, work.path());
-    let said = fails(&mut guest, "1.3.0");
-    assert!(said.contains("unit steady"), "{said}");
-    assert!(has(&mut guest, "one"));
-
-    let changes = Changes {
-        unit: &[(PLAIN, ENDLESS)],
-        ..Changes::default()
-    };
-    install(&mut guest, &publisher, "1.4.0", changes, work.path());
-    let said = fails(&mut guest, "1.4.0");
-    assert!(said.contains("unit steady"), "{said}");
-    assert!(has(&mut guest, "one"));
+    let words = |words: &str| format!("[boot]\ncommand_line = [\"{words}\"]\n\n[upgrade]");
+    // No program of ours ever runs in the first; the second finds no network device.
+    let (panics, alone) = (words("rdinit=/nowhere"), words("module_blacklist=virtio_net"));
+    let (ill, endless) = (format!("{PLAIN}\n{ILL}"), format!("{PLAIN}\n{ENDLESS}"));
+    let bad = [
+        ("1.1.0", RECIPE, &panics, "it was started 3 times"),
+        ("1.2.0", RECIPE, &alone, "no network address"),
+        ("1.3.0", UNIT, &ill, "unit steady"),
+        ("1.4.0", UNIT, &endless, "unit steady failed"),
+    ];
+    for (version, file, to, because) in bad {
+        let change = [(if file == RECIPE { "[upgrade]" } else { PLAIN }, to.as_str())];
+        let changes = match file {
+            RECIPE => Changes {
+                recipe: &change,
+                ..Changes::default()
+            },
+            _ => Changes {
+                unit: &change,
+                ..Changes::default()
+            },
+        };
+        install(&mut guest, &publisher, version, changes, work.path());
+        let said = fails(&mut guest, version);
+        assert!(said.contains(because), "{version}: {said}");
+        assert!(has(&mut guest, "one"), "{version}");
+    }
 
     // One that brings the data to its version and works; what it wrote comes along on the way back.
+    let migrates = format!("{PLAIN}\n{MIGRATION}");
     let changes = Changes {
-        unit: &[(PLAIN, MIGRATION)],
+        unit: &[(PLAIN, &migrates)],
         ..Changes::default()
     };
     install(&mut guest, &publisher, "1.5.0", changes, work.path());
