@@ -144,6 +144,7 @@ table inet cairn {{
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
     iifname \"{BRIDGE}\" return
+    fib daddr type != local return
 {dnat}  }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;

@@ -33,6 +33,10 @@ fn a_published_port_reaches_its_unit_with_the_clients_address() {
     assert!(rules.contains("meta nfproto ipv6 tcp dport 443 dnat ip6 to [fd63:6169:726e::4]:8443"));
     assert!(rules.contains("ip daddr 10.201.0.4 tcp dport 8443 ct status dnat accept"));
     assert!(!rules.contains("oifname \"cairn0\" masquerade"));
+    // And only at an address of the machine's own: a neighbour may send anything to its hardware address.
+    let (_, after) = rules.split_once("priority dstnat").unwrap();
+    let (before, _) = after.split_once(" dnat ").unwrap();
+    assert!(before.contains("fib daddr type != local return"), "{before}");
 }
 
 #[test]

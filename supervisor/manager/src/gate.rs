@@ -84,9 +84,13 @@ pub fn judge(units: &[Look<'_>], reached: bool, times: Times, now: u64) -> Verdi
             let what = "every unit is ready, and has to stay so for a while".to_owned();
             return Verdict::Wait { until_ms, what };
         }
+        let restless: Vec<&str> = wanted()
+            .filter(|unit| unit.since_ms.saturating_add(times.healthy) > now)
+            .map(|unit| unit.name)
+            .collect();
         return Verdict::GiveUp {
-            why: "its units did not stay ready".to_owned(),
-            units: Vec::new(),
+            why: format!("unit {} did not stay ready", restless.join(", ")),
+            units: restless.into_iter().map(str::to_owned).collect(),
         };
     }
     let said = |unit: &&Look<'_>| match unit.trouble {
@@ -248,8 +252,8 @@ mod tests {
         assert_eq!(
             judge(&units, true, TIMES, 601_000),
             Verdict::GiveUp {
-                why: "its units did not stay ready".into(),
-                units: Vec::new()
+                why: "unit a did not stay ready".into(),
+                units: vec!["a".into()]
             }
         );
     }
