@@ -68,7 +68,7 @@ impl Share {
 }
 
 /// Takes a lock on a file, made if missing, and waits for it as long as it takes.
-pub(crate) fn lock(path: &Path) -> Result<File, HarnessError> {
+pub fn lock(path: &Path) -> Result<File, HarnessError> {
     let file = open(path)?;
     loop {
         match flock(&file, FlockOperation::LockExclusive) {

@@ -30,6 +30,14 @@ pub fn judges() -> Result<ToolsTree, HarnessError> {
     load(ToolSet::Judges)
 }
 
+/// The tree of a browser and the program that drives it; a test that asks for it is the only reason to fetch it.
+///
+/// # Errors
+/// When it is not in the cache and cannot be fetched.
+pub fn browser() -> Result<ToolsTree, HarnessError> {
+    load(ToolSet::Browser)
+}
+
 /// Where answers that hold for this machine are kept.
 ///
 /// # Errors

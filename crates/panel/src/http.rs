@@ -183,6 +183,25 @@ impl Response {
         Response::new(status, "application/json", format!("{value}\n"))
     }
 
+    /// The same for a program: where a sentence says why something is refused, JSON has it, as the API's document says.
+    #[must_use]
+    pub fn for_a_program(self) -> Response {
+        let is_text = |(name, value): &(HeaderName, HeaderValue)| {
+            *name == header::CONTENT_TYPE && value.as_bytes().starts_with(b"text/plain")
+        };
+        match &self.body {
+            Body::Whole(text) if self.status >= 400 && self.headers.iter().any(is_text) => {
+                let error = String::from_utf8_lossy(text);
+                let mut answer = Response::json(self.status, &serde_json::json!({ "error": error.trim_end() }));
+                answer
+                    .headers
+                    .extend(self.headers.into_iter().filter(|field| !is_text(field)));
+                answer
+            }
+            _ => self,
+        }
+    }
+
     /// To another page, which is asked for by GET.
     pub fn see(path: &str) -> Response {
         Response::text(303, "").with(header::LOCATION, path)
@@ -246,6 +265,24 @@ mod tests {
             (vec!["1".to_owned(), "2".to_owned()], "")
         );
         assert_eq!(Fields::parse("a=%FF"), None);
+    }
+
+    #[test]
+    fn a_program_is_refused_in_json_and_a_browser_in_words() {
+        let refused = || Response::text(429, "Too many.\n").with(header::RETRY_AFTER, "3");
+        let answer = refused().for_a_program();
+        let Body::Whole(body) = &answer.body else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(body.as_ref(), b"{\"error\":\"Too many.\"}\n");
+        let fields: Vec<&str> = answer
+            .headers
+            .iter()
+            .map(|(_, value)| value.to_str().unwrap())
+            .collect();
+        assert_eq!((answer.status, fields), (429, vec!["application/json", "3"]));
+        let found = Response::text(200, "as it is").for_a_program();
+        assert!(matches!(found.body, Body::Whole(text) if text.as_ref() == b"as it is"));
     }
 
     #[test]

@@ -257,6 +257,7 @@ async fn answer(
     settings: &Settings,
 ) -> hyper::Response<Content> {
     let (head, body) = request.into_parts();
+    let for_programs = head.uri.path().starts_with("/api/");
     // Holds the place of a table until it is answered.
     let room = importing::room(app, &head.method, &head.uri, &head.headers, settings.body_max).await;
     let (drain, patience) = match room {
@@ -281,6 +282,11 @@ async fn answer(
                 Err(_) => Response::text(504, "The answer took too long; try it again.\n"),
             },
         },
+    };
+    let response = if for_programs {
+        response.for_a_program()
+    } else {
+        response
     };
     let close = matches!(response.status, 408 | 413);
     let mut out = hyper::Response::new(Content(response.body));

@@ -48,6 +48,12 @@ async fn a_program_looks_after_people_by_the_api() {
         assert_eq!(ask("POST", "/people", broken).await.0, 400, "{broken}");
         assert_eq!(ask("POST", "/groups", broken).await.0, 400, "{broken}");
     }
+    // What is no request at all is refused in JSON too.
+    let (status, value) = ask("GET", "/people/%FF", "").await;
+    assert_eq!(
+        (status, value["error"].as_str()),
+        (400, Some("The request is not UTF-8."))
+    );
     assert_eq!(
         ask("PUT", "/people/bob", r#"{"given":"Robert","surname":"B"}"#).await.0,
         200

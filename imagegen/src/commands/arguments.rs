@@ -175,7 +175,7 @@ pub struct Lock {
     /// Debian's release alone, without its updates and security fixes: to measure what an upgrade costs, not for an appliance
     #[arg(long, conflicts_with = "tools")]
     pub without_updates: bool,
-    /// Lock imagegen's own tools instead (in the project's folder): imagegen/{tools,judges,peers}.amd64.lock
+    /// Lock imagegen's own tools instead (in the project's folder): imagegen/{tools,judges,peers,browser}.amd64.lock
     #[arg(long, conflicts_with_all = ["recipe", "arch"])]
     pub tools: bool,
 }
@@ -325,7 +325,7 @@ pub struct Completions {
 /// `imagegen tool`.
 #[derive(Debug, Clone, Args)]
 pub struct Tool {
-    /// The set of tools: tools (what builds use), judges (what tests use) or peers (what benchmarks use)
+    /// The set of tools: tools (what builds use), judges and browser (what tests use) or peers (what benchmarks use)
     #[arg(long, value_name = "SET", default_value = "tools", value_parser = tool_set())]
     pub set: ToolSet,
     /// Instead of running a program, write a script for each into this folder, to be put on a PATH

@@ -83,10 +83,10 @@ fn tools(fetch: &FetchOptions, progress: &dyn Progress, json: bool) -> Outcome {
         .map_err(|e| format!("cannot read {LIST_PATH}: {e}; run this in the project's folder"))?;
     let arch = Arch::Amd64;
     let source = Source::from_env()?;
-    let suites = source.indexes(&Suite::trixie(), arch, fetch, progress)?;
-    let universe = Universe::new(&suites, arch.debian())?;
     let mut made = Vec::new();
     for set in ToolSet::ALL {
+        let suites = source.indexes(&set.suites(), arch, fetch, progress)?;
+        let universe = Universe::new(&suites, arch.debian())?;
         let path = set.lock_path();
         made.push((
             read_if_there(&path)?,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::folder::write_folder;
 use super::{ToolsError, ToolsTree};
-use crate::archive::Mirror;
+use crate::archive::{Mirror, Suite};
 use crate::build::contents;
 use crate::cache::{Cache, Digest, FetchOptions, Transport, fetch_all};
 use crate::leftovers;
@@ -25,6 +25,7 @@ const LIST: &str = include_str!("../../tools.toml");
 const TOOLS_LOCK: &str = include_str!("../../tools.amd64.lock");
 const JUDGES_LOCK: &str = include_str!("../../judges.amd64.lock");
 const PEERS_LOCK: &str = include_str!("../../peers.amd64.lock");
+const BROWSER_LOCK: &str = include_str!("../../browser.amd64.lock");
 
 /// A set of tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum ToolSet {
     Judges,
     /// What only benchmarks need: other people's image builders, to run as root with this tree as `/`.
     Peers,
+    /// What only the test of the owner's pages needs: a browser, the program that drives it, and fonts.
+    Browser,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +46,7 @@ struct List {
     tools: Packages,
     judges: Packages,
     peers: Packages,
+    browser: Packages,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +57,7 @@ struct Packages {
 
 impl ToolSet {
     /// All sets.
-    pub const ALL: [ToolSet; 3] = [ToolSet::Tools, ToolSet::Judges, ToolSet::Peers];
+    pub const ALL: [ToolSet; 4] = [ToolSet::Tools, ToolSet::Judges, ToolSet::Peers, ToolSet::Browser];
 
     /// The set's name on the command line and in `tools.toml`.
     pub fn name(self) -> &'static str {
@@ -61,6 +65,17 @@ impl ToolSet {
             ToolSet::Tools => "tools",
             ToolSet::Judges => "judges",
             ToolSet::Peers => "peers",
+            ToolSet::Browser => "browser",
+        }
+    }
+
+    /// Where its packages come from. A browser's updates replace each other every week, and a mirror drops what was replaced:
+    /// that set takes what stays until the next point release.
+    pub fn suites(self) -> Vec<Suite> {
+        let all = Suite::trixie();
+        match self {
+            ToolSet::Browser => all.into_iter().take(1).collect(),
+            _ => all,
         }
     }
 
@@ -84,6 +99,7 @@ impl ToolSet {
             ToolSet::Tools => list.tools,
             ToolSet::Judges => list.judges,
             ToolSet::Peers => list.peers,
+            ToolSet::Browser => list.browser,
         };
         Ok(Request {
             arch: "amd64".into(),
@@ -98,6 +114,7 @@ impl ToolSet {
             ToolSet::Tools => TOOLS_LOCK,
             ToolSet::Judges => JUDGES_LOCK,
             ToolSet::Peers => PEERS_LOCK,
+            ToolSet::Browser => BROWSER_LOCK,
         };
         let wrong = |why: String| ToolsError::List {
             path: path.clone(),

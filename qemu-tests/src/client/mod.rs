@@ -5,3 +5,4 @@ pub mod browser;
 pub mod https;
 pub mod ldap;
 pub mod mariadb;
+pub mod totp;

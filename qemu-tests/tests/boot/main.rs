@@ -4,8 +4,10 @@
 //! `CAIRN_SOAK=1` makes all twenty power cuts instead of five, and a thousand kills of the manager instead of fifteen (or as
 //! many as `CAIRN_KILLS` says); `CAIRN_SEED` repeats their times.
 
+mod api;
 mod bad_versions;
 mod bindings;
+mod browser;
 mod confined;
 mod crash_points;
 mod daemons;
