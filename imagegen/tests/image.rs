@@ -87,6 +87,7 @@ fn sample_image(folder: &Path) -> (PathBuf, disk::Layout) {
         version: "1.2",
         loader: b"MZ loader",
         uki: &uki,
+        recovery: None,
         epoch: EPOCH,
         setup: None,
     };

@@ -1,9 +1,10 @@
 //! The running appliance as the program works on it: its disk, its mounted ESP, and where it leaves what it found.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cairn_api::{FailedVersion, UpgradeVersion, UpgradeVersions};
+use cairn_disk::efivars::{self, EfiVars};
 use cairn_disk::gpt::Table;
 use cairn_disk::verity::RootHash;
 use cairn_unit::StateVersion;
@@ -89,13 +90,12 @@ pub struct Appliance {
     /// The boot entries.
     pub esp: EspFolder,
     hash: RootHash,
-    efivars: PathBuf,
+    efivars: EfiVars,
 }
 
 /// Where the ESP is mounted, in the program's own mount namespace.
 const ESP: &str = "/efi";
 const LAST_LINES: &str = "/run/cairn/upgrade/last.json";
-const EFIVARS: &str = "/sys/firmware/efi/efivars";
 
 impl Appliance {
     /// Finds the disk and mounts its ESP.
@@ -118,7 +118,7 @@ impl Appliance {
         // Only machines with UEFI have them.
         let _ = mount(
             Some("efivarfs"),
-            EFIVARS,
+            efivars::FOLDER,
             Some("efivarfs"),
             flags | MsFlags::MS_RDONLY,
             None::<&str>,
@@ -129,7 +129,7 @@ impl Appliance {
             disk,
             esp: EspFolder::new(Path::new(ESP)),
             hash,
-            efivars: EFIVARS.into(),
+            efivars: EfiVars::default(),
         })
     }
 
@@ -145,7 +145,7 @@ impl Appliance {
         let table = Table::read(&self.disk)?.table;
         Ok(Found {
             name: self.manifest.name.clone(),
-            version: self.manifest.version.clone(),
+            version: Some(self.manifest.version.clone()),
             arch: arch().to_owned(),
             states: self.manifest.states(),
             slots: Slots::find(&table, self.hash)?,

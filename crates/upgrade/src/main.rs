@@ -250,7 +250,7 @@ fn install(appliance: &mut Appliance, asked: &Asked<'_>, told: &mut Told) -> Res
     let own = appliance.manifest.version.clone();
     // What somebody brought has all chunks: to copy those is less work.
     let delta = (!brought)
-        .then(|| trusted.delta(&index, &own, plan.slots.running.root.length))
+        .then(|| trusted.delta(&index, &own, plan.slots.kept.root.length))
         .flatten();
     let there = |version: &str| found.entries.iter().any(|entry| entry.name.version == version);
     let states = [(own.as_str(), &found.states), (version.as_str(), &index.release.states)];

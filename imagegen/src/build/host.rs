@@ -189,6 +189,22 @@ pub(super) fn manifest(plan: &BuildPlan, roots: &BTreeMap<Name, Root>) -> Result
     })
 }
 
+/// The manifest as a file.
+pub(super) fn manifest_text(manifest: &Manifest) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+/// What `os-release` says of recovery. It has no identifier of an image or a system, from which systemd-boot would make a sort key: an entry without
+/// one comes after all that have one, but before those that were given up (Boot Loader Specification, "Sorting").
+pub(super) fn recovery_release(plan: &BuildPlan) -> String {
+    format!(
+        "NAME=\"Cairn\"\nPRETTY_NAME=\"Cairn recovery of {}\"\n",
+        plan.recipe.name
+    )
+}
+
 /// What `os-release` says of this image.
 pub(super) fn release(plan: &BuildPlan) -> Release<'_> {
     Release {
@@ -233,11 +249,9 @@ pub(super) fn host_root(
     built
         .tree
         .put("usr/sbin/modprobe", Node::link("../lib/cairn/cairn-init", "imagegen"));
-    let mut text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-    text.push(b'\n');
     built.tree.put(
         "usr/lib/cairn/appliance.json",
-        Node::file(Content::bytes(text), 0o644, "imagegen"),
+        Node::file(Content::bytes(manifest_text(manifest)), 0o644, "imagegen"),
     );
     if let Some(root) = &plan.trusted {
         let root = Node::file(Content::bytes(root.clone()), 0o644, "imagegen");

@@ -172,9 +172,10 @@ fn make(
             let watch = Watch::start("initrd");
             let path = programs.join("cairn-init");
             let init = fs::read(&path).map_err(BuildError::io("read", &path))?;
-            let bytes = initrd::initrd(plan, &kernel, init)?;
-            stage(watch.stop(bytes.len() as u64));
-            Ok::<_, BuildError>(bytes)
+            let bytes = initrd::initrd(plan, &kernel, init.clone())?;
+            let recovery = recovery_initrd(plan, &kernel, &programs, init, &manifest)?;
+            stage(watch.stop((bytes.len() + recovery.as_ref().map_or(0, Vec::len)) as u64));
+            Ok::<_, BuildError>((bytes, recovery))
         });
         let root = (|| {
             let watch = Watch::start("root");
@@ -196,7 +197,7 @@ fn make(
         })();
         (root, join(initrd), join(described))
     });
-    let ((root, root_size, tree), initrd) = (root?, initrd?);
+    let ((root, root_size, tree), (initrd, recovery)) = (root?, initrd?);
     let root_hash = tree.root.to_string();
 
     let watch = Watch::start("disk");
@@ -210,7 +211,18 @@ fn make(
         initrd: &initrd,
         linux: &kernel.image,
     };
-    let uki = uki::build(&stub, &parts, u32::try_from(plan.epoch).unwrap_or(u32::MAX))?;
+    let time = u32::try_from(plan.epoch).unwrap_or(u32::MAX);
+    let uki = uki::build(&stub, &parts, time)?;
+    let recovery = recovery.map(|initrd| {
+        let parts = uki::Parts {
+            osrel: &host::recovery_release(plan),
+            cmdline: &plan.recovery_command_line(),
+            initrd: &initrd,
+            ..parts
+        };
+        uki::build(&stub, &parts, time)
+    });
+    let recovery = recovery.transpose()?;
     let arch = match plan.arch {
         Arch::Amd64 => cairn_disk::gpt::Arch::X86_64,
         Arch::Arm64 => cairn_disk::gpt::Arch::Arm64,
@@ -221,9 +233,13 @@ fn make(
         version: &plan.recipe.version,
         loader: &loader,
         uki: &uki,
+        recovery: recovery.as_deref(),
         epoch: plan.epoch,
         setup: plan.setup.as_deref(),
     })?;
+    if recovery.is_some() {
+        esp::check_room(&esp, uki.len() as u64, plan.recipe.image.esp.0)?;
+    }
     let sizes = disk::Sizes {
         esp: plan.recipe.image.esp.0,
         root: root_size,
@@ -290,6 +306,26 @@ fn make(
         outputs.hand_out(&from, &to)?;
     }
     Ok(root_hash)
+}
+
+/// The initrd of recovery, for an appliance that has versions to choose from.
+fn recovery_initrd(
+    plan: &BuildPlan,
+    kernel: &host::Kernel,
+    programs: &Path,
+    init: Vec<u8>,
+    manifest: &cairn_unit::Manifest,
+) -> Result<Option<Vec<u8>>, BuildError> {
+    let Some(trusted) = &plan.trusted else { return Ok(None) };
+    let path = programs.join(binaries::RECOVERY);
+    let program = fs::read(&path).map_err(BuildError::io("read", &path))?;
+    let recovery = initrd::Recovery {
+        init,
+        program,
+        manifest: &host::manifest_text(manifest),
+        trusted,
+    };
+    initrd::recovery(plan, kernel, recovery).map(Some)
 }
 
 /// The kernel and the service roots.

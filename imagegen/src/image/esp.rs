@@ -26,6 +26,8 @@ pub struct Inputs<'a> {
     pub loader: &'a [u8],
     /// The UKI.
     pub uki: &'a [u8],
+    /// The UKI of recovery, for an appliance that has one.
+    pub recovery: Option<&'a [u8]>,
     /// The time of all files, in seconds since 1970.
     pub epoch: u64,
     /// First choices, by which the appliance sets itself up: `setup.toml`.
@@ -69,6 +71,11 @@ pub fn contents(inputs: &Inputs<'_>) -> Result<fat::Contents, Error> {
     ]);
     files.extend(
         inputs
+            .recovery
+            .map(|uki| (format!("EFI/Linux/{}", cairn_disk::efivars::RECOVERY), uki.to_vec())),
+    );
+    files.extend(
+        inputs
             .setup
             .map(|text| ("setup.toml".to_owned(), text.as_bytes().to_vec())),
     );
@@ -94,6 +101,27 @@ pub fn digest(contents: &fat::Contents) -> [u8; 32] {
     }
     hasher.update(contents.epoch.to_le_bytes());
     hasher.finalize().into()
+}
+
+/// What an ESP needs beside its files, and a later version's UKI may have more than this one's, in bytes.
+const SPARE: u64 = 4 << 20;
+
+/// That an ESP of `size` bytes has room for the UKI of a second version, of the same size as this one's.
+///
+/// # Errors
+/// It has not.
+pub fn check_room(contents: &fat::Contents, uki: u64, size: u64) -> Result<(), Error> {
+    let files: u64 = contents.files.values().map(|f| f.len() as u64).sum();
+    let needs = files + uki + SPARE;
+    if needs <= size {
+        return Ok(());
+    }
+    let why = format!(
+        "its {} MiB have no room for the boot entries of two versions and of recovery; raise `image.esp` in the recipe to {}M or more",
+        size >> 20,
+        needs.div_ceil(1 << 20)
+    );
+    Err(Error::input("EFI system partition", why))
 }
 
 /// A size in bytes that holds the files and two more UKIs of twice the size: what upgrades need.
