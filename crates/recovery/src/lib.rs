@@ -7,3 +7,5 @@ pub mod findings;
 pub mod machine;
 pub mod menu;
 pub mod plan;
+#[cfg(test)]
+mod testing;

@@ -189,3 +189,119 @@ pub fn wrapped(text: &str, first: &str, rest: &str) -> String {
     }
     out + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Step, plan};
+    use crate::testing::{findings, medium};
+
+    /// A machine on paper, which notes what it was told to do.
+    #[derive(Default)]
+    struct Paper {
+        findings: Findings,
+        applied: Vec<Step>,
+        looked: usize,
+    }
+
+    impl World for Paper {
+        fn look(&mut self) -> Findings {
+            self.looked += 1;
+            self.findings.clone()
+        }
+        fn prepare(&mut self, offer: &Offer, findings: &Findings) -> Result<Plan, String> {
+            plan(offer, findings, None)
+        }
+        fn apply(&mut self, plan: &Plan, _: &Findings, _: &mut dyn FnMut(&str)) -> Result<Vec<String>, String> {
+            self.applied.extend(plan.steps.clone());
+            Ok(vec!["Done.".into()])
+        }
+    }
+
+    fn session(findings: Findings, typed: &str) -> (Paper, String) {
+        let world = Mutex::new(Paper {
+            findings,
+            ..Paper::default()
+        });
+        let mut out = Vec::new();
+        run(&world, typed.as_bytes(), &mut out).unwrap();
+        (world.into_inner().unwrap(), String::from_utf8(out).unwrap())
+    }
+
+    fn given_up() -> Findings {
+        findings("box_1.0.0+0-3.efi", "box_2.0.0+0-3.efi")
+    }
+
+    #[test]
+    fn nothing_is_done_that_was_not_confirmed() {
+        for (typed, done) in [("1\ny\n", true), ("1\nn\n", false), ("1\n\n", false), ("1\n", false)] {
+            let (paper, out) = session(given_up(), typed);
+            assert_eq!(!paper.applied.is_empty(), done, "{typed:?}");
+            assert!(out.contains("  - give version 1.0.0 3 tries\n"), "{out}");
+            assert_eq!(out.contains("Nothing was changed."), !done);
+        }
+        // A reset is not confirmed by a slip of a finger.
+        for (typed, done) in [("5\ny\n", false), ("5\nbox\n", true)] {
+            let (paper, out) = session(given_up(), typed);
+            assert_eq!(paper.applied == [Step::Reset], done, "{out}");
+        }
+    }
+
+    #[test]
+    fn enter_looks_again_and_what_is_no_choice_is_said() {
+        let (paper, out) = session(given_up(), "\n99\nx\n0\n");
+        assert_eq!(paper.looked, 2);
+        for said in [
+            "There is no choice \"99\"; type a number from 1 to 7.",
+            "no choice \"x\"",
+            "no choice \"0\"",
+        ] {
+            assert!(out.contains(said), "{said} in {out}");
+        }
+        assert_eq!(paper.applied, []);
+    }
+
+    #[test]
+    fn a_bundle_that_is_not_proved_is_refused_before_anything_is_asked() {
+        let mut findings = given_up();
+        findings.media = vec![medium("new.cairn")];
+        let (paper, out) = session(findings, "3\ny\n");
+        assert!(
+            out.contains("Nothing was changed: it is not known which version"),
+            "{out}"
+        );
+        assert_eq!(paper.applied, []);
+    }
+
+    #[test]
+    fn the_screen_says_why_and_fits_80_columns() {
+        let mut findings = given_up();
+        let why = "unit web failed: ".to_owned()
+            + &"very-long-word".repeat(12)
+            + "\u{1b}[2J and more words that go on and on";
+        findings.stopped = vec![("box_1.0.0.efi".into(), why)];
+        findings.media = vec![medium(&("x".repeat(120) + ".cairn"))];
+        let text = screen(&findings, &offers(&findings));
+        for line in text.lines() {
+            assert!(line.chars().count() < 80, "{line}");
+        }
+        for said in [
+            "Recovery of box\n",
+            "Slot A holds version 1.0.0: given up, tried 3 times. It could not be started:",
+            "Slot B holds version 2.0.0: given up, tried 3 times.",
+            "  1  Try version 1.0.0 again\n",
+        ] {
+            assert!(text.contains(said), "{said} in {text}");
+        }
+        assert!(!text.contains('\u{1b}'), "a disk's text moves no cursor");
+    }
+
+    #[test]
+    fn a_version_that_could_start_is_told_as_such() {
+        let mut findings = findings("box_1.0.0.efi", "");
+        let told = |findings: &Findings| screen(findings, &[]).contains("A version could be started");
+        assert!(told(&findings));
+        findings.stopped = vec![("box_1.0.0.efi".into(), "its root is damaged".into())];
+        assert!(!told(&findings));
+    }
+}

@@ -280,3 +280,123 @@ fn entry(findings: &Findings, at: usize) -> Result<&EntryName, String> {
     let slot = findings.slots.get(at).and_then(|slot| slot.entry.as_ref());
     slot.ok_or_else(|| format!("no boot entry leads to slot {}", letter(at)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{findings, medium};
+
+    fn steps(offer: &Offer, findings: &Findings) -> Vec<String> {
+        let plan = plan(offer, findings, Some("3.0.0")).unwrap();
+        plan.steps.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_version_that_was_given_up_can_be_tried_three_times_more() {
+        let findings = findings("box_1.0.0+0-3.efi", "box_2.0.0+0-3.efi");
+        assert_eq!(
+            steps(&Offer::Try(0), &findings),
+            [
+                "give version 1.0.0 3 tries",
+                "forget what could not be started",
+                "start box_1.0.0.efi next",
+                "restart"
+            ]
+        );
+        assert_eq!(plan(&Offer::Try(0), &findings, None).unwrap().confirm, Confirm::Yes);
+    }
+
+    #[test]
+    fn a_broken_version_beside_the_one_that_is_tried_is_given_up() {
+        let mut findings = findings("box_1.0.0+0-3.efi", "box_2.0.0.efi");
+        findings.slots[1].content = Content::Damaged("a block differs".into());
+        assert_eq!(
+            steps(&Offer::Try(0), &findings)[0],
+            "give up version 2.0.0, which cannot be started"
+        );
+        // A damaged version is not offered for another try, but it can be checked.
+        let offers = offers(&findings);
+        assert!(
+            !offers.contains(&Offer::Try(1)) && offers.contains(&Offer::Check(1)),
+            "{offers:?}"
+        );
+        findings.slots[1].content = Content::Readable;
+        findings.stopped = vec![("box_2.0.0.efi".into(), "no hash tree".into())];
+        assert_eq!(
+            steps(&Offer::Try(0), &findings)[0],
+            "give up version 2.0.0, which cannot be started"
+        );
+        let plan = plan(&Offer::Try(1), &findings, None).unwrap();
+        assert_eq!(plan.warnings, ["It could not be started the last time: no hash tree."]);
+    }
+
+    #[test]
+    fn a_new_version_never_takes_a_slot_that_could_start_if_the_other_cannot() {
+        let cases = [
+            // An empty slot, then a broken one, then one that was given up.
+            (("box_1.0.0.efi", ""), 1),
+            (("box_1.0.0+0-3.efi", "box_2.0.0.efi"), 0),
+            (("box_2.0.0+0-3.efi", "box_1.0.0+0-3.efi"), 1),
+            (("box_1.0.0.efi", "box_2.0.0+2-1.efi"), 0),
+        ];
+        for ((first, second), slot) in cases {
+            let findings = findings(first, second);
+            assert_eq!(free_slot(&findings), Some(slot), "{first} {second}");
+        }
+        let mut findings = findings("box_2.0.0+0-3.efi", "box_1.0.0.efi");
+        findings.slots[1].content = Content::Damaged("x".into());
+        assert_eq!(free_slot(&findings), Some(1));
+        assert_eq!(free_slot(&Findings::default()), None);
+    }
+
+    #[test]
+    fn an_install_over_a_version_that_could_start_says_so() {
+        let medium = medium("new.cairn");
+        let offer = Offer::Install {
+            medium: medium.clone(),
+            file: "new.cairn".into(),
+        };
+        let mut findings = findings("box_1.0.0.efi", "box_2.0.0.efi");
+        findings.media = vec![medium];
+        assert!(offers(&findings).contains(&offer));
+        let bundled = plan(&offer, &findings, Some("3.0.0")).unwrap();
+        assert_eq!(
+            bundled.warnings,
+            ["Version 1.0.0 in slot A could still be started, and is overwritten."]
+        );
+        assert_eq!(
+            steps(&offer, &findings),
+            [
+                "write version 3.0.0 from new.cairn into slot A",
+                "forget what could not be started",
+                "start box_3.0.0.efi next",
+                "restart"
+            ]
+        );
+        findings.slots[0].entry = findings.slots[0].entry.as_ref().map(EntryName::bad);
+        assert_eq!(plan(&offer, &findings, Some("3.0.0")).unwrap().warnings, [""; 0]);
+        findings.data = Data::Closed("it is damaged".into());
+        let warnings = plan(&offer, &findings, Some("3.0.0")).unwrap().warnings;
+        assert!(warnings[0].contains("whether this version can read its data is not known"));
+        assert!(plan(&offer, &findings, None).is_err(), "a bundle that was not proved");
+    }
+
+    #[test]
+    fn a_reset_wants_the_appliances_name_and_nothing_is_offered_twice() {
+        let mut findings = findings("box_1.0.0+0-3.efi", "");
+        let reset = plan(&Offer::Reset, &findings, None).unwrap();
+        assert_eq!(reset.confirm, Confirm::Name("box".into()));
+        findings.data = Data::New;
+        let offers = offers(&findings);
+        assert!(!offers.contains(&Offer::Reset), "it is reset already");
+        assert_eq!(
+            offers,
+            [Offer::Try(0), Offer::Check(0), Offer::Restart, Offer::PowerOff]
+        );
+    }
+
+    #[test]
+    fn without_a_disk_only_restarting_is_left() {
+        assert_eq!(offers(&Findings::default()), [Offer::Restart, Offer::PowerOff]);
+    }
+}

@@ -149,7 +149,7 @@ fn leave(name: &str, value: &impl serde::Serialize) {
 
 fn run(what: &str, asked: &Asked<'_>, appliance: &mut Appliance, told: &mut Told) -> Result<(), Error> {
     match what {
-        "look" => appliance.records.machine().map(drop),
+        "look" => appliance.records.machine().and_then(|_| appliance.give_up_stopped()),
         "commit" => appliance.commit(),
         "fail" => appliance.give_up(asked.first().unwrap_or("no reason was given"), Happened::Failed),
         "rollback" => appliance.give_up("the owner went back", Happened::RolledBack),

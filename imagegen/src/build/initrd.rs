@@ -36,6 +36,9 @@ const HARDWARE: [&str; 23] = [
 /// Modules that are there for who mounts the ESP and looks into the firmware's variables; the kernel asks for them then.
 const ESP: [&str; 4] = ["vfat", "nls_cp437", "nls_ascii", "efivarfs"];
 
+/// Modules for whoever sits before the machine, where they are no part of the kernel.
+const KEYBOARD: [&str; 5] = ["i8042", "atkbd", "usbhid", "hid_generic", "hyperv_keyboard"];
+
 /// Modules that every boot loads. The data partition's quotas need theirs before it is mounted.
 const ALWAYS: [&str; 4] = ["dm_verity", "erofs", "ext4", "quota_v2"];
 
@@ -162,7 +165,7 @@ pub(super) fn recovery(plan: &BuildPlan, kernel: &Kernel, recovery: Recovery<'_>
         file("usr/lib/cairn/appliance.json", 0o644, recovery.manifest.to_vec()),
         file("usr/lib/cairn/upgrade-root.json", 0o644, recovery.trusted.into()),
     ];
-    let always = ["ext4", "quota_v2"].into_iter().chain(ESP).collect();
+    let always = ["ext4", "quota_v2"].into_iter().chain(ESP).chain(KEYBOARD).collect();
     compressed(plan, entries(plan, kernel, Contents { always, files })?)
 }
 

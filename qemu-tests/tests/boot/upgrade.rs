@@ -13,16 +13,16 @@ use super::crash_points::{self, Recording};
 use super::daemons::Guest;
 use super::*;
 
-const INSTALLED: Duration = Duration::from_secs(300);
-const PROVED: &str = "This version has proved itself and is kept";
+pub(super) const INSTALLED: Duration = Duration::from_secs(300);
+pub(super) const PROVED: &str = "This version has proved itself and is kept";
 
 /// The publisher.
-struct Publisher {
+pub(super) struct Publisher {
     folder: PathBuf,
 }
 
 impl Publisher {
-    fn new(folder: &Path) -> Self {
+    pub(super) fn new(folder: &Path) -> Self {
         let keys = images::workspace().join("qemu-tests/fixtures/upgrade-keys");
         let repository = folder.join("repository");
         for sub in ["metadata", "targets", "packs", "incoming"] {
@@ -54,11 +54,18 @@ impl Publisher {
         );
     }
 
-    fn publish(&self, version: &str, image: &Path) {
+    pub(super) fn publish(&self, version: &str, image: &Path) {
         let keys = images::workspace().join("qemu-tests/fixtures/upgrade-keys");
         self.imagegen(&["add", &image.display().to_string()]);
         self.imagegen(&["promote", version]);
         self.imagegen(&["publish", "--keys", &keys.display().to_string()]);
+    }
+
+    /// A bundle with all of a version.
+    pub(super) fn whole(&self, version: &str) -> Vec<u8> {
+        let path = self.folder.join("whole.cairn");
+        self.imagegen(&["bundle", version, "-o", &path.display().to_string()]);
+        must(std::fs::read(path))
     }
 
     fn bundle(&self, version: &str, since: &str) -> Vec<u8> {

@@ -9,6 +9,7 @@ mod cmdline;
 mod data;
 mod disks;
 mod failure;
+mod fallback;
 mod layout;
 mod recovery;
 mod switch;
@@ -47,6 +48,9 @@ const READ_TIME: Duration = Duration::from_secs(10);
 pub(crate) fn run() -> ! {
     let Err(failure) = boot();
     say!("cannot start: {failure}");
+    if let Some(next) = fallback::ask(&failure) {
+        say!("the boot loader starts {next} next");
+    }
     say!("starting again in {} seconds", READ_TIME.as_secs());
     std::thread::sleep(READ_TIME);
     rustix::fs::sync();
