@@ -16,6 +16,7 @@ use crate::efi;
 use crate::entries::Entry;
 use crate::error::Error;
 use crate::esp::{Entries as _, EspFolder, entry_of, mark};
+use crate::loader;
 use crate::plan::Found;
 use crate::record::{Happened, Records};
 use crate::slots::{Slots, disk_of, partition, running_hash};
@@ -222,6 +223,17 @@ impl Appliance {
         entry.ok_or_else(|| {
             Error::Wrong("the ESP has no boot entry of the running version; write the image again".into())
         })
+    }
+
+    /// Writes what is damaged of the boot loader on the ESP again, from the copy in the root.
+    ///
+    /// # Errors
+    /// The ESP cannot be written.
+    pub fn mend_loader(&self) -> Result<Vec<String>, Error> {
+        match Path::new(loader::COPY).is_dir() {
+            true => loader::mend(Path::new(loader::COPY), Path::new(ESP)),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// Versions that had proved themselves, and could not be started since, are given up: the initrd stage noted them in a variable, and had this

@@ -149,7 +149,13 @@ fn leave(name: &str, value: &impl serde::Serialize) {
 
 fn run(what: &str, asked: &Asked<'_>, appliance: &mut Appliance, told: &mut Told) -> Result<(), Error> {
     match what {
-        "look" => appliance.records.machine().and_then(|_| appliance.give_up_stopped()),
+        "look" => {
+            appliance.records.machine()?;
+            for path in appliance.mend_loader()? {
+                eprintln!("cairn-upgrade: {path} on the EFI system partition was damaged, and was written again");
+            }
+            appliance.give_up_stopped()
+        }
         "commit" => appliance.commit(),
         "fail" => appliance.give_up(asked.first().unwrap_or("no reason was given"), Happened::Failed),
         "rollback" => appliance.give_up("the owner went back", Happened::RolledBack),

@@ -222,6 +222,7 @@ pub(super) fn host_root(
     kernel: Tree,
     programs: &Path,
     manifest: &Manifest,
+    esp: &BTreeMap<String, Vec<u8>>,
 ) -> Result<Root, BuildError> {
     let mut built = base_root(plan, &plan.host, packages, rules, None)?;
     for (path, node) in kernel.iter().filter(|(path, _)| !path.is_empty()) {
@@ -253,6 +254,11 @@ pub(super) fn host_root(
         "usr/lib/cairn/appliance.json",
         Node::file(Content::bytes(manifest_text(manifest)), 0o644, "imagegen"),
     );
+    for (path, bytes) in esp {
+        let copy = format!("{}/{path}", cairn_upgrade::loader::COPY.trim_start_matches('/'));
+        let node = Node::file(Content::bytes(bytes.clone()), 0o644, "imagegen");
+        built.tree.put(&copy, node);
+    }
     if let Some(root) = &plan.trusted {
         let root = Node::file(Content::bytes(root.clone()), 0o644, "imagegen");
         built.tree.put("usr/lib/cairn/upgrade-root.json", root);

@@ -147,7 +147,25 @@ fn make(
     let watch = Watch::start("assemble");
     let manifest = host::manifest(plan, &roots)?;
     super::templates::check(&manifest, &roots)?;
-    let host_root = host::host_root(plan, &loaded, &rules, kernel.tree.clone(), &programs, &manifest)?;
+    let (stub, loader) = boot_files(plan, &loaded)?;
+    let arch = match plan.arch {
+        Arch::Amd64 => cairn_disk::gpt::Arch::X86_64,
+        Arch::Arm64 => cairn_disk::gpt::Arch::Arm64,
+    };
+    // Nobody mends the ESP of an image that does not hold the program for it.
+    let copies = match plan.recipe.upgrade {
+        Some(_) => esp::loader(arch, &loader),
+        None => BTreeMap::new(),
+    };
+    let host_root = host::host_root(
+        plan,
+        &loaded,
+        &rules,
+        kernel.tree.clone(),
+        &programs,
+        &manifest,
+        &copies,
+    )?;
     let whole = whole_tree(&host_root, &roots);
     stage(watch.stop(whole.iter().filter_map(|(_, n)| n.content()).map(|c| c.len).sum()));
 
@@ -202,7 +220,6 @@ fn make(
 
     let watch = Watch::start("disk");
     let command_line = plan.command_line(&root_hash);
-    let (stub, loader) = boot_files(plan, &loaded)?;
     let release = host::release(plan).text();
     let parts = uki::Parts {
         osrel: &release,
@@ -223,10 +240,6 @@ fn make(
         uki::build(&stub, &parts, time)
     });
     let recovery = recovery.transpose()?;
-    let arch = match plan.arch {
-        Arch::Amd64 => cairn_disk::gpt::Arch::X86_64,
-        Arch::Arm64 => cairn_disk::gpt::Arch::Arm64,
-    };
     let esp = esp::contents(&esp::Inputs {
         arch,
         name: plan.recipe.name.as_str(),

@@ -49,26 +49,31 @@ pub fn uki_name(name: &str, version: &str) -> Result<String, Error> {
     Ok(format!("{name}_{version}+{TRIES}.efi"))
 }
 
+/// The boot loader's files: they are the same for all entries, and each version's root has a copy of them.
+pub fn loader(arch: Arch, loader: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let (boot, own) = match arch {
+        Arch::X86_64 => ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"),
+        Arch::Arm64 => ("EFI/BOOT/BOOTAA64.EFI", "EFI/systemd/systemd-bootaa64.efi"),
+    };
+    BTreeMap::from([
+        (boot.to_owned(), loader.to_vec()),
+        (own.to_owned(), loader.to_vec()),
+        ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
+        // Tells systemd's tools that entries on this partition are UKIs and drop-ins of the common specification.
+        ("loader/entries.srel".to_owned(), b"type1\n".to_vec()),
+    ])
+}
+
 /// All files of the ESP, with a serial number computed from them.
 ///
 /// # Errors
 /// As [`uki_name`].
 pub fn contents(inputs: &Inputs<'_>) -> Result<fat::Contents, Error> {
-    let (boot, loader) = match inputs.arch {
-        Arch::X86_64 => ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"),
-        Arch::Arm64 => ("EFI/BOOT/BOOTAA64.EFI", "EFI/systemd/systemd-bootaa64.efi"),
-    };
-    let mut files = BTreeMap::from([
-        (boot.to_owned(), inputs.loader.to_vec()),
-        (loader.to_owned(), inputs.loader.to_vec()),
-        ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
-        // Tells systemd's tools that entries on this partition are UKIs and drop-ins of the common specification.
-        ("loader/entries.srel".to_owned(), b"type1\n".to_vec()),
-        (
-            format!("EFI/Linux/{}", uki_name(inputs.name, inputs.version)?),
-            inputs.uki.to_vec(),
-        ),
-    ]);
+    let mut files = loader(inputs.arch, inputs.loader);
+    files.insert(
+        format!("EFI/Linux/{}", uki_name(inputs.name, inputs.version)?),
+        inputs.uki.to_vec(),
+    );
     files.extend(
         inputs
             .recovery

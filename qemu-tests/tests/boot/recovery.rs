@@ -53,7 +53,7 @@ fn choose(machine: &mut Machine, end: usize, words: &str) {
     let line = line.unwrap_or_else(|| panic!("no choice {words}")).1.trim();
     let number = line.split_whitespace().next().unwrap_or_default().to_owned();
     must(machine.type_line(&number));
-    must(machine.serial.wait_from(end, "This will be done:", READY));
+    must(machine.serial.wait_from(end, "  - restart", READY));
     must(machine.type_line("y"));
 }
 

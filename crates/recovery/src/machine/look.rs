@@ -1,6 +1,7 @@
 //! Looks at disks, boot entries and records, and changes nothing.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::Path;
 
 use cairn_disk::efivars::{CAIRN, FAILED, LOADER};
@@ -189,8 +190,10 @@ fn media(own: Option<&OwnDisk>) -> Vec<Medium> {
 
 fn medium(device: &str) -> Option<Medium> {
     let node = Path::new("/dev").join(device.replace('!', "/"));
-    let try_kind = |kind: &str| Some((kind.to_owned(), Mounted::new(&node, kind, Access::Read).ok()?));
-    let (kind, mounted) = try_kind("ext4").or_else(|| try_kind("vfat"))?;
+    let mut head = [0; 2048];
+    File::open(&node).and_then(|mut file| file.read_exact(&mut head)).ok()?;
+    let kind = kind(&head)?;
+    let mounted = Mounted::new(&node, kind, Access::Read).ok()?;
     let names = fs::read_dir(mounted.path()).into_iter().flatten().flatten();
     let mut bundles: Vec<String> = names
         .filter(|found| found.path().is_file())
@@ -201,14 +204,38 @@ fn medium(device: &str) -> Option<Medium> {
     bundles.truncate(BUNDLES);
     Some(Medium {
         device: device.to_owned(),
-        kind,
+        kind: kind.to_owned(),
         bundles,
     })
+}
+
+/// The file system that a device begins with, of those that a bundle may lie on: to try would fill the console with the kernel's complaints.
+fn kind(head: &[u8; 2048]) -> Option<&'static str> {
+    // ext2 to ext4: the magic number of the superblock, which is at 1024 (Linux, Documentation/filesystems/ext4/super.rst).
+    if head[1080..1082] == [0x53, 0xef] {
+        return Some("ext4");
+    }
+    // FAT12 to FAT32: the boot sector's mark, and its file system's name (Microsoft's fatgen103).
+    let named = |at: usize| &head[at..at + 3] == b"FAT";
+    (head[510..512] == [0x55, 0xaa] && (named(54) || named(82))).then_some("vfat")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_known_by_its_first_sectors() {
+        let mut head = [0; 2048];
+        assert_eq!(kind(&head), None);
+        head[510..512].copy_from_slice(&[0x55, 0xaa]);
+        assert_eq!(kind(&head), None, "a partition table ends so too");
+        head[82..90].copy_from_slice(b"FAT32   ");
+        assert_eq!(kind(&head), Some("vfat"));
+        let mut head = [0; 2048];
+        head[1080..1082].copy_from_slice(&0xef53_u16.to_le_bytes());
+        assert_eq!(kind(&head), Some("ext4"));
+    }
 
     #[test]
     fn what_the_initrd_stage_left_is_read_line_by_line() {
