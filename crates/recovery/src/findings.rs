@@ -143,6 +143,15 @@ impl Findings {
         for file in &self.astray {
             said.push(format!("The boot entry {file} leads to no slot of this disk."));
         }
+        let in_slot = |stopped: &str| {
+            self.slots
+                .iter()
+                .filter_map(|s| s.entry.as_ref())
+                .any(|entry| id(entry) == stopped)
+        };
+        for (entry, why) in self.stopped.iter().filter(|(stopped, _)| !in_slot(stopped)) {
+            said.push(format!("{entry} could not be started: {why}."));
+        }
         said.push(match &self.data {
             Data::Closed(why) => format!("The data partition cannot be read: {why}."),
             Data::New => "The data partition is empty; the next start makes its file system.".into(),

@@ -303,5 +303,8 @@ mod tests {
         assert!(told(&findings));
         findings.stopped = vec![("box_1.0.0.efi".into(), "its root is damaged".into())];
         assert!(!told(&findings));
+        // Where no slot is, the reason is told all the same.
+        findings.slots.clear();
+        assert!(screen(&findings, &[]).contains("box_1.0.0.efi could not be started: its root is damaged."));
     }
 }

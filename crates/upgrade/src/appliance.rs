@@ -303,12 +303,17 @@ impl Appliance {
     }
 }
 
-/// The entries of a note of the initrd stage that the boot loader would take again, each with its reason; the running one has started after all.
+/// The entries of a note of the initrd stage that the boot loader would take again for ever, each with its reason. One that is counted uses up its
+/// tries; the running one has started after all.
 fn stopped(noted: &str, entries: &[Entry], running: &RootHash) -> Vec<(Entry, String)> {
     let lines = noted.lines().filter_map(|line| line.split_once(' '));
     let entry = |id: &str| {
         let same = |entry: &&Entry| entry.name.good().file().to_lowercase() == id && entry.root != Some(*running);
-        entries.iter().filter(|entry| !entry.name.is_bad()).find(same).cloned()
+        entries
+            .iter()
+            .filter(|entry| entry.name.tries.is_none())
+            .find(same)
+            .cloned()
     };
     lines
         .filter_map(|(id, why)| Some((entry(id)?, why.to_owned())))
@@ -346,8 +351,9 @@ mod tests {
         let noted = "box_2.0.efi the root is damaged\nbox_1.0.efi once\nbox_0.9.efi long gone\nnonsense\n";
         let found = stopped(noted, &entries, &RootHash([1; 32]));
         assert_eq!(found, [(entries[0].clone(), "the root is damaged".to_owned())]);
-        let given_up = [entry("Box_2.0+0-1.efi", 2)];
-        assert_eq!(stopped(noted, &given_up, &RootHash([1; 32])), []);
+        for counted in ["Box_2.0+0-1.efi", "Box_2.0+2-1.efi"] {
+            assert_eq!(stopped(noted, &[entry(counted, 2)], &RootHash([1; 32])), []);
+        }
     }
 
     #[test]

@@ -52,6 +52,11 @@ pub fn esp(table: &Table) -> Result<Stretch, Error> {
         .ok_or_else(|| Error::Slots("the disk has no EFI system partition; write the image again".into()))
 }
 
+/// Whether a disk holds a root of an appliance at all.
+pub fn has_root(table: &Table) -> bool {
+    table.by_type(PartitionType::Root(ARCH)).next().is_some()
+}
+
 /// The two slots of a disk in the order of their partitions' numbers: the first start adds those of the second behind those of the first.
 ///
 /// # Errors

@@ -39,7 +39,7 @@ impl Machine {
                 continue;
             };
             let Ok(found) = Table::read(&disk) else { continue };
-            if slots::esp(&found.table).is_ok() && slots::both(&found.table).is_ok() {
+            if slots::esp(&found.table).is_ok() && slots::has_root(&found.table) {
                 let table = found.table;
                 disks.push(OwnDisk { folder, disk, table });
             }
@@ -48,7 +48,7 @@ impl Machine {
             .iter()
             .position(|own| esp.is_some_and(|id| own.table.by_id(id).is_some()));
         match disks.is_empty() {
-            true => Err("no disk with the two slots of an appliance was found".into()),
+            true => Err("no disk of an appliance was found; attach it, or write the image again".into()),
             false => Ok(disks.swap_remove(own.unwrap_or(0))),
         }
     }
@@ -82,7 +82,8 @@ impl Machine {
             .filter(|entry| entry.name.name == findings.name)
             .collect();
         let mut led = Vec::new();
-        for slot in slots::both(&own.table).into_iter().flatten() {
+        let both = slots::both(&own.table).map_err(|error| findings.trouble.push(format!("{error}.")));
+        for slot in both.into_iter().flatten() {
             let Some(partition) = own.table.partitions.get(&slot.root.number) else {
                 continue;
             };

@@ -29,13 +29,13 @@ pub(super) fn ask(failure: &Failure) -> Option<String> {
     }
     let vars = EfiVars::default();
     let own = vars.text(LOADER, "LoaderEntrySelected")?.to_lowercase();
+    let before = vars.text(CAIRN, FAILED).unwrap_or_default();
+    let noted = noted(&before, &own, &failure.to_string());
+    let kept = vars.set_text(CAIRN, FAILED, &noted);
     if vars.text(LOADER, "LoaderBootCountPath").is_some() {
         return None;
     }
     let files = files(&vars)?;
-    let before = vars.text(CAIRN, FAILED).unwrap_or_default();
-    let noted = noted(&before, &own, &failure.to_string());
-    let kept = vars.set_text(CAIRN, FAILED, &noted);
     // Where it cannot be noted, two entries could send the machine to and fro.
     let others = kept.is_ok() && failure.is_of_this_version();
     let next = next(&own, &files, &noted, others)?;
