@@ -170,7 +170,7 @@ impl Change {
         let hash: RootHash = self.old.1.hash.parse()?;
         let found = Found {
             name: "base".into(),
-            version: "1.0.0".into(),
+            version: Some("1.0.0".into()),
             arch: "amd64".into(),
             slots: Slots::find(&table, hash)?,
             table,

@@ -87,6 +87,7 @@ fn sample_image(folder: &Path) -> (PathBuf, disk::Layout) {
         version: "1.2",
         loader: b"MZ loader",
         uki: &uki,
+        recovery: None,
         epoch: EPOCH,
         setup: None,
     };
@@ -213,6 +214,31 @@ fn disks_of_odd_shapes_survive_every_format() {
             judge_format(&raw, &to, format);
         }
     }
+}
+
+#[test]
+fn recovery_lies_beside_the_version_and_an_esp_without_room_for_another_is_refused() {
+    let inputs = esp::Inputs {
+        arch: Arch::X86_64,
+        name: "base",
+        version: "1.2",
+        loader: b"MZ loader",
+        uki: &noise(1, 3 << 20),
+        recovery: Some(&noise(2, 4 << 20)),
+        epoch: EPOCH,
+        setup: None,
+    };
+    let with = esp::contents(&inputs).unwrap();
+    assert_eq!(with.files["EFI/Linux/recovery.efi"].len(), 4 << 20);
+    let without = esp::contents(&esp::Inputs {
+        recovery: None,
+        ..inputs
+    });
+    assert!(!without.unwrap().files.contains_key("EFI/Linux/recovery.efi"));
+    // Both entries, another version's, and what is spare.
+    esp::check_room(&with, 3 << 20, 15 << 20).unwrap();
+    let why = esp::check_room(&with, 3 << 20, 14 << 20).unwrap_err().to_string();
+    assert!(why.contains("raise `image.esp` in the recipe to 15M"), "{why}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod control;
 pub mod crash;
 pub mod disk;
 pub mod error;
+pub mod esp;
 pub mod gpt_edit;
 pub mod images;
 pub mod machine;

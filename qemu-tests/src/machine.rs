@@ -245,6 +245,14 @@ impl Machine {
         })
     }
 
+    /// Types a line at the serial console.
+    ///
+    /// # Errors
+    /// When QEMU has ended.
+    pub fn type_line(&mut self, text: &str) -> Result<(), HarnessError> {
+        Ok(self.running.type_line(text)?)
+    }
+
     /// Presses the ACPI power button.
     ///
     /// # Errors

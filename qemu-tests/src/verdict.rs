@@ -113,7 +113,9 @@ fn entries(files: &Files<'_>) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in files.root_dir().open_dir("EFI/Linux")?.iter() {
         let name = entry?.file_name();
-        if name.to_ascii_lowercase().ends_with(".efi") {
+        let small = name.to_ascii_lowercase();
+        // Recovery is no version's.
+        if small.ends_with(".efi") && small != "recovery.efi" {
             names.push(name);
         }
     }

@@ -1,9 +1,10 @@
 //! The running appliance as the program works on it: its disk, its mounted ESP, and where it leaves what it found.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cairn_api::{FailedVersion, UpgradeVersion, UpgradeVersions};
+use cairn_disk::efivars::{self, CAIRN, EfiVars, FAILED};
 use cairn_disk::gpt::Table;
 use cairn_disk::verity::RootHash;
 use cairn_unit::StateVersion;
@@ -15,6 +16,7 @@ use crate::efi;
 use crate::entries::Entry;
 use crate::error::Error;
 use crate::esp::{Entries as _, EspFolder, entry_of, mark};
+use crate::loader;
 use crate::plan::Found;
 use crate::record::{Happened, Records};
 use crate::slots::{Slots, disk_of, partition, running_hash};
@@ -89,13 +91,12 @@ pub struct Appliance {
     /// The boot entries.
     pub esp: EspFolder,
     hash: RootHash,
-    efivars: PathBuf,
+    efivars: EfiVars,
 }
 
 /// Where the ESP is mounted, in the program's own mount namespace.
 const ESP: &str = "/efi";
 const LAST_LINES: &str = "/run/cairn/upgrade/last.json";
-const EFIVARS: &str = "/sys/firmware/efi/efivars";
 
 impl Appliance {
     /// Finds the disk and mounts its ESP.
@@ -116,20 +117,14 @@ impl Appliance {
         let options = Some("umask=0077,errors=remount-ro");
         mount(Some(&source), ESP, Some("vfat"), flags, options).map_err(Error::io("mount the ESP", &source))?;
         // Only machines with UEFI have them.
-        let _ = mount(
-            Some("efivarfs"),
-            EFIVARS,
-            Some("efivarfs"),
-            flags | MsFlags::MS_RDONLY,
-            None::<&str>,
-        );
+        let _ = mount(Some("efivarfs"), efivars::FOLDER, Some("efivarfs"), flags, None::<&str>);
         Ok(Self {
             manifest,
             records: Records::open(Path::new("/data/upgrade"))?,
             disk,
             esp: EspFolder::new(Path::new(ESP)),
             hash,
-            efivars: EFIVARS.into(),
+            efivars: EfiVars::default(),
         })
     }
 
@@ -145,7 +140,7 @@ impl Appliance {
         let table = Table::read(&self.disk)?.table;
         Ok(Found {
             name: self.manifest.name.clone(),
-            version: self.manifest.version.clone(),
+            version: Some(self.manifest.version.clone()),
             arch: arch().to_owned(),
             states: self.manifest.states(),
             slots: Slots::find(&table, self.hash)?,
@@ -231,6 +226,39 @@ impl Appliance {
         })
     }
 
+    /// Writes what is damaged of the boot loader on the ESP again, from the copy in the root.
+    ///
+    /// # Errors
+    /// The ESP cannot be written.
+    pub fn mend_loader(&self) -> Result<Vec<String>, Error> {
+        match Path::new(loader::COPY).is_dir() {
+            true => loader::mend(Path::new(loader::COPY), Path::new(ESP)),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// Versions that had proved themselves, and could not be started since, are given up: the initrd stage noted them in a variable, and had this
+    /// version started in their place.
+    ///
+    /// # Errors
+    /// The ESP or the data partition cannot be written.
+    pub fn give_up_stopped(&mut self) -> Result<(), Error> {
+        let Some(noted) = self.efivars.text(CAIRN, FAILED) else {
+            return Ok(());
+        };
+        // Before anything else: of what stays, a version that is installed later would be given up.
+        if let Err(error) = self.efivars.remove(CAIRN, FAILED) {
+            eprintln!("cairn-upgrade: cannot remove the EFI variable {FAILED}: {error}");
+            return Ok(());
+        }
+        for (entry, why) in stopped(&noted, &self.entries()?, &self.hash) {
+            mark(&mut self.esp, &entry, &entry.name.bad())?;
+            let own = &self.manifest.version;
+            self.records.add(Happened::Failed, &entry.name.version, own, &why)?;
+        }
+        Ok(())
+    }
+
     /// The running version has proved itself: its entry is no longer counted.
     ///
     /// # Errors
@@ -277,6 +305,23 @@ impl Appliance {
     }
 }
 
+/// The entries of a note of the initrd stage that the boot loader would take again for ever, each with its reason. One that is counted uses up its
+/// tries; the running one has started after all.
+fn stopped(noted: &str, entries: &[Entry], running: &RootHash) -> Vec<(Entry, String)> {
+    let lines = noted.lines().filter_map(|line| line.split_once(' '));
+    let entry = |id: &str| {
+        let same = |entry: &&Entry| entry.name.good().file().to_lowercase() == id && entry.root != Some(*running);
+        entries
+            .iter()
+            .filter(|entry| entry.name.tries.is_none())
+            .find(same)
+            .cloned()
+    };
+    lines
+        .filter_map(|(id, why)| Some((entry(id)?, why.to_owned())))
+        .collect()
+}
+
 /// The last lines of the log that bear on a version that is given up, as the manager leaves them. Without them only the reason is known.
 fn last_lines() -> Vec<String> {
     let text = std::fs::read(LAST_LINES).unwrap_or_default();
@@ -294,6 +339,24 @@ fn shown(entry: &Entry) -> UpgradeVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_that_could_not_start_are_given_up_and_not_the_one_that_runs() {
+        use crate::entries::EntryName;
+        let entry = |file: &str, byte| Entry {
+            name: EntryName::parse(file).unwrap(),
+            file: file.into(),
+            size: 1,
+            root: Some(RootHash([byte; 32])),
+        };
+        let entries = [entry("Box_2.0.efi", 2), entry("Box_1.0.efi", 1)];
+        let noted = "box_2.0.efi the root is damaged\nbox_1.0.efi once\nbox_0.9.efi long gone\nnonsense\n";
+        let found = stopped(noted, &entries, &RootHash([1; 32]));
+        assert_eq!(found, [(entries[0].clone(), "the root is damaged".to_owned())]);
+        for counted in ["Box_2.0+0-1.efi", "Box_2.0+2-1.efi"] {
+            assert_eq!(stopped(noted, &[entry(counted, 2)], &RootHash([1; 32])), []);
+        }
+    }
 
     #[test]
     fn only_units_that_keep_a_state_have_a_version_of_it() {

@@ -112,7 +112,11 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
     fn seeds(&mut self, plan: &Plan, index: &Index, progress: &mut Progress) -> Result<HashMap<ChunkId, Seed>, Error> {
         let wanted: std::collections::HashSet<ChunkId> = index.chunks.iter().map(|c| c.id).collect();
         let mut seeds = HashMap::new();
-        let running = plan.slots.running;
+        // What does not run may be damaged, and is not read for hours to find out.
+        if plan.slots.running.is_none() {
+            return Ok(seeds);
+        }
+        let running = plan.slots.kept;
         let reader = Reads(self.disk);
         let hashes = Window::new(&reader, running.verity.start, running.verity.length);
         // A running root without a readable tree would not run; without one there is only less to reuse.
@@ -153,7 +157,7 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
     fn seeded(&self, plan: &Plan, chunk: &Chunk, seeds: &HashMap<ChunkId, Seed>) -> Option<Vec<u8>> {
         let mut content = vec![0; chunk.length as usize];
         let read = match *seeds.get(&chunk.id)? {
-            Seed::Root(at) => self.disk.read_at(plan.slots.running.root.start + at, &mut content),
+            Seed::Root(at) => self.disk.read_at(plan.slots.kept.root.start + at, &mut content),
             Seed::Uki(at) => self.entries.read_at(&plan.own_uki.as_ref()?.0, at, &mut content),
         };
         (read.is_ok() && ChunkId::of(&content) == chunk.id).then_some(content)
@@ -190,7 +194,8 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
             progress.reused += u64::from(chunk.length);
             (self.tell)(*progress);
         }
-        if let Some(delta) = self.delta.filter(|delta| delta.from == plan.slots.hash.to_string()) {
+        let running = plan.slots.running.map(|hash| hash.to_string());
+        if let Some(delta) = self.delta.filter(|delta| Some(&delta.from) == running.as_ref()) {
             self.make(delta, plan, &mut writer, (&mut missing, &mut places), progress)?;
         }
         let (disk, tell) = (&mut *self.disk, &mut *self.tell);

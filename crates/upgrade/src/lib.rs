@@ -16,6 +16,7 @@ pub mod esp;
 mod fetch;
 pub mod index;
 pub mod install;
+pub mod loader;
 pub mod metadata;
 pub mod offer;
 pub mod pace;

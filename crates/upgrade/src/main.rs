@@ -152,7 +152,13 @@ fn leave(name: &str, value: &impl serde::Serialize) {
 
 fn run(what: &str, asked: &Asked<'_>, appliance: &mut Appliance, told: &mut Told) -> Result<(), Error> {
     match what {
-        "look" => appliance.records.machine().map(drop),
+        "look" => {
+            appliance.records.machine()?;
+            for path in appliance.mend_loader()? {
+                eprintln!("cairn-upgrade: {path} on the EFI system partition was damaged, and was written again");
+            }
+            appliance.give_up_stopped()
+        }
         "commit" => appliance.commit(),
         "fail" => appliance.give_up(asked.first().unwrap_or("no reason was given"), Happened::Failed),
         "rollback" => appliance.give_up("the owner went back", Happened::RolledBack),
@@ -253,7 +259,7 @@ fn install(appliance: &mut Appliance, asked: &Asked<'_>, told: &mut Told) -> Res
     let own = appliance.manifest.version.clone();
     // What somebody brought has all chunks: to copy those is less work.
     let delta = (!brought)
-        .then(|| trusted.delta(&index, &own, plan.slots.running.root.length))
+        .then(|| trusted.delta(&index, &own, plan.slots.kept.root.length))
         .flatten();
     let there = |version: &str| found.entries.iter().any(|entry| entry.name.version == version);
     let states = [(own.as_str(), &found.states), (version.as_str(), &index.release.states)];

@@ -25,8 +25,8 @@ const ESP_SPARE: u64 = 256 << 10;
 pub struct Found {
     /// Its name.
     pub name: String,
-    /// Its version.
-    pub version: String,
+    /// The version that runs; `None` in recovery, where none does.
+    pub version: Option<String>,
     /// Debian's name of the architecture.
     pub arch: String,
     /// The version of the state that each unit has, by unit.
@@ -60,7 +60,7 @@ pub struct Plan {
     pub table: Table,
     /// The new boot entry.
     pub entry: EntryName,
-    /// The running version's UKI, from which the new one takes what is the same.
+    /// The running version's UKI, if one runs, from which the new one takes what is the same.
     pub own_uki: Option<(String, u64)>,
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Plan {
 pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
     let refuse = |why: String| Err(Error::Refused(why));
     let (release, mib) = (&index.release, |bytes: u64| bytes.div_ceil(1 << 20));
-    let (own, version) = (&found.version, &release.version);
+    let version = &release.version;
     if release.name != found.name {
         return refuse(format!(
             "this is a release of `{}`, and this appliance is `{}`",
@@ -103,32 +103,41 @@ pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
     if !is_version(version) {
         return refuse(format!("`{version}` is not a version"));
     }
-    match newer(version, own) {
-        Ordering::Greater => {}
-        Ordering::Equal => return refuse(format!("version {own} runs already")),
-        Ordering::Less => {
+    if let Some(own) = &found.version {
+        match newer(version, own) {
+            Ordering::Greater => {}
+            Ordering::Equal => return refuse(format!("version {own} runs already")),
+            Ordering::Less => {
+                return refuse(format!(
+                    "version {version} is older than {own}, which runs; `cairn upgrade rollback` starts the version of before while it is there"
+                ));
+            }
+        }
+        if let Some(minimum) = release
+            .minimum
+            .as_ref()
+            .filter(|least| newer(own, least) == Ordering::Less)
+        {
             return refuse(format!(
-                "version {version} is older than {own}, which runs; `cairn upgrade rollback` starts the version of before while it is there"
+                "version {version} can be reached from {minimum} on, and {own} runs; install {minimum} first"
             ));
         }
     }
-    if let Some(minimum) = release
-        .minimum
-        .as_ref()
-        .filter(|least| newer(own, least) == Ordering::Less)
-    {
-        return refuse(format!(
-            "version {version} can be reached from {minimum} on, and {own} runs; install {minimum} first"
-        ));
-    }
     if let Some((unit, has, reads)) = unreadable(&found.states, &release.states) {
         return refuse(format!(
-            "version {version} cannot read the data that {own} wrote for unit {unit}: that has version {has}, and it reads {reads}"
+            "version {version} cannot read the data of unit {unit}: that has version {has}, and it reads {reads}"
         ));
     }
     let hash = index.root_hash()?;
-    if hash == found.slots.hash {
-        return refuse("the release has the root that runs already".into());
+    let kept = found.table.partitions.get(&found.slots.kept.root.number);
+    let in_kept = |hash: &RootHash| kept.is_some_and(|partition| partition.id == hash.partuuid_root());
+    if in_kept(&hash) {
+        return refuse(match found.slots.running {
+            Some(_) => "the release has the root that runs already".into(),
+            None => format!(
+                "version {version} lies in the other slot, which is kept; try that again, or install into that slot"
+            ),
+        });
     }
     let (root, tree) = (release.root_size, verity::hash_device_size(release.root_size));
     for (what, needs, has) in [
@@ -149,20 +158,35 @@ pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
     {
         return refuse(format!("the version `{version}` is too long for a partition's label"));
     }
-    let running = entry_of(&found.entries, &found.slots.hash);
-    let Some(running) = running else {
-        return refuse(
-            "the ESP has no boot entry of the running version: a failed upgrade would leave nothing to start".into(),
-        );
-    };
-    if running.name.tries.is_some() {
-        return refuse(format!(
-            "version {own} has not proved itself yet, and the other slot is what would be started if it fails; wait until it has"
-        ));
+    let running = found.slots.running.map(|hash| entry_of(&found.entries, &hash));
+    match running {
+        Some(None) => {
+            return refuse(
+                "the ESP has no boot entry of the running version: a failed upgrade would leave nothing to start"
+                    .into(),
+            );
+        }
+        Some(Some(running)) if running.name.tries.is_some() => {
+            return refuse(format!(
+                "version {} has not proved itself yet, and the other slot is what would be started if it fails; wait until it has",
+                running.name.version
+            ));
+        }
+        _ => {}
     }
     let entry = EntryName::fresh(&release.name, version);
-    let ours = |e: &&Entry| e.name.name == found.name && e.root != Some(found.slots.hash);
-    let stale: Vec<&Entry> = found.entries.iter().filter(ours).collect();
+    let ours = |e: &&Entry| e.name.name == found.name;
+    let (kept, stale): (Vec<&Entry>, Vec<&Entry>) = found
+        .entries
+        .iter()
+        .filter(ours)
+        .partition(|e| e.root.as_ref().is_some_and(in_kept));
+    // The boot loader knows entries by name and version alone.
+    if kept.iter().any(|e| e.name.version == *version) {
+        return refuse(format!(
+            "the slot that is kept holds another build of version {version}; install into that slot, or a version with another number"
+        ));
+    }
     let room = found.esp_free + stale.iter().map(|e| e.size).sum::<u64>();
     let needs = release.uki_size.saturating_add(ESP_SPARE);
     if needs > room {
@@ -185,7 +209,7 @@ pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
         remove: stale.iter().map(|e| e.file.clone()).collect(),
         table: found.slots.filled(&found.table, &hash, version),
         entry,
-        own_uki: Some((running.file.clone(), running.size)),
+        own_uki: running.flatten().map(|entry| (entry.file.clone(), entry.size)),
     })
 }
 

@@ -109,14 +109,14 @@ impl Records {
         Ok(text)
     }
 
-    /// Notes which versions of units' states two versions of the appliance read: the one that runs, and the one that takes the other slot. Of others it
+    /// Notes which versions of units' states versions of the appliance read: the one that runs, and the one that takes the other slot. Of others it
     /// is kept while `there` says that they can be started.
     ///
     /// # Errors
     /// The data partition cannot be written.
-    pub fn set_states(
+    pub fn set_states<const N: usize>(
         &self,
-        both: [(&str, &BTreeMap<String, StateVersion>); 2],
+        these: [(&str, &BTreeMap<String, StateVersion>); N],
         there: impl Fn(&str) -> bool,
     ) -> Result<(), Error> {
         let path = self.0.join("states.json");
@@ -124,7 +124,7 @@ impl Records {
         let mut all: BTreeMap<String, BTreeMap<String, StateVersion>> =
             serde_json::from_slice(&before).unwrap_or_default();
         all.retain(|version, _| there(version));
-        all.extend(both.map(|(version, states)| (version.to_owned(), states.clone())));
+        all.extend(these.map(|(version, states)| (version.to_owned(), states.clone())));
         let text = serde_json::to_vec(&all).unwrap_or_default();
         write_whole(&path, &text).map_err(Error::io("write", path))
     }

@@ -1,4 +1,4 @@
-//! The two slots of the disk that the running root lies on.
+//! The two slots of an appliance's disk, and which of them an install may write.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,14 +34,60 @@ pub struct Slot {
     pub verity: Stretch,
 }
 
+impl Stretch {
+    fn of(table: &Table, (number, partition): (u32, &Partition)) -> Self {
+        let (start, length) = table.range(partition);
+        Self { number, start, length }
+    }
+}
+
+/// The ESP of a disk.
+///
+/// # Errors
+/// It has none.
+pub fn esp(table: &Table) -> Result<Stretch, Error> {
+    let found = table.by_type(PartitionType::Esp).next();
+    found
+        .map(|found| Stretch::of(table, found))
+        .ok_or_else(|| Error::Slots("the disk has no EFI system partition; write the image again".into()))
+}
+
+/// Whether a disk holds a root of an appliance at all.
+pub fn has_root(table: &Table) -> bool {
+    table.by_type(PartitionType::Root(ARCH)).next().is_some()
+}
+
+/// The two slots of a disk in the order of their partitions' numbers: the first start adds those of the second behind those of the first.
+///
+/// # Errors
+/// The disk has not two of each.
+pub fn both(table: &Table) -> Result<[Slot; 2], Error> {
+    let all = |kind| -> Vec<Stretch> { table.by_type(kind).map(|found| Stretch::of(table, found)).collect() };
+    let (roots, trees) = (all(PartitionType::Root(ARCH)), all(PartitionType::RootVerity(ARCH)));
+    match (&roots[..], &trees[..]) {
+        (&[root, other], &[verity, tree]) => Ok([
+            Slot { root, verity },
+            Slot {
+                root: other,
+                verity: tree,
+            },
+        ]),
+        _ => Err(Error::Slots(format!(
+            "the disk has {} root and {} verity partitions, and an appliance has two of each once it was started; write the image again",
+            roots.len(),
+            trees.len()
+        ))),
+    }
+}
+
 /// Both slots and the ESP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slots {
-    /// The slot that runs.
-    pub running: Slot,
-    /// The root hash of it.
-    pub hash: RootHash,
-    /// The other one.
+    /// The slot that an install leaves as it is: the one that runs, if one does.
+    pub kept: Slot,
+    /// The root hash of it, if it runs.
+    pub running: Option<RootHash>,
+    /// The other one, which an install writes.
     pub free: Slot,
     /// The ESP.
     pub esp: Stretch,
@@ -53,10 +99,7 @@ impl Slots {
     /// # Errors
     /// The disk is not laid out as an appliance's.
     pub fn find(table: &Table, hash: RootHash) -> Result<Self, Error> {
-        let stretch = |(number, partition): (u32, &Partition)| {
-            let (start, length) = table.range(partition);
-            Stretch { number, start, length }
-        };
+        let stretch = |found: (u32, &Partition)| Stretch::of(table, found);
         let pair = |kind: PartitionType, what: &str, own: cairn_disk::Guid| {
             let all: Vec<_> = table.by_type(kind).collect();
             let running = all.iter().find(|(_, p)| p.id == own);
@@ -75,16 +118,29 @@ impl Slots {
         };
         let (root, free_root) = pair(PartitionType::Root(ARCH), "root", hash.partuuid_root())?;
         let (verity, free_verity) = pair(PartitionType::RootVerity(ARCH), "verity", hash.partuuid_verity())?;
-        let esp = table.by_type(PartitionType::Esp).next().map(stretch);
         Ok(Self {
-            running: Slot { root, verity },
-            hash,
+            kept: Slot { root, verity },
+            running: Some(hash),
             free: Slot {
                 root: free_root,
                 verity: free_verity,
             },
-            esp: esp
-                .ok_or_else(|| Error::Slots("the disk has no EFI system partition; write the image again".into()))?,
+            esp: esp(table)?,
+        })
+    }
+
+    /// Those of a disk of which neither runs, as recovery finds it: number `free` (0 or 1) in the order of [`both`] is to be written.
+    ///
+    /// # Errors
+    /// The disk is not laid out as an appliance's.
+    pub fn at_rest(table: &Table, free: usize) -> Result<Self, Error> {
+        let [first, second] = both(table)?;
+        let (free, kept) = if free == 0 { (first, second) } else { (second, first) };
+        Ok(Self {
+            kept,
+            running: None,
+            free,
+            esp: esp(table)?,
         })
     }
 
@@ -200,14 +256,14 @@ mod tests {
     fn the_slot_that_does_not_run_is_the_free_one_whatever_it_holds() {
         let slots = Slots::find(&table(1), own()).unwrap();
         let numbers = |slot: Slot| (slot.verity.number, slot.root.number);
-        assert_eq!((numbers(slots.running), numbers(slots.free)), ((2, 3), (4, 5)));
+        assert_eq!((numbers(slots.kept), numbers(slots.free)), ((2, 3), (4, 5)));
         let mut new = [9; 32];
         new[16..].fill(10);
         let new = RootHash(new);
         let filled = slots.filled(&table(1), &new, "1.2.0");
         filled.check().unwrap();
         let numbers = Slots::find(&filled, new).unwrap();
-        assert_eq!((numbers.running.root.number, numbers.free.root.number), (5, 3));
+        assert_eq!((numbers.kept.root.number, numbers.free.root.number), (5, 3));
         let free = &filled.partitions[&5];
         assert_eq!(
             (free.name.as_str(), free.attributes),
@@ -225,6 +281,18 @@ mod tests {
         }
         let why = Slots::find(&table(1), hash(1)).unwrap_err().to_string();
         assert!(why.contains("changed since the start"), "{why}");
+    }
+
+    #[test]
+    fn where_no_slot_runs_either_can_be_written() {
+        let numbers = |slot: Slot| (slot.verity.number, slot.root.number);
+        for (free, expected) in [(0, ((4, 5), (2, 3))), (1, ((2, 3), (4, 5)))] {
+            let slots = Slots::at_rest(&table(1), free).unwrap();
+            assert_eq!((numbers(slots.kept), numbers(slots.free)), expected);
+            assert_eq!(slots.running, None);
+        }
+        let why = Slots::at_rest(&table(0), 0).unwrap_err().to_string();
+        assert!(why.contains("has 1 root and 1 verity"), "{why}");
     }
 
     #[test]

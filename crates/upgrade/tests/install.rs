@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use cairn_upgrade::Error;
 use cairn_upgrade::entries::EntryName;
+use cairn_upgrade::esp::Entries as _;
 use cairn_upgrade::index::Index;
 use cairn_upgrade::install::{Install, Phase, Progress};
 use cairn_upgrade::plan::plan;
+use cairn_upgrade::slots::Slots;
 use cairn_upgrade::source::{Folder, Source, Stream};
 use common::*;
 
@@ -69,11 +71,57 @@ fn the_new_version_is_whole_in_the_free_slot_and_the_old_one_is_as_it_was() {
     assert!(last.reused * 2 > all && last.fetched * 2 < all, "{last:?} of {all}");
 }
 
+#[test]
+fn where_nothing_runs_a_chosen_slot_is_written_and_the_other_is_not_touched() {
+    let scene = scene();
+    for free in [0, 1] {
+        let (bytes, mut files) = machine(&scene.old, &scene.older);
+        let entry = files.remove("box_1.0.0.efi").unwrap();
+        files.insert("box_1.0.0+0-3.efi".into(), entry);
+        let power = Power::lasting(u64::MAX);
+        let (mut disk, mut esp) = (disk_of(bytes, power.clone()), esp_of(files, power));
+        let mut found = found(&disk, &esp, &scene.old);
+        found.version = None;
+        found.slots = Slots::at_rest(&found.table, free).unwrap();
+        let plan = plan(&found, &scene.index).unwrap();
+        let mut last = None;
+        Install {
+            disk: &mut disk,
+            entries: &mut esp,
+            source: &scene.source,
+            delta: None,
+            tell: &mut |progress| last = Some(progress),
+        }
+        .run(&plan, &scene.index)
+        .unwrap();
+        let held = |id| found.table.partitions[&found.slots.kept.root.number].id == id;
+        let kept = [(&scene.old, "box_1.0.0+0-3.efi"), (&scene.older, "box_0.9.0.efi")];
+        let (version, entry) = kept
+            .into_iter()
+            .find(|(v, _)| held(v.tree.root.partuuid_root()))
+            .unwrap();
+        assert!(verifies(&disk.durable, &scene.new.tree.root) && verifies(&disk.durable, &version.tree.root));
+        assert_eq!(esp.files.keys().collect::<Vec<_>>(), [entry, "box_2.0.0+3.efi"]);
+        // The same version is not put beside itself: the table would name two roots by one id.
+        let mut again = found.clone();
+        (again.table, again.entries) = (plan.table.clone(), esp.list().unwrap());
+        again.slots = Slots::at_rest(&again.table, 1 - free).unwrap();
+        let why = cairn_upgrade::plan::plan(&again, &scene.index).unwrap_err().to_string();
+        assert!(why.contains("lies in the other slot"), "{why}");
+        // Over itself it may be written: that mends it.
+        again.slots = found.slots.clone();
+        assert_eq!(
+            cairn_upgrade::plan::plan(&again, &scene.index).unwrap().remove,
+            ["box_2.0.0+3.efi"]
+        );
+    }
+}
+
 /// Whatever is on disk and ESP, the machine starts: the old version is whole with its entry, and every other entry leads to a whole root.
 fn starts(scene: &Scene, bytes: &[u8], esp: &MemoryEsp, old_files: &[u8], old_bytes: &[u8]) {
     let disk = disk_of(bytes.to_vec(), Power::lasting(0));
     let slots = found(&disk, esp, &scene.old).slots;
-    for stretch in [slots.running.root, slots.running.verity, slots.esp] {
+    for stretch in [slots.kept.root, slots.kept.verity, slots.esp] {
         let range = stretch.start as usize..(stretch.start + stretch.length) as usize;
         assert!(
             bytes[range.clone()] == old_bytes[range],
@@ -388,7 +436,7 @@ fn everything_that_does_not_fit_is_told_before_anything_is_touched() {
     for (reads, said) in [
         (
             "10.11",
-            "version 2.0.0 cannot read the data that 1.0.0 wrote for unit db: that has version 11.8, and it reads 10.11",
+            "version 2.0.0 cannot read the data of unit db: that has version 11.8, and it reads 10.11",
         ),
         ("11.8", ""),
         ("12.3", ""),

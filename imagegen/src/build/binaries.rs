@@ -29,6 +29,9 @@ const AGENT: (&str, &str) = ("cairn-test-agent", "usr/lib/cairn/test-agent");
 /// The program that images hold which can be upgraded.
 const UPGRADE: (&str, &str) = ("cairn-upgrade", "usr/lib/cairn/cairn-upgrade");
 
+/// The program of such an image's recovery entry; it lies on the ESP, and not in the root.
+pub(super) const RECOVERY: &str = "cairn-recovery";
+
 /// Which programs an image holds beyond those of every image.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extras {
@@ -45,6 +48,12 @@ pub(super) fn programs(extras: Extras) -> impl Iterator<Item = (&'static str, &'
         .into_iter()
         .chain(agent)
         .chain(Some(UPGRADE).filter(|_| extras.upgrade))
+}
+
+/// The names of all programs that an image is made of.
+fn needed(extras: Extras) -> impl Iterator<Item = &'static str> {
+    let recovery = Some(RECOVERY).filter(|_| extras.upgrade);
+    programs(extras).map(|(name, _)| name).chain(recovery)
 }
 
 /// Lays the test agent on a root that has a file at its path: a unit of a test image that runs it holds an empty one.
@@ -193,10 +202,8 @@ impl Binaries {
             Binaries::Folder(folder) => folder.clone(),
             Binaries::Workspace(root) => build(root, arch)?,
         };
-        for name in programs(extras)
-            .map(|(name, _)| name)
-            .chain(asked.iter().map(|name| name.as_str()))
-        {
+        let own: Vec<&str> = needed(extras).collect();
+        for name in own.into_iter().chain(asked.iter().map(|name| name.as_str())) {
             let path = folder.join(name);
             if !path.is_file() {
                 return Err(BuildError::NoProgram { path });
@@ -210,7 +217,7 @@ impl Binaries {
         let mut out = Vec::new();
         match self {
             Binaries::Folder(folder) => {
-                out.extend(programs(extras).map(|(name, _)| folder.join(name)));
+                out.extend(needed(extras).map(|name| folder.join(name)));
                 out.extend(asked(units).into_iter().map(|name| folder.join(name.as_str())));
             }
             Binaries::Workspace(root) => {

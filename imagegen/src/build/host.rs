@@ -189,6 +189,22 @@ pub(super) fn manifest(plan: &BuildPlan, roots: &BTreeMap<Name, Root>) -> Result
     })
 }
 
+/// The manifest as a file.
+pub(super) fn manifest_text(manifest: &Manifest) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+/// What `os-release` says of recovery. It has no identifier of an image or a system, from which systemd-boot would make a sort key: an entry without
+/// one comes after all that have one, but before those that were given up (Boot Loader Specification, "Sorting").
+pub(super) fn recovery_release(plan: &BuildPlan) -> String {
+    format!(
+        "NAME=\"Cairn\"\nPRETTY_NAME=\"Cairn recovery of {}\"\n",
+        plan.recipe.name
+    )
+}
+
 /// What `os-release` says of this image.
 pub(super) fn release(plan: &BuildPlan) -> Release<'_> {
     Release {
@@ -206,6 +222,7 @@ pub(super) fn host_root(
     kernel: Tree,
     programs: &Path,
     manifest: &Manifest,
+    esp: &BTreeMap<String, Vec<u8>>,
 ) -> Result<Root, BuildError> {
     let mut built = base_root(plan, &plan.host, packages, rules, None)?;
     for (path, node) in kernel.iter().filter(|(path, _)| !path.is_empty()) {
@@ -233,12 +250,15 @@ pub(super) fn host_root(
     built
         .tree
         .put("usr/sbin/modprobe", Node::link("../lib/cairn/cairn-init", "imagegen"));
-    let mut text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-    text.push(b'\n');
     built.tree.put(
         "usr/lib/cairn/appliance.json",
-        Node::file(Content::bytes(text), 0o644, "imagegen"),
+        Node::file(Content::bytes(manifest_text(manifest)), 0o644, "imagegen"),
     );
+    for (path, bytes) in esp {
+        let copy = format!("{}/{path}", cairn_upgrade::loader::COPY.trim_start_matches('/'));
+        let node = Node::file(Content::bytes(bytes.clone()), 0o644, "imagegen");
+        built.tree.put(&copy, node);
+    }
     if let Some(root) = &plan.trusted {
         let root = Node::file(Content::bytes(root.clone()), 0o644, "imagegen");
         built.tree.put("usr/lib/cairn/upgrade-root.json", root);

@@ -1,4 +1,4 @@
-//! The initrd: cairn-init as `/init`, the modules that a boot disk may need, and nothing else.
+//! The initrd: cairn-init as `/init`, the modules that a boot disk may need, and nothing else. And recovery's, which holds its program too.
 
 use cairn_unit::Arch;
 
@@ -33,6 +33,12 @@ const HARDWARE: [&str; 23] = [
     "megaraid_sas",
 ];
 
+/// Modules that are there for who mounts the ESP and looks into the firmware's variables; the kernel asks for them then.
+const ESP: [&str; 4] = ["vfat", "nls_cp437", "nls_ascii", "efivarfs"];
+
+/// Modules for whoever sits before the machine, where they are no part of the kernel.
+const KEYBOARD: [&str; 5] = ["i8042", "atkbd", "usbhid", "hid_generic", "hyperv_keyboard"];
+
 /// Modules that every boot loads. The data partition's quotas need theirs before it is mounted.
 const ALWAYS: [&str; 4] = ["dm_verity", "erofs", "ext4", "quota_v2"];
 
@@ -44,28 +50,39 @@ fn fast(arch: Arch) -> &'static [&'static str] {
     }
 }
 
-/// The initrd's entries.
-pub(super) fn entries(plan: &BuildPlan, kernel: &Kernel, init: Vec<u8>) -> Result<Vec<Entry>, BuildError> {
+/// A file of an initrd: path, mode, content.
+type File = (String, u32, Vec<u8>);
+
+/// What an initrd holds beside the modules for disks.
+struct Contents {
+    /// Modules that are loaded at once.
+    always: Vec<&'static str>,
+    /// Files.
+    files: Vec<File>,
+}
+
+/// An initrd's entries.
+fn entries(plan: &BuildPlan, kernel: &Kernel, contents: Contents) -> Result<Vec<Entry>, BuildError> {
     let extra: Vec<&str> = plan.recipe.boot.initrd_modules.iter().map(String::as_str).collect();
     let always: Vec<&str> = fast(plan.arch)
         .iter()
         .copied()
-        .chain(ALWAYS)
+        .chain(contents.always)
         .chain(extra.iter().copied())
         .collect();
-    let names: Vec<String> = always.iter().copied().chain(HARDWARE).map(str::to_owned).collect();
+    // Without a second version nobody looks at the ESP here.
+    let esp = ESP.into_iter().filter(|_| plan.recipe.upgrade.is_some());
+    let names = always.iter().copied().chain(HARDWARE).chain(esp).map(str::to_owned);
+    let names: Vec<String> = names.collect();
     let modules = kernel.modules.closure(&names)?;
     let release = &kernel.modules.release;
     let folder = format!("usr/lib/modules/{release}");
-    let mut files: Vec<(String, u32, Vec<u8>)> = vec![
-        ("init".into(), 0o755, init),
-        ("etc/cairn-banner".into(), 0o644, banner(plan).into_bytes()),
-        (
-            "etc/cairn-modules".into(),
-            0o644,
-            (always.join("\n") + "\n").into_bytes(),
-        ),
-    ];
+    let mut files = contents.files;
+    files.push((
+        "etc/cairn-modules".into(),
+        0o644,
+        (always.join("\n") + "\n").into_bytes(),
+    ));
     for (name, text) in kernel.modules.indexes(Some(&modules))? {
         files.push((format!("{folder}/{name}"), 0o644, text.into_bytes()));
     }
@@ -114,16 +131,49 @@ pub(super) fn entries(plan: &BuildPlan, kernel: &Kernel, init: Vec<u8>) -> Resul
     Ok(entries)
 }
 
-fn banner(plan: &BuildPlan) -> String {
-    format!("\nCairn: {} {}\n", plan.recipe.name, plan.recipe.version)
+/// The compressed initrd of the version.
+pub(super) fn initrd(plan: &BuildPlan, kernel: &Kernel, init: Vec<u8>) -> Result<Vec<u8>, BuildError> {
+    let banner = format!("\nCairn: {} {}\n", plan.recipe.name, plan.recipe.version);
+    let files = vec![
+        ("init".into(), 0o755, init),
+        ("etc/cairn-banner".into(), 0o644, banner.into_bytes()),
+    ];
+    let always = ALWAYS.to_vec();
+    compressed(plan, entries(plan, kernel, Contents { always, files })?)
 }
 
-/// The compressed initrd.
-pub(super) fn initrd(plan: &BuildPlan, kernel: &Kernel, init: Vec<u8>) -> Result<Vec<u8>, BuildError> {
+/// What the initrd of recovery holds of ours.
+pub(super) struct Recovery<'a> {
+    /// cairn-init.
+    pub(super) init: Vec<u8>,
+    /// cairn-recovery.
+    pub(super) program: Vec<u8>,
+    /// The compiled appliance: whom it is of, and where its versions come from.
+    pub(super) manifest: &'a [u8],
+    /// Whom it believes.
+    pub(super) trusted: &'a str,
+}
+
+/// The compressed initrd of recovery. It mounts no root, so that it works when there is none.
+pub(super) fn recovery(plan: &BuildPlan, kernel: &Kernel, recovery: Recovery<'_>) -> Result<Vec<u8>, BuildError> {
+    let file = |path: &str, mode, bytes: Vec<u8>| (path.to_owned(), mode, bytes);
+    let banner = format!("\nCairn: recovery of {}\n", plan.recipe.name);
+    let files = vec![
+        file("init", 0o755, recovery.init),
+        file("etc/cairn-banner", 0o644, banner.into_bytes()),
+        file("usr/lib/cairn/cairn-recovery", 0o755, recovery.program),
+        file("usr/lib/cairn/appliance.json", 0o644, recovery.manifest.to_vec()),
+        file("usr/lib/cairn/upgrade-root.json", 0o644, recovery.trusted.into()),
+    ];
+    let always = ["ext4", "quota_v2"].into_iter().chain(ESP).chain(KEYBOARD).collect();
+    compressed(plan, entries(plan, kernel, Contents { always, files })?)
+}
+
+fn compressed(plan: &BuildPlan, entries: Vec<Entry>) -> Result<Vec<u8>, BuildError> {
     let level = match plan.profile {
         cairn_unit::Profile::Fast => 3,
         cairn_unit::Profile::Release => 19,
     };
     let epoch = u32::try_from(plan.epoch).unwrap_or(u32::MAX);
-    cpio::initrd(&entries(plan, kernel, init)?, epoch, level).map_err(BuildError::io("compress", "the initrd".as_ref()))
+    cpio::initrd(&entries, epoch, level).map_err(BuildError::io("compress", "the initrd".as_ref()))
 }

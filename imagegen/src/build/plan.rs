@@ -236,6 +236,24 @@ impl BuildPlan {
         let verity = mib(cairn_disk::verity::hash_device_size(slot));
         let mut words = vec![
             format!("roothash={root_hash}"),
+            format!("cairn.slot={}", mib(image.slot.0)),
+            format!("cairn.verity={verity}"),
+            format!("cairn.data-min={}", mib(image.data_min.0)),
+        ];
+        words.extend(self.kernel_words());
+        words.join(" ")
+    }
+
+    /// That of recovery.
+    pub(super) fn recovery_command_line(&self) -> String {
+        let mut words = vec![cairn_disk::efivars::RECOVERY_WORD.to_owned()];
+        words.extend(self.kernel_words());
+        words.join(" ")
+    }
+
+    /// What all kernels of the image are told.
+    fn kernel_words(&self) -> Vec<String> {
+        let mut words = vec![
             // The last console is /dev/console; the kernel writes to all of them, and cairn-init too.
             "console=tty0".to_owned(),
             match self.arch {
@@ -246,11 +264,8 @@ impl BuildPlan {
             "panic=10".into(),
             // The self-tests of the kernel's ciphers cost up to a second, and are off in the kernel's own defaults.
             "cryptomgr.notests".into(),
-            format!("cairn.slot={}", mib(image.slot.0)),
-            format!("cairn.verity={verity}"),
-            format!("cairn.data-min={}", mib(image.data_min.0)),
         ];
         words.extend(self.recipe.boot.command_line.iter().cloned());
-        words.join(" ")
+        words
     }
 }

@@ -147,7 +147,25 @@ fn make(
     let watch = Watch::start("assemble");
     let manifest = host::manifest(plan, &roots)?;
     super::templates::check(&manifest, &roots)?;
-    let host_root = host::host_root(plan, &loaded, &rules, kernel.tree.clone(), &programs, &manifest)?;
+    let (stub, loader) = boot_files(plan, &loaded)?;
+    let arch = match plan.arch {
+        Arch::Amd64 => cairn_disk::gpt::Arch::X86_64,
+        Arch::Arm64 => cairn_disk::gpt::Arch::Arm64,
+    };
+    // Nobody mends the ESP of an image that does not hold the program for it.
+    let copies = match plan.recipe.upgrade {
+        Some(_) => esp::loader(arch, &loader),
+        None => BTreeMap::new(),
+    };
+    let host_root = host::host_root(
+        plan,
+        &loaded,
+        &rules,
+        kernel.tree.clone(),
+        &programs,
+        &manifest,
+        &copies,
+    )?;
     let whole = whole_tree(&host_root, &roots);
     stage(watch.stop(whole.iter().filter_map(|(_, n)| n.content()).map(|c| c.len).sum()));
 
@@ -172,9 +190,10 @@ fn make(
             let watch = Watch::start("initrd");
             let path = programs.join("cairn-init");
             let init = fs::read(&path).map_err(BuildError::io("read", &path))?;
-            let bytes = initrd::initrd(plan, &kernel, init)?;
-            stage(watch.stop(bytes.len() as u64));
-            Ok::<_, BuildError>(bytes)
+            let bytes = initrd::initrd(plan, &kernel, init.clone())?;
+            let recovery = recovery_initrd(plan, &kernel, &programs, init, &manifest)?;
+            stage(watch.stop((bytes.len() + recovery.as_ref().map_or(0, Vec::len)) as u64));
+            Ok::<_, BuildError>((bytes, recovery))
         });
         let root = (|| {
             let watch = Watch::start("root");
@@ -196,12 +215,11 @@ fn make(
         })();
         (root, join(initrd), join(described))
     });
-    let ((root, root_size, tree), initrd) = (root?, initrd?);
+    let ((root, root_size, tree), (initrd, recovery)) = (root?, initrd?);
     let root_hash = tree.root.to_string();
 
     let watch = Watch::start("disk");
     let command_line = plan.command_line(&root_hash);
-    let (stub, loader) = boot_files(plan, &loaded)?;
     let release = host::release(plan).text();
     let parts = uki::Parts {
         osrel: &release,
@@ -210,20 +228,31 @@ fn make(
         initrd: &initrd,
         linux: &kernel.image,
     };
-    let uki = uki::build(&stub, &parts, u32::try_from(plan.epoch).unwrap_or(u32::MAX))?;
-    let arch = match plan.arch {
-        Arch::Amd64 => cairn_disk::gpt::Arch::X86_64,
-        Arch::Arm64 => cairn_disk::gpt::Arch::Arm64,
-    };
+    let time = u32::try_from(plan.epoch).unwrap_or(u32::MAX);
+    let uki = uki::build(&stub, &parts, time)?;
+    let recovery = recovery.map(|initrd| {
+        let parts = uki::Parts {
+            osrel: &host::recovery_release(plan),
+            cmdline: &plan.recovery_command_line(),
+            initrd: &initrd,
+            ..parts
+        };
+        uki::build(&stub, &parts, time)
+    });
+    let recovery = recovery.transpose()?;
     let esp = esp::contents(&esp::Inputs {
         arch,
         name: plan.recipe.name.as_str(),
         version: &plan.recipe.version,
         loader: &loader,
         uki: &uki,
+        recovery: recovery.as_deref(),
         epoch: plan.epoch,
         setup: plan.setup.as_deref(),
     })?;
+    if recovery.is_some() {
+        esp::check_room(&esp, uki.len() as u64, plan.recipe.image.esp.0)?;
+    }
     let sizes = disk::Sizes {
         esp: plan.recipe.image.esp.0,
         root: root_size,
@@ -290,6 +319,26 @@ fn make(
         outputs.hand_out(&from, &to)?;
     }
     Ok(root_hash)
+}
+
+/// The initrd of recovery, for an appliance that has versions to choose from.
+fn recovery_initrd(
+    plan: &BuildPlan,
+    kernel: &host::Kernel,
+    programs: &Path,
+    init: Vec<u8>,
+    manifest: &cairn_unit::Manifest,
+) -> Result<Option<Vec<u8>>, BuildError> {
+    let Some(trusted) = &plan.trusted else { return Ok(None) };
+    let path = programs.join(binaries::RECOVERY);
+    let program = fs::read(&path).map_err(BuildError::io("read", &path))?;
+    let recovery = initrd::Recovery {
+        init,
+        program,
+        manifest: &host::manifest_text(manifest),
+        trusted,
+    };
+    initrd::recovery(plan, kernel, recovery).map(Some)
 }
 
 /// The kernel and the service roots.

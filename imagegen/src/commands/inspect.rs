@@ -132,12 +132,12 @@ fn disk(path: &Path, report: &Report) -> String {
         .collect();
     text.push_str(&table(&["#", "type", "name", "size", "partuuid"], &[0, 3], &rows));
     for entry in &report.entries {
-        let hash = entry.root_hash.as_deref().unwrap_or("none");
+        let hash = entry.root_hash.as_deref().unwrap_or("none: it starts without one");
         let size = entry
             .root_size
             .map(|s| format!(", root {}", bytes(s)))
             .unwrap_or_default();
-        let here = if entry.root_present {
+        let here = if entry.root_present || entry.root_hash.is_none() {
             ""
         } else {
             " (its partitions are MISSING)"

@@ -26,6 +26,8 @@ pub struct Inputs<'a> {
     pub loader: &'a [u8],
     /// The UKI.
     pub uki: &'a [u8],
+    /// The UKI of recovery, for an appliance that has one.
+    pub recovery: Option<&'a [u8]>,
     /// The time of all files, in seconds since 1970.
     pub epoch: u64,
     /// First choices, by which the appliance sets itself up: `setup.toml`.
@@ -47,26 +49,36 @@ pub fn uki_name(name: &str, version: &str) -> Result<String, Error> {
     Ok(format!("{name}_{version}+{TRIES}.efi"))
 }
 
+/// The boot loader's files: they are the same for all entries, and each version's root has a copy of them.
+pub fn loader(arch: Arch, loader: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let (boot, own) = match arch {
+        Arch::X86_64 => ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"),
+        Arch::Arm64 => ("EFI/BOOT/BOOTAA64.EFI", "EFI/systemd/systemd-bootaa64.efi"),
+    };
+    BTreeMap::from([
+        (boot.to_owned(), loader.to_vec()),
+        (own.to_owned(), loader.to_vec()),
+        ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
+        // Tells systemd's tools that entries on this partition are UKIs and drop-ins of the common specification.
+        ("loader/entries.srel".to_owned(), b"type1\n".to_vec()),
+    ])
+}
+
 /// All files of the ESP, with a serial number computed from them.
 ///
 /// # Errors
 /// As [`uki_name`].
 pub fn contents(inputs: &Inputs<'_>) -> Result<fat::Contents, Error> {
-    let (boot, loader) = match inputs.arch {
-        Arch::X86_64 => ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"),
-        Arch::Arm64 => ("EFI/BOOT/BOOTAA64.EFI", "EFI/systemd/systemd-bootaa64.efi"),
-    };
-    let mut files = BTreeMap::from([
-        (boot.to_owned(), inputs.loader.to_vec()),
-        (loader.to_owned(), inputs.loader.to_vec()),
-        ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
-        // Tells systemd's tools that entries on this partition are UKIs and drop-ins of the common specification.
-        ("loader/entries.srel".to_owned(), b"type1\n".to_vec()),
-        (
-            format!("EFI/Linux/{}", uki_name(inputs.name, inputs.version)?),
-            inputs.uki.to_vec(),
-        ),
-    ]);
+    let mut files = loader(inputs.arch, inputs.loader);
+    files.insert(
+        format!("EFI/Linux/{}", uki_name(inputs.name, inputs.version)?),
+        inputs.uki.to_vec(),
+    );
+    files.extend(
+        inputs
+            .recovery
+            .map(|uki| (format!("EFI/Linux/{}", cairn_disk::efivars::RECOVERY), uki.to_vec())),
+    );
     files.extend(
         inputs
             .setup
@@ -94,6 +106,27 @@ pub fn digest(contents: &fat::Contents) -> [u8; 32] {
     }
     hasher.update(contents.epoch.to_le_bytes());
     hasher.finalize().into()
+}
+
+/// What an ESP needs beside its files, and a later version's UKI may have more than this one's, in bytes.
+const SPARE: u64 = 4 << 20;
+
+/// That an ESP of `size` bytes has room for the UKI of a second version, of the same size as this one's.
+///
+/// # Errors
+/// It has not.
+pub fn check_room(contents: &fat::Contents, uki: u64, size: u64) -> Result<(), Error> {
+    let files: u64 = contents.files.values().map(|f| f.len() as u64).sum();
+    let needs = files + uki + SPARE;
+    if needs <= size {
+        return Ok(());
+    }
+    let why = format!(
+        "its {} MiB have no room for the boot entries of two versions and of recovery; raise `image.esp` in the recipe to {}M or more",
+        size >> 20,
+        needs.div_ceil(1 << 20)
+    );
+    Err(Error::input("EFI system partition", why))
 }
 
 /// A size in bytes that holds the files and two more UKIs of twice the size: what upgrades need.

@@ -89,7 +89,7 @@ impl Launcher for HostLauncher {
         };
         command
             .args(&launch.args)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)

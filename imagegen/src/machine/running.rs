@@ -1,11 +1,11 @@
 //! A machine that runs: QEMU's process, its serial output, its QMP connection and the guest's control channel.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, ChildStdout, ExitStatus};
+use std::process::{Child, ChildStdin, ChildStdout, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,6 +38,7 @@ pub struct Running {
     pidfd: OwnedFd,
     qmp: Qmp,
     serial: Option<ChildStdout>,
+    keys: Option<ChildStdin>,
     control: Option<UnixStream>,
     stderr: Arc<Mutex<VecDeque<String>>>,
     stderr_reader: Option<JoinHandle<()>>,
@@ -115,6 +116,18 @@ impl Running {
     /// The serial port's output; once.
     pub fn take_serial(&mut self) -> Option<ChildStdout> {
         self.serial.take()
+    }
+
+    /// Types a line at the serial port.
+    ///
+    /// # Errors
+    /// QEMU has ended.
+    pub fn type_line(&mut self, text: &str) -> Result<(), MachineError> {
+        let typed = self.keys.as_mut().map_or_else(
+            || Err(std::io::ErrorKind::BrokenPipe.into()),
+            |keys| writeln!(keys, "{text}").and_then(|()| keys.flush()),
+        );
+        typed.map_err(MachineError::io("type at", "the serial port"))
     }
 
     /// The guest's control channel, when the machine has one; once.
@@ -289,6 +302,7 @@ impl Starting {
         Ok(Running {
             args,
             serial: child.stdout.take(),
+            keys: child.stdin.take(),
             child,
             pidfd,
             qmp,

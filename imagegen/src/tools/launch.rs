@@ -49,7 +49,7 @@ fn stand_in(request: &str) -> Result<i32, String> {
     for (path, writable) in request.binds {
         spec = spec.bind(path.clone(), path, writable);
     }
-    (spec.stdout, spec.stderr) = (Stream::Inherit, Stream::Inherit);
+    (spec.stdin, spec.stdout, spec.stderr) = (Stream::Inherit, Stream::Inherit, Stream::Inherit);
     spec.network = true;
     spec.dev_kvm = request.kvm;
     let mut child = run_tool(spec).map_err(|failure| failure.to_string())?;
@@ -83,7 +83,7 @@ impl Launcher for ToolsTree {
         Command::new(helper)
             .arg(LAUNCH_ARG)
             .arg(request)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)

@@ -21,6 +21,7 @@ mod kills;
 mod manager;
 mod network;
 mod power_cuts;
+mod recovery;
 mod reset;
 mod services;
 mod setup;

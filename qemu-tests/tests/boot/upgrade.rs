@@ -61,6 +61,13 @@ impl Publisher {
         self.imagegen(&["publish", "--keys", &keys.display().to_string()]);
     }
 
+    /// A bundle with all of a version.
+    pub(super) fn whole(&self, version: &str) -> Vec<u8> {
+        let path = self.folder.join("whole.cairn");
+        self.imagegen(&["bundle", version, "-o", &path.display().to_string()]);
+        must(std::fs::read(path))
+    }
+
     pub(super) fn bundle(&self, version: &str, since: &str) -> Vec<u8> {
         let path = self.folder.join("thin.cairn");
         self.imagegen(&["bundle", version, "--since", since, "-o", &path.display().to_string()]);

@@ -53,8 +53,8 @@ pub fn firewall(root: &Path, ruleset: &str) -> Plan {
 /// Where `cairn-upgrade` sees the bundle that it is to read.
 pub const BUNDLE: &str = "/run/bundle.cairn";
 
-/// `cairn-upgrade`, in the host's network, with these device nodes and nothing else of the machine: able to mount the ESP, and to write its own
-/// folders.
+/// `cairn-upgrade`, in the host's network, with these device nodes and nothing else of the machine: able to mount the ESP, to remove EFI variables,
+/// which the kernel marks as immutable, and to write its own folders.
 pub fn upgrade(
     root: &Path,
     argv: Vec<String>,
@@ -62,7 +62,7 @@ pub fn upgrade(
     resolv: Option<&Path>,
     bundle: Option<&Path>,
 ) -> Plan {
-    let mut plan = host_program("upgrade", root, argv, &["CAP_SYS_ADMIN"]);
+    let mut plan = host_program("upgrade", root, argv, &["CAP_SYS_ADMIN", "CAP_LINUX_IMMUTABLE"]);
     // Its filter and Landlock would keep it from mounting.
     plan.seccomp = None;
     plan.landlock = false;

@@ -64,7 +64,7 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
             }
         }
         let frames = frames.iter().map(|frame| (frame.id, frame)).collect();
-        let running = plan.slots.running.root;
+        let running = plan.slots.kept.root;
         let (disk, tell) = (&mut *self.disk, &mut *self.tell);
         let mut broken = None;
         let packs = std::slice::from_ref(&delta.pack);

@@ -424,7 +424,7 @@ pub(crate) fn found(disk: &MemoryDisk, esp: &MemoryEsp, running: &Version) -> Fo
     Found {
         states: Default::default(),
         name: NAME.into(),
-        version: running.version.clone(),
+        version: Some(running.version.clone()),
         arch: "amd64".into(),
         slots: Slots::find(&table, running.tree.root).unwrap(),
         table,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cairn_disk::gpt::{Found, Table};
 use cairn_disk::verity::RootHash;
-use cairn_disk::{BlockDevice, FileDevice};
+use cairn_disk::{BlockDevice, FileDevice, Guid};
 
 use crate::console::debug;
 
@@ -62,9 +62,16 @@ pub(crate) fn node(name: &str) -> PathBuf {
     Path::new("/dev").join(name.replace('!', "/"))
 }
 
-/// Looks at all disks that are there now. `None` if no disk has the root's partition, or the kernel does not show it yet.
-pub(crate) fn find(hash: &RootHash, seen: &mut Seen) -> Option<RootDisk> {
-    seen.0.clear();
+/// The partition with this id, on any disk.
+pub(crate) fn partition(id: Guid) -> Option<KernelPartition> {
+    physical().into_iter().find_map(|name| {
+        let (number, _) = read_table(&name).ok()?.0.table.by_id(id)?;
+        kernel_partitions(&name).remove(&number)
+    })
+}
+
+/// The names of all disks, in order.
+fn physical() -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir("/sys/block")
         .map(|entries| {
             let names = entries.flatten().filter(is_physical);
@@ -72,7 +79,13 @@ pub(crate) fn find(hash: &RootHash, seen: &mut Seen) -> Option<RootDisk> {
         })
         .unwrap_or_default();
     names.sort();
-    for name in names {
+    names
+}
+
+/// Looks at all disks that are there now. `None` if no disk has the root's partition, or the kernel does not show it yet.
+pub(crate) fn find(hash: &RootHash, seen: &mut Seen) -> Option<RootDisk> {
+    seen.0.clear();
+    for name in physical() {
         let (found, bytes) = match read_table(&name) {
             Ok(read) => read,
             Err(why) => {

@@ -53,6 +53,16 @@ pub(crate) enum Failure {
     },
 }
 
+impl Failure {
+    /// Whether another version of the appliance may do better: the data partition is the same for all.
+    pub(crate) fn is_of_this_version(&self) -> bool {
+        !matches!(
+            self,
+            Self::Layout { .. } | Self::KernelTable { .. } | Self::Data { .. } | Self::Tool { .. }
+        )
+    }
+}
+
 /// Adds what was being done to an I/O error.
 pub(crate) trait Doing<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Failure>;

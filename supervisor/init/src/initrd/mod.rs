@@ -9,7 +9,9 @@ mod cmdline;
 mod data;
 mod disks;
 mod failure;
+mod fallback;
 mod layout;
+mod recovery;
 mod switch;
 pub(crate) mod verity;
 
@@ -19,6 +21,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cairn_disk::efivars::RECOVERY_WORD;
 use cairn_disk::verity::Superblock;
 use rustix::mount::{MountFlags, mount};
 
@@ -45,6 +48,9 @@ const READ_TIME: Duration = Duration::from_secs(10);
 pub(crate) fn run() -> ! {
     let Err(failure) = boot();
     say!("cannot start: {failure}");
+    if let Some(next) = fallback::ask(&failure) {
+        say!("the boot loader starts {next} next");
+    }
     say!("starting again in {} seconds", READ_TIME.as_secs());
     std::thread::sleep(READ_TIME);
     rustix::fs::sync();
@@ -59,19 +65,19 @@ fn boot() -> Result<Infallible, Failure> {
     times.step("initrd-mounts", mount_kernel)?;
     banner();
     let line = fs::read_to_string("/proc/cmdline").doing(|| "read /proc/cmdline".to_owned())?;
+    crate::set_module_helper("/init");
+    if line.split_whitespace().any(|word| word == RECOVERY_WORD) {
+        console::set_debug_from_cmdline();
+        let uevents = Uevents::open().doing(|| "listen for devices".to_owned())?;
+        recovery::run(&uevents, listed_modules());
+    }
     let settings = Settings::parse(&line)?;
     console::set_debug(settings.debug);
-    crate::set_module_helper("/init");
 
     // The bell is hung up before the first look, so that no device can slip in between.
     let uevents = Uevents::open().doing(|| "listen for devices".to_owned())?;
     let mut loader = times.step("initrd-modules", || {
-        let mut loader = Loader::new();
-        for name in fs::read_to_string("/etc/cairn-modules").unwrap_or_default().lines() {
-            if !name.trim().is_empty() && !loader.load(name.trim()) {
-                debug!("module {name} is not in the initrd");
-            }
-        }
+        let mut loader = listed_modules();
         loader.load_for_devices(modules::quick_devices);
         loader
     });
@@ -87,6 +93,17 @@ fn boot() -> Result<Infallible, Failure> {
     match switch::switch() {
         Err(failure) => Err(sound(Err(failure)).err().unwrap_or(Failure::NoRootHash)),
     }
+}
+
+/// Loads what the initrd lists.
+fn listed_modules() -> Loader {
+    let mut loader = Loader::new();
+    for name in fs::read_to_string("/etc/cairn-modules").unwrap_or_default().lines() {
+        if !name.trim().is_empty() && !loader.load(name.trim()) {
+            debug!("module {name} is not in the initrd");
+        }
+    }
+    loader
 }
 
 fn mount_kernel() -> Result<(), Failure> {

@@ -1,0 +1,174 @@
+//! What is started next after an entry that cannot start. One that is counted uses up its tries, and the boot loader takes another by itself. One that
+//! proved itself is not counted and would be taken for ever: here the boot loader is asked for another, once.
+//!
+//! This has an end. Each entry that stops is noted in a variable of ours; none that is noted is asked for, and when there is no other,
+//! recovery is, which waits for a person.
+
+use std::fs;
+use std::path::Path;
+
+use cairn_disk::efivars::{self, CAIRN, EfiVars, FAILED, LOADER, RECOVERY};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use super::disks;
+use super::failure::Failure;
+use crate::console::debug;
+
+/// Where the ESP is mounted for a look.
+const ESP: &str = "/run/esp";
+/// The longest reason that is noted: the firmware's store is small.
+const LONGEST: usize = 300;
+
+/// Asks the boot loader for another entry, and returns which; `None` if it is to choose by itself.
+pub(super) fn ask(failure: &Failure) -> Option<String> {
+    let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    // Only machines with UEFI have them.
+    if let Err(error) = mount("efivarfs", efivars::FOLDER, "efivarfs", plain, c"") {
+        debug!("no EFI variables: {error}");
+        return None;
+    }
+    let vars = EfiVars::default();
+    let own = vars.text(LOADER, "LoaderEntrySelected")?.to_lowercase();
+    let before = vars.text(CAIRN, FAILED).unwrap_or_default();
+    let noted = noted(&before, &own, &failure.to_string());
+    let kept = vars.set_text(CAIRN, FAILED, &noted);
+    if vars.text(LOADER, "LoaderBootCountPath").is_some() {
+        return None;
+    }
+    let files = files(&vars)?;
+    // Where it cannot be noted, two entries could send the machine to and fro.
+    let others = kept.is_ok() && failure.is_of_this_version();
+    let next = next(&own, &files, &noted, others)?;
+    vars.set_text(LOADER, "LoaderEntryOneShot", &next).ok()?;
+    Some(next)
+}
+
+/// The files among which the boot loader finds its entries.
+fn files(vars: &EfiVars) -> Option<Vec<String>> {
+    let id = vars
+        .text(LOADER, "LoaderDevicePartUUID")?
+        .trim()
+        .to_lowercase()
+        .parse()
+        .ok()?;
+    let partition = disks::partition(id)?;
+    fs::create_dir_all(ESP).ok()?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(partition.path(), ESP, "vfat", flags, c"").ok()?;
+    let found = fs::read_dir(Path::new(ESP).join("EFI/Linux"));
+    let names = found.map(|found| {
+        found
+            .flatten()
+            .map(|f| f.file_name().to_string_lossy().into_owned())
+            .collect()
+    });
+    let _ = unmount(ESP, UnmountFlags::empty());
+    names.ok()
+}
+
+/// The lines of the variable with this entry's: what it says of others stays.
+fn noted(before: &str, own: &str, why: &str) -> String {
+    let others = before.lines().filter(|line| line.split(' ').next() != Some(own));
+    let mut text: String = others.map(|line| format!("{line}\n")).collect();
+    let why: String = why
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LONGEST)
+        .collect();
+    text += &format!("{own} {why}\n");
+    text
+}
+
+/// An entry's name as the boot loader has it, in small letters and without the tries; and whether it was given up.
+fn id(file: &str) -> Option<(String, bool)> {
+    let file = file.to_lowercase();
+    let stem = file.strip_suffix(".efi")?;
+    let (stem, given_up) = match stem.rsplit_once('+') {
+        None => (stem, false),
+        Some((stem, counter)) => (stem, counter.split('-').next() == Some("0")),
+    };
+    Some((format!("{stem}.efi"), given_up))
+}
+
+/// What is to be started in place of `own`: another version of the same appliance that was not given up and is not noted, if `others` are
+/// asked for; recovery if there is none.
+fn next(own: &str, files: &[String], noted: &str, others: bool) -> Option<String> {
+    let appliance = own.split_once('_').map(|(name, _)| name)?;
+    let is_noted = |id: &str| noted.lines().any(|line| line.split(' ').next() == Some(id));
+    let entries: Vec<_> = files.iter().filter_map(|file| id(file)).collect();
+    let fits = |id: &str| id != own && !is_noted(id) && id.split_once('_').is_some_and(|(name, _)| name == appliance);
+    let other = entries
+        .iter()
+        .find(|(id, given_up)| !given_up && fits(id))
+        .filter(|_| others);
+    let recovery = || entries.iter().find(|(id, _)| id == RECOVERY);
+    other.or_else(recovery).map(|(id, _)| id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(own: &str, files: &[&str], noted: &str, others: bool) -> Option<String> {
+        let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
+        next(own, &files, noted, others)
+    }
+
+    #[test]
+    fn the_other_version_is_asked_for_if_it_was_not_given_up_and_recovery_if_it_was() {
+        let own = "box_2.0.efi";
+        let note = noted("", own, "the root is damaged");
+        for (files, expected) in [
+            (vec!["box_2.0.efi", "Box_1.0.EFI", "recovery.efi"], Some("box_1.0.efi")),
+            (
+                vec!["box_2.0.efi", "box_1.0+2-1.efi", "recovery.efi"],
+                Some("box_1.0.efi"),
+            ),
+            (
+                vec!["box_2.0.efi", "box_1.0+0-3.efi", "recovery.efi"],
+                Some("recovery.efi"),
+            ),
+            (
+                vec!["box_2.0.efi", "other_1.0.efi", "recovery.efi"],
+                Some("recovery.efi"),
+            ),
+            (vec!["box_2.0.efi", "recovery.efi"], Some("recovery.efi")),
+            (vec!["box_2.0.efi", "box_1.0+0-3.efi"], None),
+            (vec!["box_2.0.efi", "notes.txt"], None),
+        ] {
+            assert_eq!(asked(own, &files, &note, true).as_deref(), expected, "{files:?}");
+        }
+        let both = ["box_2.0.efi", "box_1.0.efi", "recovery.efi"];
+        assert_eq!(asked(own, &both, &note, false).as_deref(), Some("recovery.efi"));
+    }
+
+    #[test]
+    fn two_damaged_versions_end_in_recovery_and_not_in_turns() {
+        let files = ["box_2.0.efi", "box_1.0.efi", "recovery.efi"];
+        let mut note = String::new();
+        let mut own = "box_2.0.efi".to_owned();
+        let mut started = Vec::new();
+        while own != RECOVERY && started.len() < 10 {
+            started.push(own.clone());
+            note = noted(&note, &own, "damaged");
+            own = asked(&own, &files, &note, true).unwrap();
+        }
+        assert_eq!(started, ["box_2.0.efi", "box_1.0.efi"]);
+        // A restart from recovery leads there again, and the note does not grow.
+        assert_eq!(noted(&note, "box_1.0.efi", "damaged").len(), note.len());
+    }
+
+    #[test]
+    fn a_reason_is_one_line_of_the_note() {
+        let note = noted(
+            "box_1.0.efi old\n",
+            "box_2.0.efi",
+            &("a\nb".to_owned() + &"x".repeat(1000)),
+        );
+        let lines: Vec<_> = note.lines().collect();
+        assert!(
+            lines.len() == 2 && lines[1].starts_with("box_2.0.efi a b") && note.len() < 400,
+            "{note}"
+        );
+    }
+}
