@@ -47,8 +47,12 @@ for (const region of document.querySelectorAll("[data-live]")) followPage(region
 for (const log of document.querySelectorAll("[data-follow]")) followLog(log);
 
 // On a phone the menu is a strip: the page that is looked at is in sight.
-const here = document.querySelector(".side nav [aria-current]"), strip = here?.closest("nav");
-if (strip) strip.scrollLeft = here.offsetLeft - (strip.clientWidth - here.offsetWidth) / 2;
+function showPlace() {
+  const here = document.querySelector(".side nav [aria-current]"), strip = here?.closest("nav");
+  if (strip) strip.scrollLeft = here.offsetLeft - (strip.clientWidth - here.offsetWidth) / 2;
+}
+showPlace();
+addEventListener("resize", showPlace);
 
 // A code that came behind the # of a link is put where it would be typed, and taken out of the history.
 for (const field of document.querySelectorAll("[data-from-link]")) {

@@ -11,6 +11,7 @@ use qemu_tests::machine::{Home, Options};
 use qemu_tests::{share, tools};
 
 use super::daemons::Guest;
+use super::setup::{CHOICES, PASSWORD};
 use super::*;
 
 /// What Schemathesis is, by hash.
@@ -28,7 +29,7 @@ const HOW: [(&str, &str); 7] = [
     // Below the panel's own bound of 20.
     ("--rate-limit", "15/s"),
     // An answer that does not come is a failure.
-    ("--request-timeout", "60"),
+    ("--request-timeout", "30"),
     ("--suppress-health-check", "all"),
     ("--tls-verify", "false"),
 ];
@@ -49,9 +50,6 @@ const NOT_ASKED: [(&str, &str); 6] = [
         "it restarts the panel, and then nobody answers for a while",
     ),
 ];
-
-const CHOICES: &str =
-    "[appliance]\nname = \"birch\"\n\n[administrator]\nname = \"ada\"\npassword = \"velvet otter 7 quarry lamp\"\n";
 
 #[test]
 fn the_api_does_what_its_document_says_whatever_it_is_asked() {
@@ -115,7 +113,7 @@ fn the_api_does_what_its_document_says_whatever_it_is_asked() {
 /// Waits for the end, and whether that was a good one.
 fn ended(running: &mut std::process::Child) -> bool {
     let mut status = None;
-    let deadline = Instant::now() + Duration::from_secs(900);
+    let deadline = Instant::now() + Duration::from_secs(600);
     while status.is_none() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(200));
         status = must(running.try_wait());
@@ -130,7 +128,7 @@ fn token(port: u16) -> (Browser, String) {
     let mut owner = Browser::new(port);
     wait_until("the owner's account", READY, || {
         must(owner.get("/login"));
-        let login = [("name", "ada"), ("password", "velvet otter 7 quarry lamp")];
+        let login = [("name", "ada"), ("password", PASSWORD)];
         must(owner.post("/login", &login)).status == 303
     });
     must(owner.get("/tokens"));

@@ -7,7 +7,7 @@ use qemu_tests::machine::{Home, Options};
 use super::daemons::Guest;
 use super::*;
 
-const PASSWORD: &str = "velvet \"otter\" & 9 Ümläute 🦦";
+pub(super) const PASSWORD: &str = "velvet \"otter\" & 9 Ümläute 🦦";
 
 #[test]
 fn who_reads_the_console_sets_the_appliance_up_in_a_browser_and_it_stays_so() {
@@ -80,7 +80,7 @@ fn who_reads_the_console_sets_the_appliance_up_in_a_browser_and_it_stays_so() {
     assert!(must(browser.get("/")).text.contains("birch"));
 }
 
-const CHOICES: &str = r#"
+pub(super) const CHOICES: &str = r#"
 [appliance]
 name = "birch"
 domain = "birch.example"

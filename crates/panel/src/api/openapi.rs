@@ -50,7 +50,8 @@ fn answered(own: Own) -> (&'static str, Value) {
 /// What is sent, if something is.
 fn sent(own: Own) -> Option<Value> {
     match own {
-        Own::AddPerson | Own::EditPerson => Some(content(reference("PanelPersonWritten"))),
+        Own::AddPerson => Some(content(reference("PanelPersonMade"))),
+        Own::EditPerson => Some(content(reference("PanelPersonWritten"))),
         Own::AddGroup => Some(content(reference("PanelGroupWritten"))),
         Own::Import => Some(json!({ "text/csv": { "schema": { "type": "string" } } })),
         _ => None,
@@ -110,6 +111,12 @@ fn schemas() -> Value {
     let text = || json!({ "type": "string" });
     let texts = || json!({ "type": "array", "items": { "type": "string" } });
     let truth = || json!({ "type": "boolean" });
+    // As `directory::Card` and `directory::group_name` have it.
+    let name = || json!({ "type": "string", "pattern": "^[a-z][a-z0-9._-]{0,31}$" });
+    let short = || json!({ "type": "string", "maxLength": 100 });
+    let written = json!({
+        "uid": name(), "given": short(), "surname": short(), "mail": { "type": "string", "maxLength": 254 }, "aliases": texts(),
+    });
     json!({
         "PanelPerson": {
             "type": "object",
@@ -119,9 +126,13 @@ fn schemas() -> Value {
                 "disabled": truth(), "has_password": truth(),
             },
         },
+        "PanelPersonMade": {
+            "type": "object", "additionalProperties": false, "required": ["uid"],
+            "description": "One of the names has to be there.", "properties": written,
+        },
         "PanelPersonWritten": {
             "type": "object", "additionalProperties": false,
-            "properties": { "uid": text(), "given": text(), "surname": text(), "mail": text(), "aliases": texts() },
+            "description": "One of the names has to be there. The login name stays what it is.", "properties": written,
         },
         "PanelGroup": {
             "type": "object", "required": ["name", "description", "members"],
@@ -129,7 +140,7 @@ fn schemas() -> Value {
         },
         "PanelGroupWritten": {
             "type": "object", "additionalProperties": false, "required": ["name"],
-            "properties": { "name": text(), "description": text() },
+            "properties": { "name": name(), "description": text() },
         },
         "PanelFinding": {
             "type": "object", "required": ["topic", "state", "what", "means", "todo", "unit"],

@@ -90,7 +90,9 @@ impl Chrome {
             "timeouts": { "script": 120_000, "pageLoad": 120_000 },
             "goog:chromeOptions": {
                 "binary": "/usr/lib/chromium/chromium",
-                "args": ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars", "--lang=en"],
+                "args": [
+                    "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars", "--lang=en",
+                ],
             },
         });
         let mut builder = ClientBuilder::new(HttpConnector::new());

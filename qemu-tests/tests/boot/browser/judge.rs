@@ -18,6 +18,9 @@ const DESKTOP: (u32, u32) = (1280, 900);
 /// A page that is longer is shown so far.
 const LONGEST: u32 = 4000;
 
+/// The most that a picture of the documentation has, in bytes.
+const SHOWN: usize = 60 << 10;
+
 #[derive(Debug, Deserialize)]
 struct Violation {
     id: String,
@@ -32,8 +35,8 @@ pub(super) struct Judge {
     pub(super) found: BTreeSet<String>,
     /// Where pictures go.
     screens: PathBuf,
-    /// Where those for the documentation go, if they are wanted: page and file.
-    pub(super) shown: Option<PathBuf>,
+    /// Where those for the documentation go, if they are wanted.
+    shown: Option<PathBuf>,
 }
 
 impl Judge {
@@ -94,10 +97,9 @@ impl Judge {
         let Some(folder) = &self.shown else { return };
         tab.screen(DESKTOP, "light");
         must(std::fs::create_dir_all(folder));
-        must(std::fs::write(
-            folder.join(format!("{name}.png")),
-            tab.picture(DESKTOP, 0.625),
-        ));
+        let picture = tab.picture(DESKTOP, 0.625);
+        assert!(picture.len() <= SHOWN, "{name}.png has {} bytes", picture.len());
+        must(std::fs::write(folder.join(format!("{name}.png")), picture));
     }
 
     /// The page's height; told if it is wider than the screen.
@@ -110,6 +112,17 @@ impl Judge {
         if wide > width {
             self.found
                 .insert(format!("{what}: {wide} px wide\n    {}", places.join("\n    ")));
+        }
+        let script = "const box = document.querySelector('nav [aria-current=page]')?.getBoundingClientRect();
+            return !box || (box.left >= 0 && box.right <= innerWidth)";
+        // The page may hear of its new size a moment later.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while tab.script(script, vec![]) != true {
+            if Instant::now() > deadline {
+                self.found
+                    .insert(format!("{what}: the menu does not show where one is"));
+                break;
+            }
         }
         high.clamp(height, LONGEST)
     }

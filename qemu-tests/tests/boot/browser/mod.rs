@@ -14,7 +14,8 @@ use self::judge::Judge;
 use super::*;
 
 const FAULTY: &str = r#"<!doctype html><html lang="en"><head><title>Faults</title><meta http-equiv="content-security-policy" content="script-src 'self'">
-<meta name="viewport" content="width=device-width"></head><body><main><h1>Faults</h1><p style="color: #999; background: #aaa">Hardly to be read</p>
+<meta name="viewport" content="width=device-width"></head><body><nav style="overflow-x: auto"><a href="/"
+aria-current="page" style="display: block; margin-left: 900px; width: 80px">Here</a></nav><main><h1>Faults</h1><p style="color: #999; background: #aaa">Hardly to be read</p>
 <label>Name</label><input id="name"><p style="width: 500px">Wide</p></main><script>document.title = "another";</script></body></html>"#;
 
 /// The judge judged: what it shall find is found.
@@ -33,6 +34,7 @@ fn a_browser_tells_what_is_wrong_with_a_page() {
     for (of, what) in [
         ("faulty (phone, light)", "508 px wide"),
         ("faulty (phone, dark)", "color-contrast"),
+        ("faulty (phone, dark)", "the menu does not show"),
         ("faulty (desktop, light)", "(label)"),
         ("faulty: the console says", "Content Security Policy"),
     ] {
