@@ -18,11 +18,11 @@ pub trait World {
     /// # Errors
     /// It cannot be done, in a sentence.
     fn prepare(&mut self, offer: &Offer, findings: &Findings) -> Result<Plan, String>;
-    /// Carries a plan out; `tell` is told how far it is. Returns lines to be shown.
+    /// Carries a plan out; `tell` is told lines as they come, since the last step may be the machine's end.
     ///
     /// # Errors
     /// What went wrong, in a sentence.
-    fn apply(&mut self, plan: &Plan, findings: &Findings, tell: &mut dyn FnMut(&str)) -> Result<Vec<String>, String>;
+    fn apply(&mut self, plan: &Plan, findings: &Findings, tell: &mut dyn FnMut(&str)) -> Result<(), String>;
 }
 
 /// Serves one console until its input ends.
@@ -67,18 +67,13 @@ pub fn run(world: &Mutex<impl World>, mut from: impl BufRead, mut to: impl Write
         }
         let applied = {
             let mut tell = |text: &str| {
-                let _ = writeln!(to, "{text}");
+                let _ = to.write_all(wrapped(text, "", "").as_bytes());
                 let _ = to.flush();
             };
             alone().apply(&plan, &findings, &mut tell)
         };
-        match applied {
-            Ok(lines) => {
-                for line in lines {
-                    to.write_all(wrapped(&line, "", "").as_bytes())?;
-                }
-            }
-            Err(why) => to.write_all(wrapped(&format!("It failed: {why}."), "", "").as_bytes())?,
+        if let Err(why) = applied {
+            to.write_all(wrapped(&format!("It failed: {why}."), "", "").as_bytes())?;
         }
     }
 }
@@ -212,9 +207,10 @@ mod tests {
         fn prepare(&mut self, offer: &Offer, findings: &Findings) -> Result<Plan, String> {
             plan(offer, findings, None)
         }
-        fn apply(&mut self, plan: &Plan, _: &Findings, _: &mut dyn FnMut(&str)) -> Result<Vec<String>, String> {
+        fn apply(&mut self, plan: &Plan, _: &Findings, tell: &mut dyn FnMut(&str)) -> Result<(), String> {
             self.applied.extend(plan.steps.clone());
-            Ok(vec!["Done.".into()])
+            tell("Done.");
+            Ok(())
         }
     }
 
@@ -238,7 +234,10 @@ mod tests {
             let (paper, out) = session(given_up(), typed);
             assert_eq!(!paper.applied.is_empty(), done, "{typed:?}");
             assert!(out.contains("  - give version 1.0.0 3 tries\n"), "{out}");
-            assert_eq!(out.contains("Nothing was changed."), !done);
+            assert_eq!(
+                (out.contains("Done."), out.contains("Nothing was changed.")),
+                (done, !done)
+            );
         }
         // A reset is not confirmed by a slip of a finger.
         for (typed, done) in [("5\ny\n", false), ("5\nbox\n", true)] {

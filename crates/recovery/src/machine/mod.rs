@@ -193,12 +193,13 @@ impl World for Machine {
         plan(offer, findings, bundled.as_deref())
     }
 
-    fn apply(&mut self, plan: &Plan, findings: &Findings, tell: &mut dyn FnMut(&str)) -> Outcome<Vec<String>> {
-        let mut said = Vec::new();
+    fn apply(&mut self, plan: &Plan, findings: &Findings, tell: &mut dyn FnMut(&str)) -> Outcome<()> {
         for step in &plan.steps {
-            said.extend(self.step(step, findings, tell)?);
+            for line in self.step(step, findings, tell)? {
+                tell(&line);
+            }
         }
-        Ok(said)
+        Ok(())
     }
 }
 
