@@ -241,6 +241,19 @@ pub(crate) fn admit<'a>(method: &str, path: &'a str, scope: Scope) -> Result<(&'
     Ok((route, values))
 }
 
+/// Why a unit does not get what it asks, if that is its own end: nobody could ask it to start again.
+fn own_end(caller: &Caller, endpoint: Endpoint, values: &[&str]) -> Option<String> {
+    let name = caller.name.as_str();
+    let word = match endpoint {
+        Endpoint::Stop => "stop",
+        Endpoint::Disable => "disable",
+        _ => return None,
+    };
+    (caller.scope < Scope::Root && values.first() == Some(&name)).then(|| {
+        format!("{name} would not be there to be asked to start again; `cairn {word} {name}` on the console does it")
+    })
+}
+
 async fn handle<M>(
     request: Request<Incoming>,
     caller: Caller,
@@ -264,6 +277,9 @@ async fn handle<M>(
         Ok(admitted) => admitted,
         Err(refused) => return Ok(answered(refused)),
     };
+    if let Some(why) = own_end(&caller, route.endpoint, &values) {
+        return refuse(409, &why);
+    }
     let query = uri.query().unwrap_or_default();
     match route.endpoint {
         Endpoint::Logs => {
@@ -408,6 +424,25 @@ mod tests {
         assert!(may("POST", "/v1/units/a/restart", base(1)) && !may("POST", "/v1/setup/apply", base(1)));
         assert!(may("POST", "/v1/setup/apply", base(0)) && !may("POST", "/v1/manager/upgrade", base(0)));
         assert!(!may("GET", "/v1/logs", base(2)) && may("GET", "/v1/status", base(2)));
+    }
+
+    #[test]
+    fn a_unit_does_not_end_itself_and_whoever_is_at_the_console_does() {
+        let of = |scope, name: &str| Caller {
+            scope,
+            name: name.into(),
+        };
+        let panel = of(Scope::Own, "panel");
+        let why = own_end(&panel, Endpoint::Stop, &["panel"]).unwrap();
+        assert!(why.contains("`cairn stop panel`"), "{why}");
+        assert!(own_end(&panel, Endpoint::Disable, &["panel"]).is_some());
+        for (caller, endpoint, unit) in [
+            (&panel, Endpoint::Restart, "panel"),
+            (&panel, Endpoint::Stop, "wiki"),
+            (&of(Scope::Root, "root"), Endpoint::Stop, "root"),
+        ] {
+            assert_eq!(own_end(caller, endpoint, &[unit]), None, "{unit}");
+        }
     }
 
     #[test]
