@@ -4,12 +4,14 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::HarnessError;
 
 const MEMORY_TOKEN_MIB: u64 = 512;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Tokens held; dropping gives them back.
 #[derive(Debug)]
@@ -45,22 +47,24 @@ impl Share {
             let all = (*all).max(1);
             let mut missing = (*wanted).min(all);
             let paths: Vec<PathBuf> = (0..all).map(|index| folder.join(format!("{kind}-{index}"))).collect();
-            let mut held = Vec::new();
-            for path in &paths {
+            let mut free: Vec<PathBuf> = paths;
+            // Whichever becomes free first: to wait for one of them in the kernel would be to wait for whoever holds that one.
+            loop {
+                let mut held = Vec::new();
+                for path in free {
+                    let file = open(&path)?;
+                    if missing > 0 && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                        missing -= 1;
+                        tokens.push(file);
+                    } else {
+                        held.push(path);
+                    }
+                }
                 if missing == 0 {
                     break;
                 }
-                let file = open(path)?;
-                if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                    missing -= 1;
-                    tokens.push(file);
-                } else {
-                    held.push(path);
-                }
-            }
-            // The rest by waiting in the kernel, not by asking again and again.
-            for path in held.into_iter().take(missing as usize) {
-                tokens.push(lock(path)?);
+                free = held;
+                std::thread::sleep(LOOK_AGAIN);
             }
         }
         Ok(Share { _tokens: tokens })
@@ -99,16 +103,23 @@ fn memory_total_mib() -> u64 {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
 
     #[test]
-    fn the_third_machine_waits_until_one_of_two_ends() {
+    fn the_third_machine_waits_until_either_of_two_ends() {
+        for ends in 0..2 {
+            the_third_waits_until(ends);
+        }
+    }
+
+    fn the_third_waits_until(ends: usize) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_owned();
-        let first = Share::take_from(&path, &[("cpu", 1, 2)]).unwrap();
-        let _second = Share::take_from(&path, &[("cpu", 1, 2)]).unwrap();
+        let mut two = vec![
+            Share::take_from(&path, &[("cpu", 1, 2)]).unwrap(),
+            Share::take_from(&path, &[("cpu", 1, 2)]).unwrap(),
+        ];
         let (sender, taken) = mpsc::channel();
         std::thread::spawn(move || {
             let third = Share::take_from(&path, &[("cpu", 1, 2)]).unwrap();
@@ -116,7 +127,7 @@ mod tests {
             drop(third);
         });
         assert!(taken.recv_timeout(Duration::from_millis(200)).is_err());
-        drop(first);
+        drop(two.remove(ends));
         taken.recv_timeout(Duration::from_secs(10)).unwrap();
     }
 }
