@@ -363,11 +363,12 @@ fn every_difference_to_an_ordinary_installation_is_explained() {
     let packaged = plan.units.keys().filter(|unit| !plan.roots[*unit].packages.is_empty());
     for unit in packaged {
         let folder = kept.as_deref().unwrap_or(scratch.path()).join(unit.as_str());
+        // It fetches the packages.
+        let mine = ours(&build::preview_root(&plan, unit, &services).unwrap());
         if !folder.is_dir() {
-            install(&plan, unit, &mirror, &folder);
+            install(&plan, unit, &cache, &mirror, &folder);
         }
         let closure: BTreeSet<&str> = plan.roots[unit].packages.iter().map(|p| p.name.as_str()).collect();
-        let mine = ours(&build::preview_root(&plan, unit, &services).unwrap());
         let other = theirs(&folder, &mine, &foreign(&folder, &closure), &rules);
         assert!(other.facts.len() > 100, "the ordinary installation of {unit} is empty");
         if mine.libraries != other.libraries {
@@ -416,8 +417,28 @@ fn every_difference_to_an_ordinary_installation_is_explained() {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
+/// The unit's packages as the lock has them, as a repository that apt reads (deb-control(5), sources.list(5)).
+fn repository(plan: &BuildPlan, unit: &Name, cache: &Cache) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut index = String::new();
+    for package in &plan.roots[unit].packages {
+        let blob = cache.blob(&package.sha256, package.size).unwrap();
+        let file = format!("{}.deb", package.sha256);
+        fs::copy(&blob, folder.path().join(&file)).unwrap();
+        fs::set_permissions(folder.path().join(&file), fs::Permissions::from_mode(0o644)).unwrap();
+        let control = Command::new("dpkg-deb").arg("--field").arg(&blob).output().unwrap();
+        assert!(control.status.success(), "{}", package.name);
+        let control = String::from_utf8(control.stdout).unwrap();
+        let (control, size, hash) = (control.trim_end(), package.size, &package.sha256);
+        index += &format!("{control}\nFilename: ./{file}\nSize: {size}\nSHA256: {hash}\n\n");
+    }
+    fs::write(folder.path().join("Packages"), index).unwrap();
+    folder
+}
+
 /// Installs the unit's closure, at the lock's versions, into `folder` with every maintainer script.
-fn install(plan: &BuildPlan, unit: &Name, mirror: &Mirror, folder: &Path) {
+fn install(plan: &BuildPlan, unit: &Name, cache: &Cache, mirror: &Mirror, folder: &Path) {
     // apt reads the keys as a user of its own.
     let keys = tempfile::tempdir().unwrap();
     fs::set_permissions(keys.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -440,15 +461,22 @@ fn install(plan: &BuildPlan, unit: &Name, mirror: &Mirror, folder: &Path) {
         format!("deb [signed-by={signed}] {base} {} main", suite.name)
     });
     let packages = plan.roots[unit].packages.iter();
+    // A mirror's index names the newest versions alone, and the lock's may be older.
+    let local = repository(plan, unit, cache);
+    let own = format!("deb [trusted=yes] copy:{} ./", local.path().display());
     let include: Vec<String> = packages.map(|p| format!("{}={}", p.name, p.version)).collect();
     let output = Command::new("mmdebstrap")
         .args(["--quiet", "--variant=essential"])
         .arg(format!("--include={}", include.join(",")))
+        // Also for what is installed before the unit's packages (apt_preferences(5)).
+        .arg("--setup-hook=printf 'Package: *\\nPin: origin \"\"\\nPin-Priority: 1001\\n' > \"$1\"/etc/apt/preferences.d/lock")
+        .arg("--customize-hook=rm \"$1\"/etc/apt/preferences.d/lock")
         // Copies of the build machine's.
         .arg("--customize-hook=rm -f \"$1\"/etc/hostname \"$1\"/etc/resolv.conf")
         .arg("trixie")
         .arg(folder)
         .args(sources)
+        .arg(own)
         .output()
         .unwrap();
     assert!(

@@ -214,7 +214,7 @@ async fn a_program_looks_at_versions_with_any_token_and_changes_them_with_the_ow
             ("GET", "/api/v1/upgrade", "read"),
             ("GET", "/api/v1/upgrade/history", "read"),
             ("POST", "/api/v1/upgrade/check", "own"),
-            ("POST", "/api/v1/upgrade/install?from=/etc/shadow", "own"),
+            ("POST", "/api/v1/upgrade/install", "own"),
             ("POST", "/api/v1/upgrade/rollback", "own"),
         ] {
             let answer = program.send(method, path, String::new()).await;
@@ -227,6 +227,20 @@ async fn a_program_looks_at_versions_with_any_token_and_changes_them_with_the_ow
             );
         }
     }
-    // A file of the appliance cannot be named by the API.
+    // A file of the appliance cannot be named by the API, and nothing else is installed in its place.
+    owner.get("/tokens").await;
+    let page = owner.post("/tokens/make", &[("name", "last"), ("scope", "own")]).await;
+    let (_, rest) = page.text.split_once("tabindex=\"0\">cairn_").unwrap();
+    let mut program = panel.browser();
+    program.headers = vec![(
+        "authorization",
+        format!("Bearer cairn_{}", rest.split('<').next().unwrap()),
+    )];
+    let before = panel.manager.posts();
+    let answer = program
+        .send("POST", "/api/v1/upgrade/install?from=/etc/shadow", String::new())
+        .await;
+    assert_eq!(answer.status, 400, "{}", answer.text);
+    assert_eq!(panel.manager.posts(), before);
     assert!(panel.manager.posts().iter().all(|path| !path.contains("from")));
 }
