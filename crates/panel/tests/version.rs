@@ -145,6 +145,14 @@ async fn what_is_done_about_versions_reaches_the_manager_and_the_audit_log() {
     versions(&panel, "installed");
     let page = owner.get("/version?begun=1").await;
     assert!(!page.text.contains("It has begun") && !page.text.contains("http-equiv"));
+    // What is lost is lost only if that was ticked.
+    versions(&panel, "new");
+    for (lose, to) in [("", "/v1/upgrade/rollback"), ("1", "/v1/upgrade/rollback?lose-data=1")] {
+        owner.get("/version").await;
+        let fields = [("sure", "rollback"), ("lose", lose)];
+        assert_eq!(owner.post("/version/rollback", &fields).await.status, 303);
+        assert_eq!(panel.manager.posts().last().map(String::as_str), Some(to));
+    }
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route { query: &["now", "force"], ..manager("POST", "/api/v1/upgrade/install", "/v1/upgrade/install", Owner, "Bring the newest version into the free slot; `/api/v1/upgrade` tells how far that is. The next restart starts it.") },
     Route { query: &["until", "for", "reason"], ..manager("POST", "/api/v1/upgrade/hold", "/v1/upgrade/hold", Owner, "Install nothing by itself, and nothing at all that is not forced.") },
     manager("POST", "/api/v1/upgrade/unhold", "/v1/upgrade/unhold", Owner, "Take that back."),
-    manager("POST", "/api/v1/upgrade/rollback", "/v1/upgrade/rollback", Owner, "Let the next restart start the version of before."),
+    Route { query: &["lose-data"], ..manager("POST", "/api/v1/upgrade/rollback", "/v1/upgrade/rollback", Owner, "Let the next restart start the version of before.") },
     manager("POST", "/api/v1/power/reboot", "/v1/power/reboot", Owner, "Start the machine again."),
     manager("POST", "/api/v1/power/poweroff", "/v1/power/poweroff", Owner, "Switch the machine off."),
     Route { query: &["name"], ..manager("POST", "/api/v1/power/factory-reset", "/v1/power/factory-reset", Owner, "Remove all data and the owner's choices, and start again to be set up; `name` is the appliance's.") },

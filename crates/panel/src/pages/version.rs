@@ -215,10 +215,18 @@ pub(super) async fn act(app: &App, visit: &mut Visit, verb: &str) -> Result<Resp
         _ if !sure => return Err(Failure::Refused(400, "error.sure")),
         "rollback" => {
             let version = stand.back.ok_or(Failure::Refused(409, "error.version-back"))?;
-            (
-                "/v1/upgrade/rollback",
-                format!("the next restart starts version {version} again"),
-            )
+            match visit.request.form.get("lose") {
+                "1" => (
+                    "/v1/upgrade/rollback?lose-data=1",
+                    format!(
+                        "the next restart starts version {version} again, also if data that was written since is lost"
+                    ),
+                ),
+                _ => (
+                    "/v1/upgrade/rollback",
+                    format!("the next restart starts version {version} again"),
+                ),
+            }
         }
         "restart" => {
             let version = stand.starts.ok_or(Failure::Refused(409, "error.version-restart"))?;
