@@ -47,6 +47,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         // In one step, so that nobody sees half of it.
         ["rename", from, to] => fs::rename(from, to)?,
         ["address", name] => println!("{}", names::address(name)?),
+        ["put", path, text] => fs::write(path, text)?,
         ["show", path] => print!("{}", fs::read_to_string(path)?),
         // With its permissions.
         ["copy", from, to] => drop(fs::copy(from, to)?),

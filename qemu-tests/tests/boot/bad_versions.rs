@@ -10,8 +10,6 @@ use super::upgrade::{INSTALLED, PROVED, Publisher, restart_into, status};
 use super::*;
 
 const AGENT: &str = "/usr/lib/cairn/test-agent";
-/// The unit's data: a file whose name is its version.
-const DATA: &str = "/data/state/steady/var/lib/steady";
 /// For everything that a version is given before it is given up.
 const GIVEN_UP: Duration = Duration::from_secs(600);
 /// Where a version differs from the first.
@@ -66,8 +64,19 @@ fn fails(guest: &mut Guest, version: &str) -> String {
     why(guest, mark, version)
 }
 
+/// The unit itself writes and reads: what is somebody else's it could not rename.
+fn put(guest: &mut Guest, file: &str) {
+    guest.wait_ready("steady");
+    let path = format!("/var/lib/steady/{file}");
+    guest.cairn(&["enter", "steady", AGENT, "put", &path, "kept"]);
+}
+
 fn has(guest: &mut Guest, file: &str) -> bool {
-    guest.ran(&[AGENT, "show", &format!("{DATA}/{file}")], READY) == (0, "kept".into())
+    guest.wait_ready("steady");
+    let path = format!("/var/lib/steady/{file}");
+    let (status, said) = guest.ran(&["/usr/bin/cairn", "enter", "steady", AGENT, "show", &path], READY);
+    assert!(status == 0 || said.contains("No such file"), "{said}");
+    status == 0 && said == "kept"
 }
 
 #[test]
@@ -84,7 +93,7 @@ fn a_version_that_panics_or_is_not_reached_or_is_ill_or_loops_gives_way_to_the_o
     let mut guest = Guest(must(home.start()));
     must(guest.0.wait_for(PROVED, READY));
     publisher.publish("1.0.0", &first);
-    guest.write(&format!("{DATA}/one"), "kept");
+    put(&mut guest, "one");
 
     let words = |words: &str| format!("[boot]\ncommand_line = [\"{words}\"]\n\n[upgrade]");
     // No program of ours ever runs in the first; the second finds no network device.
@@ -124,7 +133,7 @@ fn a_version_that_panics_or_is_not_reached_or_is_ill_or_loops_gives_way_to_the_o
     let mark = restart_into(&mut guest, "1.5.0");
     must(guest.0.serial.wait_from(mark, PROVED, READY));
     assert!(has(&mut guest, "two") && !has(&mut guest, "one"));
-    guest.write(&format!("{DATA}/new"), "kept");
+    put(&mut guest, "new");
     guest.cairn(&["upgrade", "rollback"]);
     let mark = restart_into(&mut guest, "1.0.0");
     must(guest.0.serial.wait_from(mark, "Ready", READY));
