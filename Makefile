@@ -57,7 +57,7 @@ bench: ## Measure build, size, boot, upgrades and the supervisor beside their pe
 
 soak: ## All power cuts, crash points of upgrades and kills of the manager, with reports in target/qemu-tests/soak*.md
 	$(CARGO) build -p imagegen
-	CAIRN_SOAK=1 $(CARGO) test -p qemu-tests --test boot -- --nocapture power_cut kill_of_the_manager a_version_that_works
+	CAIRN_SOAK=1 $(CARGO) test -p qemu-tests --test boot -- --nocapture --include-ignored power_cut kill_of_the_manager a_version_that_works a_version_that_hangs
 
 FAULTS = $${CARGO_TARGET_DIR:-target}/qemu-tests
 

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use cairn_upgrade::Error;
@@ -149,19 +150,22 @@ fn starts(scene: &Scene, bytes: &[u8], esp: &MemoryEsp, old_files: &[u8], old_by
     }
 }
 
+/// How many changes to disk and ESP a whole install makes.
+fn changes(scene: &Scene, bytes: &[u8], files: &BTreeMap<String, Vec<u8>>) -> u64 {
+    let power = Power::lasting(u64::MAX);
+    let (mut disk, mut esp) = (
+        disk_of(bytes.to_vec(), power.clone()),
+        esp_of(files.clone(), power.clone()),
+    );
+    install(scene, &mut disk, &mut esp, &scene.source).unwrap();
+    power.used(u64::MAX)
+}
+
 #[test]
 fn a_power_cut_before_any_change_leaves_a_machine_that_starts_and_the_next_install_completes() {
     let scene = scene();
     let (bytes, files) = machine(&scene.old, &scene.older);
-    let power = Power::lasting(u64::MAX);
-    install(
-        &scene,
-        &mut disk_of(bytes.clone(), power.clone()),
-        &mut esp_of(files.clone(), power.clone()),
-        &scene.source,
-    )
-    .unwrap();
-    let changes = power.used(u64::MAX);
+    let changes = changes(&scene, &bytes, &files);
     assert!(changes >= 20, "{changes}");
     let mut random = Random(0x0005_eed1);
     for point in 0..changes {
@@ -233,15 +237,7 @@ fn a_disk_that_reads_back_wrongly_is_noticed_before_anything_leads_to_it() {
 fn a_disk_error_at_any_change_is_told_and_the_next_install_completes() {
     let scene = scene();
     let (bytes, files) = machine(&scene.old, &scene.older);
-    let power = Power::lasting(u64::MAX);
-    install(
-        &scene,
-        &mut disk_of(bytes.clone(), power.clone()),
-        &mut esp_of(files.clone(), power.clone()),
-        &scene.source,
-    )
-    .unwrap();
-    for change in 0..power.used(u64::MAX) {
+    for change in 0..changes(&scene, &bytes, &files) {
         let power = Power::failing_at(change);
         let (mut disk, mut esp) = (disk_of(bytes.clone(), power.clone()), esp_of(files.clone(), power));
         let why = install(&scene, &mut disk, &mut esp, &scene.source)

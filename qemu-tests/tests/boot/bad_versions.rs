@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use qemu_tests::images::Changes;
-use qemu_tests::machine::{Home, Options};
 
 use super::daemons::Guest;
-use super::upgrade::{INSTALLED, PROVED, Publisher, restart_into, status};
+use super::upgrade::{INSTALLED, PROVED, Publisher, Scene, restart_into, status};
 use super::*;
 
 const AGENT: &str = "/usr/lib/cairn/test-agent";
@@ -81,18 +80,9 @@ fn has(guest: &mut Guest, file: &str) -> bool {
 
 #[test]
 fn a_version_that_panics_or_is_not_reached_or_is_ill_or_loops_gives_way_to_the_one_before() {
-    let first = must(images::upgradable());
-    let work = must(tempfile::tempdir_in(must(std::fs::canonicalize(images::target()))));
-    let publisher = Publisher::new(work.path());
-    let options = Options {
-        disk_gib: 2,
-        ports: Vec::new(),
-        ..Options::default()
-    };
-    let home = must(Home::new("bad-versions", &first, options));
-    let mut guest = Guest(must(home.start()));
-    must(guest.0.wait_for(PROVED, READY));
-    publisher.publish("1.0.0", &first);
+    let scene = Scene::new("bad-versions", false);
+    let (work, publisher) = (scene.work.path(), &scene.publisher);
+    let mut guest = scene.start();
     put(&mut guest, "one");
 
     let words = |words: &str| format!("[boot]\ncommand_line = [\"{words}\"]\n\n[upgrade]");
@@ -117,7 +107,7 @@ fn a_version_that_panics_or_is_not_reached_or_is_ill_or_loops_gives_way_to_the_o
                 ..Changes::default()
             },
         };
-        install(&mut guest, &publisher, version, changes, work.path());
+        install(&mut guest, publisher, version, changes, work);
         let said = fails(&mut guest, version);
         assert!(said.contains(because), "{version}: {said}");
         assert!(has(&mut guest, "one"), "{version}");
@@ -129,7 +119,7 @@ fn a_version_that_panics_or_is_not_reached_or_is_ill_or_loops_gives_way_to_the_o
         unit: &[(PLAIN, &migrates)],
         ..Changes::default()
     };
-    install(&mut guest, &publisher, "1.5.0", changes, work.path());
+    install(&mut guest, publisher, "1.5.0", changes, work);
     let mark = restart_into(&mut guest, "1.5.0");
     must(guest.0.serial.wait_from(mark, PROVED, READY));
     assert!(has(&mut guest, "two") && !has(&mut guest, "one"));
@@ -142,28 +132,16 @@ fn a_version_that_panics_or_is_not_reached_or_is_ill_or_loops_gives_way_to_the_o
     must(guest.0.serial.wait_from(mark, "Ready", READY));
     assert!(has(&mut guest, "one") && has(&mut guest, "new") && !has(&mut guest, "two"));
     switch_off(guest.0);
-    is_clean(&home);
+    is_clean(&scene.home);
 }
 
 /// A version that hangs, panics or loses power in the middle of proving itself; each costs it one try. Hanging takes minutes of a watchdog.
 #[test]
+#[ignore = "takes minutes of a watchdog's time; `make soak` runs it"]
 fn a_version_that_hangs_and_panics_and_loses_power_gives_way_to_the_one_before() {
-    if std::env::var("CAIRN_SOAK").is_err() {
-        println!("only in `make soak`");
-        return;
-    }
-    let first = must(images::upgradable());
-    let work = must(tempfile::tempdir_in(must(std::fs::canonicalize(images::target()))));
-    let publisher = Publisher::new(work.path());
-    let options = Options {
-        disk_gib: 2,
-        ports: Vec::new(),
-        ..Options::default()
-    };
-    let home = must(Home::new("hanging-version", &first, options));
-    let mut guest = Guest(must(home.start()));
-    must(guest.0.wait_for(PROVED, READY));
-    publisher.publish("1.0.0", &first);
+    let scene = Scene::new("hanging-version", false);
+    let (work, publisher) = (scene.work.path(), &scene.publisher);
+    let mut guest = scene.start();
     let changes = Changes {
         recipe: &[
             ("healthy = \"5s\"", "healthy = \"50m\""),
@@ -171,7 +149,7 @@ fn a_version_that_hangs_and_panics_and_loses_power_gives_way_to_the_one_before()
         ],
         ..Changes::default()
     };
-    install(&mut guest, &publisher, "1.1.0", changes, work.path());
+    install(&mut guest, publisher, "1.1.0", changes, work);
     let mark = restart_into(&mut guest, "1.1.0");
     must(guest.0.serial.wait_from(mark, "Ready", READY));
 
@@ -193,9 +171,9 @@ fn a_version_that_hangs_and_panics_and_loses_power_gives_way_to_the_one_before()
 
     must(guest.0.kill());
     drop(guest);
-    let mut guest = Guest(must(home.start()));
+    let mut guest = Guest(must(scene.home.start()));
     let said = why(&mut guest, 0, "1.1.0");
     assert!(said.contains("it was started 3 times"), "{said}");
     switch_off(guest.0);
-    is_clean(&home);
+    is_clean(&scene.home);
 }

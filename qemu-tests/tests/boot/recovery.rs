@@ -7,10 +7,9 @@ use std::path::Path;
 use imagegen::image::fat;
 use imagegen::machine::Disk;
 use qemu_tests::esp;
-use qemu_tests::machine::{Home, Options};
 
 use super::daemons::Guest;
-use super::upgrade::{INSTALLED, PROVED, Publisher};
+use super::upgrade::{INSTALLED, PROVED, Scene};
 use super::*;
 
 const MENU: &str = "Type a number, or Enter to look again.";
@@ -59,21 +58,11 @@ fn choose(machine: &mut Machine, end: usize, words: &str) {
 
 #[test]
 fn a_machine_on_which_nothing_starts_is_got_going_again() {
-    let first = must(images::upgradable());
-    let work = must(tempfile::tempdir_in(must(std::fs::canonicalize(images::target()))));
-    let publisher = Publisher::new(work.path());
-    publisher.publish("1.0.0", &first);
+    let scene = Scene::new("recovery", false);
+    let (work, publisher, home) = (&scene.work, &scene.publisher, &scene.home);
     let second = must(images::upgraded("1.1.0", images::Changes::default(), work.path()));
     publisher.publish("1.1.0", &second);
-    let options = Options {
-        disk_gib: 2,
-        ports: Vec::new(),
-        ..Options::default()
-    };
-    let home = must(Home::new("recovery", &first, options));
-    let machine = must(home.start());
-    must(machine.wait_for(PROVED, READY));
-    switch_off(machine);
+    switch_off(scene.start().0);
 
     // Given up, and nothing else there: one more try.
     must(esp::rename_entry(
@@ -156,5 +145,5 @@ fn a_machine_on_which_nothing_starts_is_got_going_again() {
             .is_some_and(|line| line.contains("failed") && line.contains("1.1.0"))
     });
     switch_off(guest.0);
-    is_clean(&home);
+    is_clean(home);
 }

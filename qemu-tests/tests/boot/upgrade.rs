@@ -75,6 +75,43 @@ impl Publisher {
     }
 }
 
+/// A publisher with the first version, and a machine that has it.
+pub(super) struct Scene {
+    pub(super) first: PathBuf,
+    pub(super) work: tempfile::TempDir,
+    pub(super) publisher: Publisher,
+    pub(super) home: Home,
+}
+
+impl Scene {
+    pub(super) fn new(name: &str, log_writes: bool) -> Self {
+        let first = must(images::upgradable());
+        let work = must(tempfile::tempdir_in(must(std::fs::canonicalize(images::target()))));
+        let publisher = Publisher::new(work.path());
+        publisher.publish("1.0.0", &first);
+        let options = Options {
+            disk_gib: 2,
+            ports: Vec::new(),
+            log_writes,
+            ..Options::default()
+        };
+        let home = must(Home::new(name, &first, options));
+        Self {
+            first,
+            work,
+            publisher,
+            home,
+        }
+    }
+
+    /// Switches the machine on, and waits until the first version has proved itself.
+    pub(super) fn start(&self) -> Guest {
+        let guest = Guest(must(self.home.start()));
+        must(guest.0.wait_for(PROVED, READY));
+        guest
+    }
+}
+
 pub(super) fn status(guest: &mut Guest) -> Value {
     must(serde_json::from_str(&guest.cairn(&["upgrade", "status", "--json"])))
 }
@@ -95,20 +132,11 @@ pub(super) fn restart_into(guest: &mut Guest, version: &str) -> usize {
 
 #[test]
 fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_before() {
-    let first = must(images::upgradable());
-    let work = must(tempfile::tempdir_in(must(std::fs::canonicalize(images::target()))));
-    let publisher = Publisher::new(work.path());
-    let options = Options {
-        disk_gib: 2,
-        ports: Vec::new(),
-        log_writes: true,
-        ..Options::default()
-    };
-    let home = must(Home::new("upgrade", &first, options));
+    let scene = Scene::new("upgrade", true);
+    let (first, work, publisher, home) = (&scene.first, &scene.work, &scene.publisher, &scene.home);
     let fresh = home.folder().join("fresh.raw");
-    must(disk::copy_grown(&first, &fresh, 2 << 30));
-    let mut guest = Guest(must(home.start()));
-    must(guest.0.wait_for(PROVED, READY));
+    must(disk::copy_grown(first, &fresh, 2 << 30));
+    let mut guest = scene.start();
     let running = &status(&mut guest)["versions"]["running"];
     assert_eq!(
         (&running["version"], &running["tries_left"]),
@@ -116,7 +144,6 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     );
 
     // From the web, with the power cut while it is written: the next start is the same version, and the next install completes.
-    publisher.publish("1.0.0", &first);
     let from = must(blocklog::count(&home.writes()));
     let second = must(images::upgraded("1.1.0", images::Changes::default(), work.path()));
     publisher.publish("1.1.0", &second);
@@ -225,11 +252,11 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
     let (code, said) = guest.ran(&["/usr/bin/cairn", "upgrade", "rollback"], INSTALLED);
     assert!(code == 1 && said.contains("no other version"), "{said}");
     switch_off(guest.0);
-    is_clean(&home);
+    is_clean(home);
     crash_points::each_leaves_a_version_that_is_whole(&Recording {
-        home: &home,
+        home,
         before: &fresh,
         from,
-        images: &[&first, &second, &third],
+        images: &[first, &second, &third],
     });
 }
