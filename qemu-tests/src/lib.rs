@@ -15,6 +15,7 @@ pub mod gpt_edit;
 pub mod images;
 pub mod machine;
 pub mod prepared;
+pub mod python;
 pub mod random;
 pub mod serial;
 pub mod served;

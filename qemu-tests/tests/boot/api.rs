@@ -2,20 +2,19 @@
 //! answers by it.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use qemu_tests::client::browser::Browser;
 use qemu_tests::images;
 use qemu_tests::machine::{Home, Options};
-use qemu_tests::{share, tools};
+use qemu_tests::python;
 
 use super::daemons::Guest;
 use super::setup::{CHOICES, PASSWORD};
 use super::*;
 
 /// What Schemathesis is, by hash.
-const NEEDS: &str = "qemu-tests/third-party/schemathesis.txt";
+const NEEDS: &str = "schemathesis.txt";
 /// The requests of every run, unless `CAIRN_SEED` says otherwise.
 const SEED: u32 = 20_261_123;
 const HOW: [(&str, &str); 7] = [
@@ -53,11 +52,11 @@ const NOT_ASKED: [(&str, &str); 6] = [
 
 #[test]
 fn the_api_does_what_its_document_says_whatever_it_is_asked() {
-    let python = match schemathesis() {
+    let python = match python::environment(NEEDS) {
         Ok(python) => python,
         Err(why) => {
             assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{why}");
-            eprintln!("skipped: {why}");
+            eprintln!("skipped, the API was not asked by its document: {why}");
             return;
         }
     };
@@ -139,60 +138,4 @@ fn token(port: u16) -> (Browser, String) {
         .unwrap_or_else(|| panic!("{}", page.text));
     let token = format!("cairn_{}", rest.split('<').next().unwrap_or_default());
     (owner, token)
-}
-
-/// The Python that has Schemathesis: made in the cache, once for each list of what it needs. The error is a sentence.
-fn schemathesis() -> Result<PathBuf, String> {
-    let needs = images::workspace().join(NEEDS);
-    let text = std::fs::read(&needs).map_err(|error| error.to_string())?;
-    let name = imagegen::cache::Digest::of(&text).to_string();
-    let place = tools::cache()
-        .map_err(|error| error.to_string())?
-        .root()
-        .join("python")
-        .join(name);
-    let (python, done) = (place.join("bin/python"), place.join("done"));
-    std::fs::create_dir_all(&place).map_err(|error| error.to_string())?;
-    let _alone = share::lock(&place.with_extension("lock")).map_err(|error| error.to_string())?;
-    if done.exists() {
-        return Ok(python);
-    }
-    let sentence = |what: &str, why: String| {
-        format!(
-            "Schemathesis cannot be had, because {what}: {why}; the API was not asked by its document. Install python3-venv, and let pip reach its registry."
-        )
-    };
-    let venv = ["-m", "venv", "--clear"].map(AsRef::as_ref);
-    ran(Path::new("python3"), &[&venv[..], &[place.as_os_str()]].concat())
-        .map_err(|why| sentence("python3 makes no virtual environment", why))?;
-    let install = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--require-hashes",
-        "--only-binary",
-        ":all:",
-        "-r",
-    ]
-    .map(AsRef::as_ref);
-    ran(&python, &[&install[..], &[needs.as_os_str()]].concat())
-        .map_err(|why| sentence("pip cannot install it", why))?;
-    std::fs::write(&done, "").map_err(|error| error.to_string())?;
-    Ok(python)
-}
-
-fn ran(program: &Path, args: &[&std::ffi::OsStr]) -> Result<(), String> {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .map_err(|error| error.to_string())?;
-    match output.status.success() {
-        true => Ok(()),
-        false => {
-            let said = [output.stdout, output.stderr].concat();
-            let said = String::from_utf8_lossy(&said).into_owned();
-            Err(said.lines().last().unwrap_or_default().to_owned())
-        }
-    }
 }
