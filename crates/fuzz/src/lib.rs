@@ -6,10 +6,12 @@
 
 mod manager;
 mod messages;
+mod release;
 mod text;
 
 pub use manager::{control, saved};
 pub use messages::{exec_report, init_protocol, notify};
+pub use release::{release, taken as release_taken};
 pub use text::{import, unit};
 
 /// A target: it panics where a promise is broken.
@@ -23,6 +25,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("init_protocol", init_protocol),
     ("logs", logs),
     ("notify", notify),
+    ("release", release),
     ("saved", saved),
     ("unit", unit),
 ];

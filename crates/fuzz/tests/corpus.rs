@@ -56,6 +56,20 @@ fn the_corpus_holds_inputs_that_are_let_through() {
         );
     }
     assert!(!cairn_sandbox::fuzz::job(&read("exec_report/plan-wrong-path")));
+    for (input, taken) in [
+        ("index", true),
+        ("delta", true),
+        ("bundle", true),
+        ("names", true),
+        ("uki", true),
+        ("index-pack", false),
+    ] {
+        assert_eq!(
+            cairn_fuzz::release_taken(&read(&format!("release/{input}"))),
+            taken,
+            "{input}"
+        );
+    }
     let source = cairn_unit::Source {
         file: "full.toml".into(),
         text: String::from_utf8(read("unit/full")).unwrap(),
