@@ -52,7 +52,7 @@ qemu-test: ## Boot real images under QEMU and test them through their ports
 	else $(CARGO) test -p qemu-tests --no-fail-fast; fi
 
 bench: ## Measure build, size, boot, upgrades and the supervisor beside their peers (BENCH_RUNS, default 3; PARTS=supervisor for one)
-	$(CARGO) build --release -p imagegen -p cairn-bench
+	$(CARGO) build --release -p imagegen -p cairn-bench -p cairn-panel
 	$(CARGO) run --release --quiet -p cairn-bench -- $(PARTS)
 
 soak: ## All power cuts, crash points of upgrades and kills of the manager, with reports in target/qemu-tests/soak*.md

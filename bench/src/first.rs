@@ -43,9 +43,10 @@ fn first_boot(image: &Path, folder: &Path) -> Result<(f64, f64), Box<dyn Error>>
     }
     let line = machine.wait_for("The code for it: ", LIMIT)?;
     let code = line.split_once("The code for it: ").map_or("", |(_, code)| code.trim());
-    let steps: [(&str, &[(&str, &str)]); 5] = [
+    let steps: [(&str, &[(&str, &str)]); 6] = [
         ("/setup/code", &[("code", code)]),
         ("/setup/name", &[("name", "bench"), ("domain", "bench.example")]),
+        ("/setup/network", &[("method", "dhcp")]),
         (
             "/setup/admin",
             &[("account", "bench"), ("password", PASSWORD), ("again", PASSWORD)],

@@ -76,7 +76,8 @@ impl Browser {
         self.took(&address, answer)
     }
 
-    fn cookie(&self) -> String {
+    /// Its cookies, as it sends them.
+    pub fn cookie(&self) -> String {
         let all: Vec<String> = self
             .cookies
             .iter()

@@ -1,0 +1,201 @@
+//! The panel on one processor of this machine, with the manager of its own tests: what it holds in memory, and what a page costs.
+
+#[allow(dead_code, unused_imports, reason = "the panel's tests use the rest")]
+#[path = "../../crates/panel/tests/common/manager.rs"]
+mod manager;
+
+use std::error::Error;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use manager::{CODE, Manager};
+use qemu_tests::client::browser::Browser;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use ureq::tls::TlsConfig;
+
+use crate::figure::{Goal, Row, Samples, Unit};
+use crate::runs;
+
+const PASSWORD: &str = "velvet otter 7 quarry lamp";
+/// Connections that ask at once.
+const CLIENTS: usize = 4;
+/// How long they ask in each run.
+const ASKING: Duration = Duration::from_secs(5);
+
+/// A panel that runs, and is ended with this.
+struct Panel {
+    process: Child,
+    port: u16,
+}
+
+impl Drop for Panel {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Panel {
+    fn start(folder: &Path) -> Result<Panel, Box<dyn Error>> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+        fs::write(folder.join("tls"), made.signing_key.serialize_pem() + &made.cert.pem())?;
+        // Free a moment ago; nobody else asks for it here.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let program = std::env::current_exe()?.with_file_name("cairn-panel");
+        let process = Command::new(&program)
+            .env("PANEL_LISTEN", format!("127.0.0.1:{port}"))
+            .env("PANEL_TLS", folder.join("tls"))
+            .env("PANEL_STATE", folder)
+            .env("PANEL_CONTROL", folder.join("control.sock"))
+            .env("PANEL_DIRECTORY", folder.join("directory.json"))
+            .spawn()
+            .map_err(|why| format!("{}: {why}; `make bench` builds it", program.display()))?;
+        let panel = Panel { process, port };
+        let start = Instant::now();
+        while Browser::new(port).get("/").is_err() {
+            if start.elapsed() > Duration::from_secs(20) {
+                return Err("the panel does not answer".into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(panel)
+    }
+
+    /// What it holds in memory, in bytes (`VmRSS` of proc_pid_status(5)).
+    fn resident(&self) -> Result<f64, Box<dyn Error>> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().split(' ').next()).ok_or("no VmRSS")?;
+        Ok(kib.parse::<f64>()? * 1024.0)
+    }
+
+    /// On the first processor, and what asks on the others.
+    fn alone(&self) -> Result<(), Box<dyn Error>> {
+        let processors = std::thread::available_parallelism()?.get();
+        let (mut first, mut others) = (CpuSet::new(), CpuSet::new());
+        first.set(0);
+        (1..processors).for_each(|n| others.set(n));
+        for thread in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let thread = thread?.file_name().to_string_lossy().parse()?;
+            sched_setaffinity(rustix::thread::Pid::from_raw(thread), &first)?;
+        }
+        if processors > 1 {
+            sched_setaffinity(None, &others)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sets the appliance up, and gives the owner's browser.
+fn owner(port: u16) -> Result<Browser, Box<dyn Error>> {
+    let mut browser = Browser::new(port);
+    let steps: [(&str, &[(&str, &str)]); 7] = [
+        ("/setup/code", &[("code", CODE)]),
+        ("/setup/name", &[("name", "birch"), ("domain", "")]),
+        ("/setup/network", &[("method", "dhcp")]),
+        (
+            "/setup/admin",
+            &[("account", "ada"), ("password", PASSWORD), ("again", PASSWORD)],
+        ),
+        ("/setup/totp", &[("choice", "skip")]),
+        ("/setup/parts", &[("unit", "wiki")]),
+        ("/setup/finish", &[]),
+    ];
+    for (path, fields) in steps {
+        browser.get(if path == "/setup/finish" {
+            "/setup/summary"
+        } else {
+            path
+        })?;
+        let answer = browser.post(path, fields)?;
+        if answer.status != 303 {
+            return Err(format!("{path} gave the status {}: {}", answer.status, answer.text).into());
+        }
+    }
+    Ok(browser)
+}
+
+/// Asks for the overview on kept connections; seconds for each answer.
+fn asking(port: u16, cookie: &str) -> Result<f64, Box<dyn Error>> {
+    let answers = AtomicU64::new(0);
+    let start = Instant::now();
+    let ask = || -> Result<(), String> {
+        let tls = TlsConfig::builder().disable_verification(true).build();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .max_redirects(0)
+            .build()
+            .into();
+        while start.elapsed() < ASKING {
+            let answer = agent
+                .get(format!("https://127.0.0.1:{port}/"))
+                .header("cookie", cookie)
+                .call();
+            let mut answer = answer.map_err(|e| e.to_string())?;
+            let text = answer.body_mut().read_to_string().map_err(|e| e.to_string())?;
+            if answer.status() != 200 || !text.contains("wiki") {
+                return Err(format!("the overview has the status {}: {text}", answer.status()));
+            }
+            answers.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask)).collect();
+        all.into_iter()
+            .try_for_each(|one| one.join().map_err(|_| "a client panicked".to_owned())?)
+    })?;
+    let count = u32::try_from(answers.load(Ordering::Relaxed))?;
+    Ok(start.elapsed().as_secs_f64() / f64::from(count))
+}
+
+/// The panel's memory when nobody was there, when it was set up, and after many pages; and the time of a page.
+pub(crate) fn figures(folder: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
+    let (mut idle, mut used, mut page) = (vec![], vec![], vec![]);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
+    for _ in 0..runs() {
+        let scratch = tempfile::tempdir_in(folder)?;
+        let manager = Manager::start(&scratch.path().join("control.sock"), true);
+        let panel = Panel::start(scratch.path())?;
+        idle.push(panel.resident()?);
+        let mut browser = owner(panel.port)?;
+        let answer = browser.get("/")?;
+        if answer.status != 200 {
+            return Err(format!("the overview has the status {}", answer.status).into());
+        }
+        panel.alone()?;
+        page.push(asking(panel.port, &browser.cookie())?);
+        used.push(panel.resident()?);
+        drop(manager);
+    }
+    let row = |what: &str, unit, ours, goal| Row {
+        what: what.into(),
+        unit,
+        ours: Samples(ours),
+        peer: Err(String::new()),
+        goal,
+    };
+    Ok(vec![
+        row("panel's memory, just started", Unit::Bytes, idle, Goal::None),
+        row(
+            "panel's memory, after setup and many pages",
+            Unit::Bytes,
+            used,
+            Goal::AtMost(25e6),
+        ),
+        row(
+            "the overview page by TLS, on one processor",
+            Unit::Millis,
+            page,
+            Goal::AtMost(0.001),
+        ),
+    ])
+}
