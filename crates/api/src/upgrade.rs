@@ -155,6 +155,9 @@ pub struct UpgradeOffer {
     pub turn_at: Option<String>,
     /// What the publisher says of a pause; may be empty.
     pub turn_why: String,
+    /// Why this appliance cannot have it, as far as that is known before it is fetched; null if nothing stands against it.
+    #[serde(default)]
+    pub refused: Option<String>,
     /// The publisher has withdrawn the version that runs, for this reason, which may be empty; null if not.
     pub withdrawn: Option<String>,
     /// When this was found out, as in RFC 3339.
@@ -181,6 +184,15 @@ impl UpgradeOffer {
             )),
             _ => None,
         }
+    }
+
+    /// That a newer version is not for this appliance, in a sentence without its full stop; `None` if it is.
+    pub fn stands_against(&self) -> Option<String> {
+        let why = self.refused.as_ref().filter(|_| self.newer)?;
+        Some(format!(
+            "Version {} is offered, but cannot be installed: {why}",
+            self.version
+        ))
     }
 
     /// That the version which runs was withdrawn, in a sentence with its full stop; `None` if not.

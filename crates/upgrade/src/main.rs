@@ -12,7 +12,7 @@ use cairn_upgrade::Error;
 use cairn_upgrade::appliance::{Appliance, arch};
 use cairn_upgrade::install::{Install, Phase, Progress};
 use cairn_upgrade::metadata::Trusted;
-use cairn_upgrade::offer::{Asker, offer};
+use cairn_upgrade::offer::{Asker, offer, refused};
 use cairn_upgrade::pace::{Pace, Paced, RealClock};
 use cairn_upgrade::plan::plan;
 use cairn_upgrade::record::{Happened, Tried};
@@ -228,7 +228,8 @@ fn offered(appliance: &Appliance, asked: &Asked<'_>, told: &mut Told) -> Result<
         machine: &appliance.records.machine()?,
         brought,
     };
-    let offer = offer(&trusted, &asker, jiff::Timestamp::now())?;
+    let mut offer = offer(&trusted, &asker, jiff::Timestamp::now())?;
+    offer.refused = refused(&trusted, &offer, &appliance.found()?);
     offer.version.clone_into(&mut told.task.version);
     leave("offered.json", &offer);
     Ok(Looked {

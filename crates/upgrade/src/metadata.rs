@@ -13,12 +13,14 @@ use url::Url;
 
 use crate::delta::{Delta, MAX_DELTA};
 use crate::error::Error;
-use crate::index::{Index, MAX_INDEX};
+use crate::index::{Index, MAX_INDEX, Release};
 use crate::source::{Source, Stream};
 use crate::waves::{ROLLOUT, Rollout};
 
 /// The target that says which version each channel has.
 pub const CHANNELS: &str = "channels.json";
+/// The key of an index's custom data: what it says of the release, for who asks without fetching it.
+pub const RELEASE: &str = "release";
 const MAX_TEXT: u64 = 1 << 20;
 /// No address: names below it are given to the source.
 const BASE: &str = "http://repository.invalid/";
@@ -212,6 +214,13 @@ impl Trusted {
             )));
         }
         Ok(index)
+    }
+
+    /// What a release is, as it is signed beside its index; `None` if nothing is said there that is understood.
+    pub fn release(&self, name: &str, version: &str, arch: &str) -> Option<Release> {
+        let target = TargetName::new(format!("{}.index", stem(name, version, arch))).ok()?;
+        let target = self.repository.targets().signed.targets.get(&target)?;
+        Release::deserialize(target.custom.get(RELEASE)?).ok()
     }
 
     /// What an appliance that runs version `from` lacks of a release, if the repository has that and it is understood.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use crate::entries::newer;
 use crate::error::Error;
 use crate::metadata::{About, PackageChange, Trusted};
+use crate::plan::{Found, fits};
 use crate::waves::{Turn, position, turn};
 
 /// Who asks.
@@ -66,6 +67,7 @@ pub fn offer(trusted: &Trusted, asker: &Asker<'_>, now: Timestamp) -> Result<Upg
             Turn::Paused(why) => why,
             _ => String::new(),
         },
+        refused: None,
         withdrawn: rollout.withdrawn(asker.channel, asker.version).map(|w| w.why.clone()),
         at: text(now),
         version,
@@ -73,6 +75,15 @@ pub fn offer(trusted: &Trusted, asker: &Asker<'_>, now: Timestamp) -> Result<Upg
         changes: about.changes.iter().map(change).collect(),
         since: about.since,
     })
+}
+
+/// Why an appliance as it was found cannot have what is offered, as far as the signed metadata says; `None` if nothing stands against it.
+pub fn refused(trusted: &Trusted, offer: &UpgradeOffer, found: &Found) -> Option<String> {
+    let release = trusted.release(&found.name, &offer.version, &found.arch)?;
+    match fits(found, &release) {
+        Err(Error::Refused(why)) if offer.newer => Some(why),
+        _ => None,
+    }
 }
 
 fn change(change: &PackageChange) -> String {

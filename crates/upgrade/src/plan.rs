@@ -12,7 +12,7 @@ use cairn_unit::StateVersion;
 use crate::entries::{Entry, EntryName, is_version, newer};
 use crate::error::Error;
 use crate::esp::entry_of;
-use crate::index::Index;
+use crate::index::{Index, Release};
 use crate::slots::{Slots, label};
 
 /// The longest label of a partition, in UTF-16 units.
@@ -80,13 +80,16 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Works out the plan.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+/// Whether a release fits this appliance at all, whatever else is going on: it is for it, newer, can read its data, and its slots hold it.
 ///
 /// # Errors
 /// [`Error::Refused`] says what does not fit.
-pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
+pub fn fits(found: &Found, release: &Release) -> Result<(), Error> {
     let refuse = |why: String| Err(Error::Refused(why));
-    let (release, mib) = (&index.release, |bytes: u64| bytes.div_ceil(1 << 20));
     let version = &release.version;
     if release.name != found.name {
         return refuse(format!(
@@ -128,17 +131,6 @@ pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
             "version {version} cannot read the data of unit {unit}: that has version {has}, and it reads {reads}"
         ));
     }
-    let hash = index.root_hash()?;
-    let kept = found.table.partitions.get(&found.slots.kept.root.number);
-    let in_kept = |hash: &RootHash| kept.is_some_and(|partition| partition.id == hash.partuuid_root());
-    if in_kept(&hash) {
-        return refuse(match found.slots.running {
-            Some(_) => "the release has the root that runs already".into(),
-            None => format!(
-                "version {version} lies in the other slot, which is kept; try that again, or install into that slot"
-            ),
-        });
-    }
     let (root, tree) = (release.root_size, verity::hash_device_size(release.root_size));
     for (what, needs, has) in [
         ("root", root, found.slots.free.root.length),
@@ -157,6 +149,29 @@ pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
         .any(|what| label(what, version).encode_utf16().count() > LABEL)
     {
         return refuse(format!("the version `{version}` is too long for a partition's label"));
+    }
+    Ok(())
+}
+
+/// Works out the plan.
+///
+/// # Errors
+/// [`Error::Refused`] says what does not fit.
+pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
+    let refuse = |why: String| Err(Error::Refused(why));
+    let release = &index.release;
+    fits(found, release)?;
+    let version = &release.version;
+    let hash = index.root_hash()?;
+    let kept = found.table.partitions.get(&found.slots.kept.root.number);
+    let in_kept = |hash: &RootHash| kept.is_some_and(|partition| partition.id == hash.partuuid_root());
+    if in_kept(&hash) {
+        return refuse(match found.slots.running {
+            Some(_) => "the release has the root that runs already".into(),
+            None => format!(
+                "version {version} lies in the other slot, which is kept; try that again, or install into that slot"
+            ),
+        });
     }
     let running = found.slots.running.map(|hash| entry_of(&found.entries, &hash));
     match running {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cairn_api::UpgradeOffer;
 use cairn_upgrade::Error;
 use cairn_upgrade::metadata::Trusted;
-use cairn_upgrade::offer::{Asker, offer};
+use cairn_upgrade::offer::{Asker, offer, refused};
 use cairn_upgrade::publish::{Expiry, Threshold};
 use cairn_upgrade::source::{self, Source};
 use cairn_upgrade::waves::{Waves, position};
@@ -329,4 +329,38 @@ fn what_no_release_uses_is_found_and_removed_and_nothing_else() {
         .unwrap();
     std::fs::remove_file(index.path()).unwrap();
     assert!(publisher.gc().is_err());
+}
+
+#[test]
+fn a_look_says_that_a_release_does_not_fit_before_anything_of_it_is_fetched() {
+    let repository = Repository::of(&["1.0.0"]);
+    let (old, new) = (Version::new("1.0.0"), Version::new("2.0.0"));
+    let mut release = new.release();
+    release.minimum = Some("1.5.0".to_owned());
+    new.add_saying(&repository.publisher, release);
+    repository.publisher.promote("2.0.0", "stable", None).unwrap();
+    sign(&repository);
+    std::fs::remove_dir_all(repository.path().join("packs")).unwrap();
+    for entry in std::fs::read_dir(repository.path().join("targets")).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().ends_with(".index") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let source: Arc<dyn Source> = source::open(&repository.path().display().to_string()).unwrap();
+    let trusted = Trusted::load(&source, &repository.first_root(), &repository.known()).unwrap();
+    let offered = offer(&trusted, &RUNS, Timestamp::now()).unwrap();
+    assert_eq!((offered.version.as_str(), offered.newer), ("2.0.0", true));
+    let (bytes, files) = machine(&old, &Version::new("0.9.0"));
+    let power = Power::lasting(u64::MAX);
+    let (disk, esp) = (disk_of(bytes, power.clone()), esp_of(files, power));
+    let mut appliance = found(&disk, &esp, &old);
+    assert_eq!(
+        refused(&trusted, &offered, &appliance).unwrap(),
+        "version 2.0.0 can be reached from 1.5.0 on, and 1.0.0 runs; install 1.5.0 first"
+    );
+    appliance.version = Some("1.5.0".to_owned());
+    assert_eq!(refused(&trusted, &offered, &appliance), None);
+    appliance.states = [("db".to_owned(), "11.8".parse().unwrap())].into();
+    let why = refused(&trusted, &offered, &appliance).unwrap();
+    assert!(why.contains("cannot read the data of unit db"), "{why}");
 }

@@ -273,8 +273,8 @@ fn status(all: &Upgrades, paint: Paint) -> String {
         }
     }
     if let Some(offer) = all.offered.as_ref().filter(|offer| offer.newer) {
-        let _ = match offer.waits() {
-            Some(waits) => writeln!(out, "{waits}."),
+        let _ = match offer.stands_against().or_else(|| offer.waits()) {
+            Some(said) => writeln!(out, "{said}."),
             None => writeln!(out, "version {} can be installed", offer.version),
         };
     }
@@ -327,9 +327,10 @@ fn offered(offer: &UpgradeOffer, own: &str) -> String {
     if !offer.newer {
         return back;
     }
-    let mut out = match offer.waits() {
-        Some(waits) => format!("{waits}; {own} runs. `cairn upgrade install --now` takes it anyway.\n"),
-        None => format!("Version {} can be installed; {own} runs.\n", offer.version),
+    let mut out = match (offer.stands_against(), offer.waits()) {
+        (Some(said), _) => format!("{said}; {own} runs.\n"),
+        (None, Some(waits)) => format!("{waits}; {own} runs. `cairn upgrade install --now` takes it anyway.\n"),
+        (None, None) => format!("Version {} can be installed; {own} runs.\n", offer.version),
     };
     out.insert_str(0, &back);
     if !offer.notes.trim().is_empty() {
@@ -414,6 +415,14 @@ mod tests {
             offered(&offer, "1.0.0"),
             "Version 1.1.0 is being given out; this appliance's turn comes on 2026-11-25 06:00 UTC; 1.0.0 runs. \
              `cairn upgrade install --now` takes it anyway.\n"
+        );
+        let refused = UpgradeOffer {
+            refused: Some("install 1.0.5 first".into()),
+            ..offer
+        };
+        assert_eq!(
+            offered(&refused, "1.0.0"),
+            "Version 1.1.0 is offered, but cannot be installed: install 1.0.5 first; 1.0.0 runs.\n"
         );
         let withdrawn = UpgradeOffer {
             version: "1.0.0".into(),

@@ -29,6 +29,8 @@ pub(crate) struct Own {
     installs: Tries,
     /// The version that the owner was told of.
     told: Option<String>,
+    /// What stands against the newest version, as it was told.
+    against: Option<String>,
     /// The version that was told to be withdrawn.
     taken_back: Option<String>,
     /// The version that was restarted into last by itself.
@@ -55,7 +57,8 @@ fn moment(text: &str) -> Option<u64> {
 fn offered(offer: &UpgradeOffer) -> Offer<'_> {
     Offer {
         version: &offer.version,
-        newer: offer.newer,
+        // What would be refused is not tried every time.
+        newer: offer.newer && offer.refused.is_none(),
         turn: match offer.turn.as_str() {
             "now" => Turn::Now,
             "later" => offer.turn_at.as_deref().and_then(moment).map_or(Turn::Open, Turn::At),
@@ -209,6 +212,12 @@ impl Supervisor {
             _ => {}
         }
         own.offer = offer;
+        let against = own.offer.as_ref().and_then(UpgradeOffer::stands_against);
+        if against.is_some() && against != own.against {
+            own.against.clone_from(&against);
+            self.console.say(&format!("{}.", against.unwrap_or_default()));
+        }
+        let own = &mut self.upgrading.own;
         let running = self.manifest.version.clone();
         let said = own.offer.as_ref().and_then(|offer| offer.taken_back(&running));
         if let Some(said) = said.filter(|_| own.taken_back.as_ref() != Some(&running)) {

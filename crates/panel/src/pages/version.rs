@@ -79,7 +79,8 @@ fn stand(all: &Upgrades) -> Stand {
     let starts = version(other_state == Some(State::Next));
     let offer = all.offered.as_ref().filter(|offer| offer.newer && !working);
     // What runs has to prove itself first: the other slot is what would be started if it does not.
-    let install = offer.filter(|offer| running_state == State::Proved && starts.as_ref() != Some(&offer.version));
+    let wanted = offer.filter(|offer| offer.refused.is_none());
+    let install = wanted.filter(|offer| running_state == State::Proved && starts.as_ref() != Some(&offer.version));
     Stand {
         back: version(other_state == Some(State::Proved) && matches!(running_state, State::Proved | State::Proving)),
         install: install.map(|offer| offer.version.clone()),
@@ -178,7 +179,8 @@ pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> 
         .collect();
     // The manager's own sentences: a hold, whose turn it is, a version that was withdrawn.
     let held = all.policy.hold.as_ref().map(|hold| format!("{hold}."));
-    let turn = all.offered.as_ref().and_then(UpgradeOffer::waits);
+    let against = all.offered.as_ref().and_then(UpgradeOffer::stands_against);
+    let turn = against.or_else(|| all.offered.as_ref().and_then(UpgradeOffer::waits));
     let withdrawn = all.offered.as_ref().and_then(|offer| offer.taken_back(&all.version));
     // Between the form and the work's first words there is nothing to tell.
     let begun = visit.request.query.get("begun") == "1" && all.task.is_none();

@@ -18,7 +18,7 @@ use super::pack::{Image, pack_release};
 use crate::bundle::Writer;
 use crate::error::Error;
 use crate::index::Index;
-use crate::metadata::{About, CHANNELS, Channels, DELTA, stem};
+use crate::metadata::{About, CHANNELS, Channels, DELTA, RELEASE, stem};
 use crate::record::write_whole;
 use crate::waves::ROLLOUT;
 
@@ -89,6 +89,14 @@ pub(super) fn days(days: i64) -> Result<Timestamp, Error> {
     // Whole seconds: the format has no others.
     let now = Timestamp::from_second(Timestamp::now().as_second()).map_err(tough_error)?;
     now.checked_add((days.saturating_mul(24)).hours()).map_err(tough_error)
+}
+
+/// What an index says of its release, without where its chunks lie: signed beside it.
+fn said(index: &Path) -> Result<serde_json::Value, Error> {
+    let file = fs::read(index).map_err(Error::io("read", index))?;
+    let mut release = Index::decode(&file)?.release;
+    release.packs.clear();
+    serde_json::to_value(release).map_err(|_| Error::Index("header"))
 }
 
 pub(super) fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
@@ -405,6 +413,12 @@ impl Publisher {
             }
         }
         let (later, soon) = (days(expiry.targets)?, days(expiry.timestamp)?);
+        let indexes = files
+            .iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "index"));
+        let indexes: HashMap<&PathBuf, serde_json::Value> = indexes
+            .map(|path| Ok((path, said(path)?)))
+            .collect::<Result<_, Error>>()?;
         block_on(async {
             let mut editor = RepositoryEditor::new(&root).await?;
             editor.targets_version(number)?.targets_expires(later)?;
@@ -417,6 +431,9 @@ impl Publisher {
                 let (name, mut target) = RepositoryEditor::build_target(path).await?;
                 if name.raw() == CHANNELS {
                     target.custom.insert(ROLLOUT.to_owned(), rollout.published());
+                }
+                if let Some(said) = indexes.get(path) {
+                    target.custom.insert(RELEASE.to_owned(), said.clone());
                 }
                 editor.add_target(name, target)?;
             }

@@ -118,6 +118,11 @@ impl Version {
     }
 
     pub(crate) fn add_to(&self, publisher: &Publisher) -> Added {
+        self.add_saying(publisher, self.release())
+    }
+
+    /// Adds it as this release.
+    pub(crate) fn add_saying(&self, publisher: &Publisher, release: Release) -> Added {
         let about = About {
             notes: format!("Notes of {}", self.version),
             since: None,
@@ -125,7 +130,7 @@ impl Version {
             sbom: None,
         };
         let image = Image {
-            release: self.release(),
+            release,
             root: &mut &self.root[..],
             uki: &mut &self.uki[..],
         };
