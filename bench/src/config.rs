@@ -31,10 +31,7 @@ const FILE: &str = "[server]\nlisten = 0.0.0.0:8000\nname = {{ unit }}.{{ site.d
 fn appliance(below: &Path) -> Result<Manifest, Box<dyn Error>> {
     let paths = ["/etc/app/server.conf", "/etc/app/login.conf", "/etc/app/workers.conf"];
     let unit = |index: usize, unit: Value, templates: &[&str]| {
-        let templates: Vec<Value> = templates
-            .iter()
-            .map(|path| json!({"path": path, "mode": "0640"}))
-            .collect();
+        let templates: Vec<Value> = templates.iter().map(|path| json!({"path": path})).collect();
         json!({"unit": unit, "root": format!("/usr/lib/cairn/roots/{index}"), "index": index, "accounts": {}, "groups": {},
             "templates": templates, "waits_for": []})
     };

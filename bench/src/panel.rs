@@ -6,16 +6,20 @@ mod manager;
 
 use std::error::Error;
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use manager::{CODE, Manager};
 use qemu_tests::client::browser::Browser;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use ureq::tls::TlsConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::figure::{Goal, Row, Samples, Unit};
 use crate::runs;
@@ -30,6 +34,7 @@ const ASKING: Duration = Duration::from_secs(5);
 struct Panel {
     process: Child,
     port: u16,
+    certificate: CertificateDer<'static>,
 }
 
 impl Drop for Panel {
@@ -54,7 +59,12 @@ impl Panel {
             .env("PANEL_DIRECTORY", folder.join("directory.json"))
             .spawn()
             .map_err(|why| format!("{}: {why}; `make bench` builds it", program.display()))?;
-        let panel = Panel { process, port };
+        let certificate = made.cert.der().clone();
+        let panel = Panel {
+            process,
+            port,
+            certificate,
+        };
         let start = Instant::now();
         while Browser::new(port).get("/").is_err() {
             if start.elapsed() > Duration::from_secs(20) {
@@ -119,38 +129,89 @@ fn owner(port: u16) -> Result<Browser, Box<dyn Error>> {
     Ok(browser)
 }
 
-/// Asks for the overview on kept connections; seconds for each answer.
-fn asking(port: u16, cookie: &str) -> Result<f64, Box<dyn Error>> {
-    let answers = AtomicU64::new(0);
-    let start = Instant::now();
-    let ask = || -> Result<(), String> {
-        let tls = TlsConfig::builder().disable_verification(true).build();
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .max_redirects(0)
-            .build()
-            .into();
-        while start.elapsed() < ASKING {
-            let answer = agent
-                .get(format!("https://127.0.0.1:{port}/"))
-                .header("cookie", cookie)
-                .call();
-            let mut answer = answer.map_err(|e| e.to_string())?;
-            let text = answer.body_mut().read_to_string().map_err(|e| e.to_string())?;
-            if answer.status() != 200 || !text.contains("wiki") {
-                return Err(format!("the overview has the status {}: {text}", answer.status()));
+/// A kept connection of one of this machine's own addresses: each may ask so much and no more (`Bound::Requests` of the panel).
+struct Client {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    left: u32,
+}
+
+/// How many requests an address sends.
+const REQUESTS: u32 = 250;
+
+impl Client {
+    fn new(config: &Arc<ClientConfig>, port: u16, number: u32) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        // 127.0.0.0/8 is this machine (RFC 1122, 3.2.1.3).
+        let own = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + number);
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        bind(&socket, &SocketAddrV4::new(own, 0))?;
+        connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true)?;
+        let connection = ClientConnection::new(config.clone(), "localhost".try_into()?)?;
+        Ok(Self {
+            stream: StreamOwned::new(connection, stream),
+            left: REQUESTS,
+        })
+    }
+
+    /// Asks for the overview, and looks whether it is that.
+    fn ask(&mut self, cookie: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.left -= 1;
+        write!(
+            self.stream,
+            "GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n"
+        )?;
+        let mut answer = Vec::new();
+        let mut piece = [0; 16 << 10];
+        loop {
+            let length = self.stream.read(&mut piece)?;
+            answer.extend_from_slice(&piece[..length]);
+            let text = String::from_utf8_lossy(&answer);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let length = head.lines().find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length: ")
+                    .map(str::to_owned)
+            });
+            if length.ok_or("no content-length")?.parse::<usize>()? > answer.len() - head.len() - 4 {
+                continue;
             }
-            answers.fetch_add(1, Ordering::Relaxed);
+            return match head.starts_with("HTTP/1.1 200") && body.contains("wiki") {
+                true => Ok(()),
+                false => Err(format!("the overview is answered by {text}").into()),
+            };
+        }
+    }
+}
+
+/// Asks for the overview for a while; seconds for each answer.
+fn asking(panel: &Panel, cookie: &str) -> Result<f64, Box<dyn Error>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(panel.certificate.clone())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+    let (answers, addresses) = (AtomicU32::new(0), AtomicU32::new(0));
+    let start = Instant::now();
+    let ask = || -> Result<(), Box<dyn Error + Send + Sync>> {
+        while start.elapsed() < ASKING {
+            let mut client = Client::new(&config, panel.port, addresses.fetch_add(1, Ordering::Relaxed))?;
+            while client.left > 0 && start.elapsed() < ASKING {
+                client.ask(cookie)?;
+                answers.fetch_add(1, Ordering::Relaxed);
+            }
         }
         Ok(())
     };
     std::thread::scope(|scope| {
         let all: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask)).collect();
-        all.into_iter()
-            .try_for_each(|one| one.join().map_err(|_| "a client panicked".to_owned())?)
-    })?;
-    let count = u32::try_from(answers.load(Ordering::Relaxed))?;
-    Ok(start.elapsed().as_secs_f64() / f64::from(count))
+        let ended = |one: std::thread::ScopedJoinHandle<'_, _>| one.join().map_err(|_| "a client panicked")?;
+        all.into_iter().try_for_each(ended)
+    })
+    .map_err(|why: Box<dyn Error + Send + Sync>| why.to_string())?;
+    Ok(start.elapsed().as_secs_f64() / f64::from(answers.load(Ordering::Relaxed)))
 }
 
 /// The panel's memory when nobody was there, when it was set up, and after many pages; and the time of a page.
@@ -172,7 +233,7 @@ pub(crate) fn figures(folder: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
             return Err(format!("the overview has the status {}", answer.status).into());
         }
         panel.alone()?;
-        page.push(asking(panel.port, &browser.cookie())?);
+        page.push(asking(&panel, &browser.cookie())?);
         used.push(panel.resident()?);
         drop(manager);
     }

@@ -328,7 +328,7 @@ fn offered(offer: &UpgradeOffer, own: &str) -> String {
         return back;
     }
     let mut out = match (offer.stands_against(), offer.waits()) {
-        (Some(said), _) => format!("{said}; {own} runs.\n"),
+        (Some(said), _) => format!("{said}.\n"),
         (None, Some(waits)) => format!("{waits}; {own} runs. `cairn upgrade install --now` takes it anyway.\n"),
         (None, None) => format!("Version {} can be installed; {own} runs.\n", offer.version),
     };
@@ -422,7 +422,7 @@ mod tests {
         };
         assert_eq!(
             offered(&refused, "1.0.0"),
-            "Version 1.1.0 is offered, but cannot be installed: install 1.0.5 first; 1.0.0 runs.\n"
+            "Version 1.1.0 is offered, but cannot be installed: install 1.0.5 first.\n"
         );
         let withdrawn = UpgradeOffer {
             version: "1.0.0".into(),
