@@ -117,6 +117,32 @@ fn a_version_whose_turn_has_not_come_is_left_alone() {
 }
 
 #[test]
+fn a_version_that_the_appliance_cannot_have_is_told_once_and_not_tried() {
+    let mut world = world_with(AUTOMATIC, "", "now", |place| {
+        let path = place.join("run/cairn/upgrade/offered.json");
+        let mut offer: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        offer["refused"] = "install 1.5 first".into();
+        std::fs::write(&path, offer.to_string()).unwrap();
+    });
+    world.until("ready", |w| w.state("web") == "ready");
+    for looks in 2..4 {
+        assert_eq!(world.ask_with("POST", "/v1/upgrade/check", "").unwrap().0, 202);
+        world.until("the check", |w| asked(w).len() == looks);
+        world.until("its end", |w| {
+            w.ask_with("GET", "/v1/upgrade", "")
+                .is_some_and(|a| a.1["task"]["state"] == "done")
+        });
+    }
+    let said = "Version 2 is offered, but cannot be installed: install 1.5 first.";
+    assert_eq!(world.console().matches(said).count(), 1, "{}", world.console());
+    assert!(
+        asked(&world).iter().all(|asked| !asked.starts_with("install")),
+        "{:?}",
+        asked(&world)
+    );
+}
+
+#[test]
 fn a_held_appliance_is_told_and_not_upgraded() {
     let site = "# mine\n[upgrade.hold]\nreason = \"audit\"\n";
     let mut world = world(AUTOMATIC, site, "now");
