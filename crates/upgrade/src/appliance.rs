@@ -259,15 +259,17 @@ impl Appliance {
         Ok(())
     }
 
-    /// The running version has proved itself: its entry is no longer counted.
+    /// The running version has proved itself: its entry is no longer counted. `away` is for how many seconds the services were away when it took
+    /// over, where that is known; the history keeps it.
     ///
     /// # Errors
     /// The ESP cannot be written, or the name is taken.
-    pub fn commit(&mut self) -> Result<(), Error> {
+    pub fn commit(&mut self, away: Option<u64>) -> Result<(), Error> {
         let entry = self.running(&self.entries()?)?;
         mark(&mut self.esp, &entry, &entry.name.good())?;
         let version = self.manifest.version.clone();
-        self.records.add(Happened::Committed, &version, &version, "")?;
+        let why = away.map_or_else(String::new, |seconds| format!("the services were away for {seconds} s"));
+        self.records.add(Happened::Committed, &version, &version, &why)?;
         self.records.set_tried(None)
     }
 

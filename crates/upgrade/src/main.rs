@@ -72,6 +72,8 @@ struct Asked<'a> {
     now: bool,
     /// Whether the machine has a network address.
     reached: bool,
+    /// For how many seconds the services were away when this version took over.
+    away: Option<u64>,
     /// The most bytes a second.
     bandwidth: Option<NonZeroU64>,
     /// The rest: a reason, where a version comes from, what is to be noted.
@@ -86,9 +88,10 @@ impl<'a> Asked<'a> {
                 "--automatic" => asked.automatic = true,
                 "--now" => asked.now = true,
                 "--reached" => asked.reached = true,
-                word => match word.strip_prefix("--bandwidth=") {
-                    Some(number) => asked.bandwidth = number.parse().ok(),
-                    None => asked.rest.push(word),
+                word => match word.split_once('=') {
+                    Some(("--bandwidth", number)) => asked.bandwidth = number.parse().ok(),
+                    Some(("--away", number)) => asked.away = number.parse().ok(),
+                    _ => asked.rest.push(word),
                 },
             }
         }
@@ -159,7 +162,7 @@ fn run(what: &str, asked: &Asked<'_>, appliance: &mut Appliance, told: &mut Told
             }
             appliance.give_up_stopped()
         }
-        "commit" => appliance.commit(),
+        "commit" => appliance.commit(asked.away),
         "fail" => appliance.give_up(asked.first().unwrap_or("no reason was given"), Happened::Failed),
         "rollback" => appliance.give_up("the owner went back", Happened::RolledBack),
         "note" => note(appliance, &asked.rest),

@@ -248,6 +248,12 @@ fn a_version_that_works_is_kept_and_one_that_does_not_gives_way_to_the_one_befor
         ],
         "{history}"
     );
+    // How long nobody was served stands beside the version that took over; the first came with the disk.
+    let served = history.lines().filter(|line| line.contains("committed"));
+    let away: Vec<bool> = served
+        .map(|line| line.contains("the services were away for "))
+        .collect();
+    assert_eq!(away, [true, false], "{history}");
     // There is nothing to go back to that would start.
     let (code, said) = guest.ran(&["/usr/bin/cairn", "upgrade", "rollback"], INSTALLED);
     assert!(code == 1 && said.contains("no other version"), "{said}");

@@ -46,6 +46,7 @@ pub mod netlink;
 pub mod network;
 mod notices;
 pub mod notify;
+mod outage;
 pub mod outside;
 mod paths;
 pub mod plan;

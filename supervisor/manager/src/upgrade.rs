@@ -15,6 +15,7 @@ use crate::control::Answered;
 use crate::gate::{Look, Times, Verdict, judge};
 use crate::host_plan;
 use crate::machine::State;
+use crate::outage;
 use crate::supervisor::Supervisor;
 use crate::upgrade_policy::Own;
 
@@ -124,6 +125,7 @@ impl Supervisor {
                 let begun = real_ns().saturating_sub(now_ms().saturating_mul(1_000_000));
                 self.leave_last_lines(None, Some(begun));
             }
+            outage::take(&self.config);
             self.start_upgrade(Work::of(&["look"]));
         }
     }
@@ -263,7 +265,9 @@ impl Supervisor {
             Verdict::Wait { until_ms, what } => self.upgrading.waits = Some((what, until_ms)),
             Verdict::Commit => {
                 self.upgrading.decided = true;
-                self.start_upgrade(Work::of(&["commit"]));
+                let words: Vec<String> = ["commit".to_owned()].into_iter().chain(self.away_word()).collect();
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                self.start_upgrade(Work::of(&words));
             }
             Verdict::GiveUp { why, units } => {
                 self.upgrading.decided = true;
@@ -273,6 +277,19 @@ impl Supervisor {
                 self.start_upgrade(Work::of(&["fail", &why]));
             }
         }
+    }
+
+    /// The word by which the process is told how long the services were away.
+    fn away_word(&self) -> Option<String> {
+        let ready_ms = self
+            .looks()
+            .iter()
+            .filter(|look| look.wanted)
+            .map(|look| look.since_ms)
+            .max()?;
+        let ago = now_ms().saturating_sub(ready_ms) / 1000;
+        let ready = (real_ns() / 1_000_000_000).saturating_sub(ago);
+        Some(format!("--away={}", outage::away(&self.config, ready)?))
     }
 
     /// From when on the time counts that a version has to prove itself.

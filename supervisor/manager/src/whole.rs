@@ -245,6 +245,9 @@ impl Supervisor {
         if self.saved.power.replace(kind.to_owned()).is_none() {
             self.saved.power_since = now_ms();
             self.waited = now_ms();
+            if self.built.upgrade.is_some() {
+                crate::outage::leave(&self.config, crate::clock::real_ns() / 1_000_000_000);
+            }
             self.console.say(if kind == "reboot" {
                 "Restarting: stopping all units"
             } else {
