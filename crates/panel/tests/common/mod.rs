@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod authenticator;
 pub(crate) mod manager;
 pub(crate) mod slapd;
 
@@ -64,6 +65,8 @@ impl Panel {
         let at = folder.path();
         let mut settings = Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
+            // As the browser says it, which is told no other.
+            port: 443,
             tls: at.join("tls"),
             state: at.to_owned(),
             control: at.join("control.sock"),
@@ -169,6 +172,7 @@ impl Panel {
             cookies: BTreeMap::new(),
             form_token: String::new(),
             headers: Vec::new(),
+            host: "localhost".into(),
         }
     }
 
@@ -225,6 +229,8 @@ pub(crate) struct Browser<'a> {
     pub(crate) cookies: BTreeMap<String, String>,
     pub(crate) form_token: String,
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// By which name it came.
+    pub(crate) host: String,
 }
 
 impl Browser<'_> {
@@ -267,7 +273,7 @@ impl Browser<'_> {
         let mut request = hyper::Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "localhost")
+            .header("host", &self.host)
             .header("cookie", cookies.join("; "));
         if method == "POST" {
             request = request.header("content-type", "application/x-www-form-urlencoded");
