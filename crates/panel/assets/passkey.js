@@ -51,7 +51,8 @@ for (const form of document.querySelectorAll("form[data-passkey]")) {
       form.querySelector("input[type=password]")?.removeAttribute("name");
       form.submit();
     } catch (error) {
-      why.textContent = error instanceof Told ? error.message : form.dataset.failed;
+      const there = error.name === "InvalidStateError" && form.dataset.there;
+      why.textContent = error instanceof Told ? error.message : there || form.dataset.failed;
       why.hidden = false;
     }
     button.disabled = false;
