@@ -229,6 +229,10 @@ async fn a_challenge_is_of_one_browser() {
     let bare = panel.browser().post_bare("/login/passkey", &pairs(&fields)).await;
     assert_eq!(bare.status, 403);
     assert_eq!(one.post("/login/passkey", &pairs(&fields)).await.location, "/");
+    // One for making a passkey is none for a login.
+    let options = begun(&mut owner, "Another").await;
+    let page = owner.post("/login/passkey", &pairs(&phone.used(&options))).await;
+    assert_eq!(page.status, 403);
     // A second question takes the place of the first.
     let mut twice = panel.browser();
     let first = asked(&mut twice).await;
@@ -322,6 +326,18 @@ async fn a_passkey_belongs_to_a_name_of_the_appliance_and_the_page_says_to_which
         assert_eq!(page.status, 403, "{host}");
         assert_eq!(panel.browser().log_in(PASSWORD).await.location, "/");
     }
+    // A new one is taken where it was asked for.
+    owner.host = "localhost".into();
+    let options = begun(&mut owner, "Another").await;
+    owner.host = "birch.local".into();
+    let made = Authenticator::new(&options).made(&options);
+    assert_eq!(owner.post("/account/passkeys", &pairs(&made)).await.status, 403);
+    // At the appliance's other name it is none, even if an authenticator signed for it.
+    let mut other = phone.clone();
+    (other.party, other.origin) = ("birch.local".into(), "https://birch.local".into());
+    let mut browser = panel.browser();
+    browser.host = "birch.local".into();
+    assert_eq!(log_in(&mut browser, &other).await.status, 403);
     let mut browser = panel.browser();
     browser.host = "LOCALHOST:443".into();
     assert_eq!(log_in(&mut browser, &phone).await.location, "/");

@@ -49,6 +49,7 @@ async fn a_persons_passkey_opens_the_persons_account_and_ends_with_it() {
     assert_eq!(owner.post("/people/dora/remove", &[("sure", "dora")]).await.status, 303);
     owner.make_person("dora", PASSWORD).await;
     assert_eq!(log_in(&mut panel.browser(), &key).await.status, 403);
+    owner.get("/audit").await.says("passkey refused: nobody has it");
 }
 
 #[tokio::test]
@@ -68,6 +69,8 @@ async fn who_is_given_a_name_that_was_anothers_does_not_get_the_passkeys() {
         if used_between {
             assert_eq!(log_in(&mut panel.browser(), &phone).await.status, 403);
             owner.get("/audit").await.says("the account is not there any more");
+            assert_eq!(log_in(&mut panel.browser(), &phone).await.status, 403);
+            owner.get("/audit").await.says("passkey refused: nobody has it");
         }
         owner.make_person("bob", PASSWORD).await;
         let mut bob = panel.browser();

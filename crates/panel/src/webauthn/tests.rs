@@ -297,6 +297,45 @@ fn what_is_cut_off_lengthened_or_changed_anywhere_is_refused_without_a_panic() {
     }
 }
 
+/// An attestation with other authenticator data.
+fn attestation_with(case: &Case, change: impl FnOnce(&mut Vec<u8>)) -> Case {
+    let object = value(&mut case.attestation.as_slice(), "").unwrap();
+    let mut map = object.into_map().unwrap();
+    let found = map.iter_mut().find(|(name, _)| name.as_text() == Some("authData"));
+    change(found.unwrap().1.as_bytes_mut().unwrap());
+    let mut attestation = Vec::new();
+    ciborium::into_writer(&Value::Map(map), &mut attestation).unwrap();
+    Case {
+        attestation,
+        ..case.clone()
+    }
+}
+
+#[test]
+fn what_stands_behind_a_new_key_is_extensions_or_refused() {
+    let case = Case::of("none-es256");
+    let made = case.made();
+    let wrong = Refused::Malformed("what the authenticator says");
+    assert_eq!(attestation_with(&case, |data| data.push(0)).made(), Err(wrong));
+    assert_eq!(attestation_with(&case, |data| data.truncate(37)).made(), Err(wrong));
+    // Without a new passkey in it; with extensions, which are passed over; with more behind them.
+    let none = |data: &mut Vec<u8>| {
+        data.truncate(37);
+        data[32] &= !ATTESTED;
+    };
+    assert_eq!(
+        attestation_with(&case, none).made(),
+        Err(Refused::Malformed("the new passkey"))
+    );
+    for (more, right) in [(&[0xa0][..], made), (&[0xa0, 0], Err(wrong))] {
+        let extended = attestation_with(&case, |data| {
+            data[32] |= EXTENDED;
+            data.extend_from_slice(more);
+        });
+        assert_eq!(extended.made(), right);
+    }
+}
+
 #[test]
 fn lengths_and_depths_that_nobody_has_do_no_harm() {
     let case = Case::of("none-es256");

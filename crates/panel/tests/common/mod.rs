@@ -30,9 +30,9 @@ use tokio_rustls::client::TlsStream;
 /// A password that nobody guesses.
 pub(crate) const PASSWORD: &str = "velvet otter 7 quarry lamp";
 
-/// Writes a key and a certificate for `localhost`; gives the certificate.
+/// Writes a key and a certificate for `localhost` and for a second name; gives the certificate.
 pub(crate) fn certificate(path: &Path) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost", "birch.local"].map(str::to_owned)).unwrap();
     let text = made.signing_key.serialize_pem() + &made.cert.pem();
     // As the manager does it: a whole new file in the place of the old one.
     let new = path.with_extension("new");
