@@ -28,6 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     }
     server::run(Settings {
         listen: "127.0.0.1:8443".parse()?,
+        port: 8443,
         tls: at.join("tls"),
         state: at.to_owned(),
         control: at.join("control.sock"),

@@ -12,12 +12,15 @@ use crate::directory::{Directory, DirectoryError, Person};
 use crate::http::{Request, Response};
 use crate::importing::Importing;
 use crate::limits::{Bound, Limits};
+use crate::place::Place;
 use crate::roles::{MENU, Role};
 use crate::samples::Samples;
 use crate::secret::{self, NoRandom};
 use crate::settings::Settings;
 use crate::store::{Account, Level, Record, Session, Store, StoreError, Trouble};
+use crate::tls::Identity;
 use crate::view::{View, values};
+use crate::webauthn::Challenges;
 use crate::words::Lang;
 use crate::{api, assets, pages};
 
@@ -34,6 +37,10 @@ pub struct App {
     pub(crate) limits: Limits,
     pub(crate) samples: Samples,
     pub(crate) importing: Arc<Importing>,
+    /// Challenges that were given for passkeys.
+    pub(crate) challenges: Challenges,
+    /// Where passkeys can be used.
+    pub(crate) place: Place,
     /// Told whenever something on a page may be another.
     pub(crate) changes: broadcast::Sender<()>,
     /// Browsers that follow a log or events; each holds one of the manager's few places.
@@ -133,6 +140,7 @@ impl App {
     /// If the store cannot be opened.
     pub async fn start(
         settings: Settings,
+        identity: Arc<Identity>,
         stopped: watch::Receiver<bool>,
     ) -> Result<Arc<App>, Box<dyn std::error::Error + Send + Sync>> {
         let store = Store::open(&settings.state)?;
@@ -150,6 +158,8 @@ impl App {
             limits: Limits::default(),
             samples: Samples::default(),
             importing: Arc::new(Importing::new(settings.import_wait)),
+            challenges: Challenges::default(),
+            place: Place::new(identity, settings.port),
             changes: broadcast::channel(16).0,
             followers: Arc::new(Semaphore::new(12)),
             stopped,

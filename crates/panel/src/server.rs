@@ -95,7 +95,7 @@ impl Server {
     pub async fn bind(settings: Settings) -> Result<Server, AnyError> {
         let identity = Arc::new(Identity::read(&settings.tls)?);
         let (stop, stopped) = watch::channel(false);
-        let app = App::start(settings.clone(), stopped).await?;
+        let app = App::start(settings.clone(), identity.clone(), stopped).await?;
         let listener = TcpListener::bind(settings.listen)
             .await
             .map_err(|e| format!("cannot listen on {}: {e}", settings.listen))?;

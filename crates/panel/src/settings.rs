@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The port that browsers come to, which is a part of what a passkey is bound to.
+    pub port: u16,
     /// The key and the certificates, in PEM in one file.
     pub tls: PathBuf,
     /// The folder of the store.
@@ -36,10 +38,12 @@ impl Settings {
         let path =
             |name: &str, default: &str| std::env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from);
         let listen = std::env::var("PANEL_LISTEN").unwrap_or_else(|_| "0.0.0.0:8443".into());
+        let listen: SocketAddr = listen
+            .parse()
+            .map_err(|_| format!("PANEL_LISTEN is `{listen}`: write an address and a port, like 127.0.0.1:8443"))?;
         Ok(Settings {
-            listen: listen
-                .parse()
-                .map_err(|_| format!("PANEL_LISTEN is `{listen}`: write an address and a port, like 127.0.0.1:8443"))?,
+            port: listen.port(),
+            listen,
             tls: path("PANEL_TLS", "/run/secrets/tls"),
             state: path("PANEL_STATE", "/var/lib/panel"),
             control: path("PANEL_CONTROL", "/run/cairn/control.sock"),

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -69,6 +69,33 @@ impl Identity {
             *now = read;
         }
         Ok(true)
+    }
+
+    /// The names that the certificate is for; not those for every name below another, and no addresses.
+    pub fn names(&self) -> Vec<String> {
+        self.with_leaf(|leaf| {
+            let names = leaf.valid_dns_names().filter(|name| !name.starts_with('*'));
+            names.map(str::to_ascii_lowercase).collect()
+        })
+        .unwrap_or_default()
+    }
+
+    /// Whether the certificate is for this name; never for an address.
+    pub fn is_for(&self, name: &str) -> bool {
+        let Ok(name) = DnsName::try_from(name) else {
+            return false;
+        };
+        self.with_leaf(|leaf| {
+            leaf.verify_is_valid_for_subject_name(&ServerName::DnsName(name))
+                .is_ok()
+        })
+        .unwrap_or(false)
+    }
+
+    fn with_leaf<T>(&self, look: impl FnOnce(&webpki::EndEntityCert<'_>) -> T) -> Option<T> {
+        let certified = self.now.read().ok()?.1.clone();
+        let leaf = webpki::EndEntityCert::try_from(certified.end_entity_cert().ok()?).ok()?;
+        Some(look(&leaf))
     }
 
     /// What a server needs for its handshakes: TLS 1.2 and 1.3, HTTP/1.1.

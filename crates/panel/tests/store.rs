@@ -207,7 +207,8 @@ async fn a_store_of_before_there_were_people_is_taken_over_with_its_owner_and_se
             // As the first version made it.
             let connection = rusqlite::Connection::open(state.join("panel.db")).unwrap();
             let before =
-                "ALTER TABLE session DROP COLUMN person; DROP TABLE person; DROP TABLE reset; PRAGMA user_version = 1;";
+                "ALTER TABLE session DROP COLUMN person; DROP TABLE person; DROP TABLE reset; DROP TABLE passkey; \
+                 DROP TABLE passkey_holder; PRAGMA user_version = 1;";
             connection.execute_batch(before).unwrap();
         })
         .await;
@@ -215,5 +216,6 @@ async fn a_store_of_before_there_were_people_is_taken_over_with_its_owner_and_se
     owner.cookies = cookies;
     assert_eq!(owner.get("/account").await.status, 200);
     owner.get("/sessions").await.says("This browser");
+    owner.get("/account").await.says("Add a passkey");
     panel.owner_again().await;
 }

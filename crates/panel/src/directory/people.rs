@@ -15,7 +15,7 @@ const CLOSED: &str = "000001010000Z";
 const FIRST: u32 = 10_000;
 const GROUP: &str = "10000";
 const FILTER: &str = "(objectClass=inetOrgPerson)";
-const ATTRIBUTES: [&str; 9] = [
+const ATTRIBUTES: [&str; 10] = [
     "uid",
     "givenName",
     "sn",
@@ -25,6 +25,7 @@ const ATTRIBUTES: [&str; 9] = [
     "memberOf",
     "pwdAccountLockedTime",
     "pwdChangedTime",
+    "entryUUID",
 ];
 
 /// A person, as the directory has them.
@@ -48,6 +49,9 @@ pub struct Person {
     pub disabled: bool,
     /// Whether they have a password.
     pub has_password: bool,
+    /// What the directory calls the entry (RFC 4530): of who is given a name that was another's before it is another.
+    #[serde(skip)]
+    pub entry: String,
 }
 
 impl Person {
@@ -74,6 +78,7 @@ fn read(entry: &SearchEntry) -> Person {
         groups: named(&all(entry, "memberOf")),
         disabled: first(entry, "pwdAccountLockedTime") == CLOSED,
         has_password: !first(entry, "pwdChangedTime").is_empty(),
+        entry: first(entry, "entryUUID"),
     }
 }
 

@@ -1,8 +1,9 @@
-//! Everybody's own account: password, authenticator, sessions. The owner's is the panel's; a person's password is the directory's.
+//! Everybody's own account: password, authenticator, sessions; passkeys are beside. The owner's is the panel's; a person's password is the directory's.
 
 use minijinja::Value;
 
 use super::login::{begin, bounded, check};
+use super::passkeys;
 use crate::app::{App, Failure, Visit};
 use crate::http::Response;
 use crate::store::{Level, StoreError, now};
@@ -42,13 +43,14 @@ async fn page(
     let (form, wrong) = wrong.unzip();
     let totp = has_totp(app, visit).await?;
     let unseen = app.store.with(|db| db.recovery_unseen()).await?;
+    let passkeys = passkeys::shown(app, visit).await?;
     let values = values! { person => visit.person, owner => visit.account.as_ref().filter(|_| visit.person.is_none()).map(|account| &account.name),
-    totp, form, wrong, after, key, unseen };
+    totp, form, wrong, after, key, unseen, passkeys, place => passkeys::Where::of(app, visit) };
     app.page(visit, status, "account.html", values)
 }
 
 /// Whether the form has the password of who is logged in; `Err` has what is wrong, and after how many seconds to try again.
-async fn confirmed(app: &App, visit: &Visit) -> Result<Result<(), (&'static str, u64)>, Failure> {
+pub(super) async fn confirmed(app: &App, visit: &Visit) -> Result<Result<(), (&'static str, u64)>, Failure> {
     let person = visit.whose();
     if let Err(after) = bounded(app, visit, person.as_deref()) {
         return Ok(Err(("wrong.tries", after)));

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use minijinja::Value;
 
+use super::passkeys;
 use crate::app::{App, Failure, Visit};
 use crate::directory::DirectoryError;
 use crate::http::Response;
@@ -13,21 +14,30 @@ use crate::store::{Account, Level, NewSession, now};
 use crate::view::values;
 
 /// The form, or the one for the code where the password was right already.
-pub(super) fn show(app: &App, visit: &Visit) -> Result<Response, Failure> {
+pub(super) async fn show(app: &App, visit: &Visit) -> Result<Response, Failure> {
     if visit.logged_in() {
         return Ok(Response::see("/"));
     }
-    form(app, visit, 200, None, 0)
+    form(app, visit, 200, None, 0).await
 }
 
-fn form(app: &App, visit: &Visit, status: u16, wrong: Option<&str>, after: u64) -> Result<Response, Failure> {
+/// The form, with what is wrong.
+pub(super) async fn form(
+    app: &App,
+    visit: &Visit,
+    status: u16,
+    wrong: Option<&str>,
+    after: u64,
+) -> Result<Response, Failure> {
     let half = visit
         .session
         .as_ref()
         .is_some_and(|session| session.level == Level::Half);
     let template = if half { "totp.html" } else { "login.html" };
     let name = visit.request.form.get("name");
-    app.page(visit, status, template, values! { wrong, after, name })
+    let passkeys = app.store.with(|db| db.has_passkeys()).await?;
+    let place = passkeys::Where::of(app, visit);
+    app.page(visit, status, template, values! { wrong, after, name, passkeys, place })
 }
 
 /// Takes a try of this address and of an account: the owner's, or a person's.
@@ -39,7 +49,7 @@ pub(super) fn bounded(app: &App, visit: &Visit, person: Option<&str>) -> Result<
         .take(Bound::TriesOfAccount, person.unwrap_or("the owner"), Instant::now())
 }
 
-fn account(visit: &Visit) -> Result<Account, Failure> {
+pub(super) fn account(visit: &Visit) -> Result<Account, Failure> {
     visit.account.clone().ok_or(Failure::Refused(403, "error.not-set-up"))
 }
 
@@ -67,7 +77,7 @@ pub(super) async fn password(app: &App, visit: &mut Visit) -> Result<Response, F
     let person = (name != account.name).then(|| name.to_lowercase());
     if let Err(after) = bounded(app, visit, person.as_deref()) {
         visit.told = "too many tries".into();
-        return form(app, visit, 429, Some("wrong.tries"), after);
+        return form(app, visit, 429, Some("wrong.tries"), after).await;
     }
     let typed = visit.request.form.get("password").to_owned();
     let right = match &person {
@@ -76,7 +86,7 @@ pub(super) async fn password(app: &App, visit: &mut Visit) -> Result<Response, F
             Ok(right) => right,
             Err(error) => {
                 visit.told = error.to_string();
-                return form(app, visit, 503, Some("wrong.directory"), 0);
+                return form(app, visit, 503, Some("wrong.directory"), 0).await;
             }
         },
     };
@@ -84,7 +94,7 @@ pub(super) async fn password(app: &App, visit: &mut Visit) -> Result<Response, F
         visit.told = "wrong name or password".into();
         visit.session = None;
         visit.role = None;
-        return form(app, visit, 403, Some("wrong.login"), 0);
+        return form(app, visit, 403, Some("wrong.login"), 0).await;
     }
     let has_totp = match person.clone() {
         None => account.totp.is_some(),
@@ -127,7 +137,7 @@ pub(super) async fn code(app: &App, visit: &mut Visit) -> Result<Response, Failu
     }
     let person = visit.whose();
     if let Err(after) = bounded(app, visit, person.as_deref()) {
-        return form(app, visit, 429, Some("wrong.tries"), after);
+        return form(app, visit, 429, Some("wrong.tries"), after).await;
     }
     let (secret, used) = match person.clone() {
         None => (account.totp.unwrap_or_default(), account.totp_used),
@@ -156,7 +166,7 @@ pub(super) async fn code(app: &App, visit: &mut Visit) -> Result<Response, Failu
     };
     if !used {
         visit.told = "wrong code".into();
-        return form(app, visit, 403, Some("wrong.totp"), 0);
+        return form(app, visit, 403, Some("wrong.totp"), 0).await;
     }
     visit.told = person
         .as_ref()
@@ -175,7 +185,7 @@ pub(super) fn show_recovery(app: &App, visit: &Visit) -> Result<Response, Failur
     )
 }
 
-/// The recovery key gives another password, ends the authenticator, and is replaced.
+/// The recovery key gives another password, ends the authenticator and passkeys, and is replaced.
 pub(super) async fn recovery(app: &App, visit: &mut Visit) -> Result<Response, Failure> {
     let account = account(visit)?;
     if let Err(after) = bounded(app, visit, None) {

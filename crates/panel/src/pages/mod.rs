@@ -8,6 +8,7 @@ mod live;
 mod login;
 mod network;
 mod overview;
+mod passkeys;
 mod people;
 mod people_import;
 mod reset;
@@ -55,8 +56,10 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
         return Err(error.clone().into());
     }
     match (get, &parts[..]) {
-        (true, ["login"]) => return login::show(app, visit),
+        (true, ["login"]) => return login::show(app, visit).await,
         (false, ["login"]) => return login::password(app, visit).await,
+        (true, ["login", "passkey"]) => return passkeys::challenge(app, visit),
+        (false, ["login", "passkey"]) => return passkeys::log_in(app, visit).await,
         (false, ["login", "code"]) => return login::code(app, visit).await,
         (true, ["login", "recovery"]) => return login::show_recovery(app, visit),
         (false, ["login", "recovery"]) => return login::recovery(app, visit).await,
@@ -85,6 +88,9 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
         (true, ["account", "totp"]) => account::show_totp(app, visit, 200, secret::totp_secret()?, None).await,
         (false, ["account", "totp"]) => account::use_totp(app, visit).await,
         (false, ["account", "totp", "off"]) => account::end_totp(app, visit).await,
+        (false, ["account", "passkeys", "begin"]) => passkeys::begin(app, visit).await,
+        (false, ["account", "passkeys"]) => passkeys::add(app, visit).await,
+        (false, ["account", "passkeys", "remove"]) => passkeys::remove(app, visit).await,
         (false, ["account", "recovery"]) => account::renew_recovery(app, visit).await,
         (true, ["sessions"]) => account::sessions(app, visit).await,
         (false, ["sessions", "end"]) => account::end_others(app, visit).await,

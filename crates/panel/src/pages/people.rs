@@ -121,13 +121,16 @@ async fn page(
         .filter(|name| !person.groups.contains(name))
         .collect();
     let uid = person.uid.clone();
-    let totp = app.store.with(move |db| db.person_totp(&uid)).await?.is_some();
+    let (totp, passkeys) = app
+        .store
+        .with(move |db| Ok((db.person_totp(&uid)?.is_some(), db.passkeys(Some(&uid))?.len())))
+        .await?;
     let link = code
         .as_ref()
         .map(|code| format!("https://{}/reset#{code}", visit.request.header("host")));
     let own = visit.whose().as_ref() == Some(&person.uid);
     let (hand_over, administrators) = (may_hand_over(visit, &person), ADMINISTRATORS);
-    let values = values! { person, others, totp, field, why, code, link, own, hand_over, administrators };
+    let values = values! { person, others, totp, passkeys, field, why, code, link, own, hand_over, administrators };
     app.page(visit, status, "person.html", values)
 }
 
@@ -158,14 +161,14 @@ pub(super) fn may_hand_over(visit: &Visit, person: &Person) -> bool {
     visit.role.is_some_and(|role| roles::may_hand_over(role, person.role()))
 }
 
-/// Closes or opens an account, makes a code for a password, ends the authenticator, removes somebody.
+/// Closes or opens an account, makes a code for a password, ends the authenticator or passkeys, removes somebody.
 pub(super) async fn act(app: &App, visit: &mut Visit, uid: &str, verb: &str) -> Result<Response, Failure> {
     let person = found(app, uid).await?;
     let (uid, name) = (person.uid.clone(), person.uid.clone());
     if matches!(verb, "disable" | "remove") && visit.whose().as_ref() == Some(&uid) {
         return Err(Failure::Refused(409, "error.self"));
     }
-    if matches!(verb, "reset" | "totp-off" | "remove") && !may_hand_over(visit, &person) {
+    if matches!(verb, "reset" | "totp-off" | "passkeys-off" | "remove") && !may_hand_over(visit, &person) {
         return Err(Failure::Refused(403, "error.administrators"));
     }
     let said = match verb {
@@ -183,6 +186,12 @@ pub(super) async fn act(app: &App, visit: &mut Visit, uid: &str, verb: &str) -> 
         "totp-off" => {
             app.store.with(move |db| db.set_person_totp(&name, None, 0)).await?;
             "person-totp-off"
+        }
+        "passkeys-off" => {
+            app.store.with(move |db| db.end_passkeys(Some(&name))).await?;
+            // Else they would come back with the copy.
+            let _ = app.store.with(|db| db.copy()).await;
+            "person-passkeys-off"
         }
         "reset" => {
             let code = make_code(app, &uid).await?;

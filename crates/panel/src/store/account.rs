@@ -124,7 +124,7 @@ impl Db {
         self.put(UNSEEN, b"1")
     }
 
-    /// Another password and recovery key, no authenticator any more, and every session ended; only if the recovery key is
+    /// Another password and recovery key, no authenticator and no passkey of the owner any more, and every session ended; only if the recovery key is
     /// still this one, as each is good once.
     ///
     /// # Errors
@@ -135,6 +135,7 @@ impl Db {
         let done = change.execute(sql, (password, new, old))? == 1;
         if done {
             change.execute("DELETE FROM session", [])?;
+            change.execute("DELETE FROM passkey_holder WHERE person IS NULL", [])?;
         }
         change.commit()?;
         if done {

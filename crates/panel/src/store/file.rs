@@ -38,6 +38,17 @@ PRAGMA user_version = 2;
 COMMIT;
 ";
 
+/// Passkeys, each of an account that authenticators know by its handle.
+const PASSKEYS: &str = "
+BEGIN;
+CREATE TABLE passkey_holder (handle BLOB PRIMARY KEY, person TEXT UNIQUE, entry TEXT NOT NULL) STRICT;
+CREATE TABLE passkey (
+  id BLOB PRIMARY KEY, handle BLOB NOT NULL REFERENCES passkey_holder (handle) ON DELETE CASCADE, key BLOB NOT NULL, counter INTEGER NOT NULL,
+  backup INTEGER NOT NULL, name TEXT NOT NULL, party TEXT NOT NULL, created INTEGER NOT NULL, used INTEGER) STRICT;
+PRAGMA user_version = 3;
+COMMIT;
+";
+
 impl Db {
     pub(super) fn open(folder: &Path) -> Result<Db, StoreError> {
         let (path, copy) = (folder.join(NAME), folder.join(COPY));
@@ -168,6 +179,9 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     }
     if version < 2 {
         connection.execute_batch(PEOPLE)?;
+    }
+    if version < 3 {
+        connection.execute_batch(PASSKEYS)?;
     }
     Ok(connection)
 }

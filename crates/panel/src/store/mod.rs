@@ -6,6 +6,7 @@
 mod account;
 mod audit;
 mod file;
+mod passkeys;
 mod people;
 mod sessions;
 mod tokens;
@@ -17,6 +18,7 @@ use rusqlite::Connection;
 
 pub use account::{Account, NewAccount};
 pub use audit::{Entry, Record};
+pub use passkeys::{Holder, MOST as MOST_PASSKEYS, Passkey};
 pub use sessions::{Level, NewSession, Session};
 pub use tokens::{ApiToken, Scope};
 

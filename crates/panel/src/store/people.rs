@@ -84,12 +84,13 @@ impl Db {
         Ok(())
     }
 
-    /// Forgets a person: authenticator, codes and sessions.
+    /// Forgets a person: authenticator, passkeys, codes and sessions.
     ///
     /// # Errors
     /// If SQLite refuses.
     pub fn forget_person(&mut self, uid: &str) -> Result<(), StoreError> {
         self.set_person_totp(uid, None, 0)?;
+        self.end_passkeys(Some(uid))?;
         self.end_resets(uid)?;
         self.end_other_sessions(Some(uid), &[])
     }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod authenticator;
 pub(crate) mod manager;
 pub(crate) mod slapd;
 
@@ -29,9 +30,9 @@ use tokio_rustls::client::TlsStream;
 /// A password that nobody guesses.
 pub(crate) const PASSWORD: &str = "velvet otter 7 quarry lamp";
 
-/// Writes a key and a certificate for `localhost`; gives the certificate.
+/// Writes a key and a certificate for `localhost` and for a second name; gives the certificate.
 pub(crate) fn certificate(path: &Path) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost", "birch.local"].map(str::to_owned)).unwrap();
     let text = made.signing_key.serialize_pem() + &made.cert.pem();
     // As the manager does it: a whole new file in the place of the old one.
     let new = path.with_extension("new");
@@ -64,6 +65,8 @@ impl Panel {
         let at = folder.path();
         let mut settings = Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
+            // As the browser says it, which is told no other.
+            port: 443,
             tls: at.join("tls"),
             state: at.to_owned(),
             control: at.join("control.sock"),
@@ -169,6 +172,7 @@ impl Panel {
             cookies: BTreeMap::new(),
             form_token: String::new(),
             headers: Vec::new(),
+            host: "localhost".into(),
         }
     }
 
@@ -225,6 +229,8 @@ pub(crate) struct Browser<'a> {
     pub(crate) cookies: BTreeMap<String, String>,
     pub(crate) form_token: String,
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// By which name it came.
+    pub(crate) host: String,
 }
 
 impl Browser<'_> {
@@ -267,7 +273,7 @@ impl Browser<'_> {
         let mut request = hyper::Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "localhost")
+            .header("host", &self.host)
             .header("cookie", cookies.join("; "));
         if method == "POST" {
             request = request.header("content-type", "application/x-www-form-urlencoded");

@@ -84,15 +84,36 @@ impl Chrome {
 
     /// A browser of its own: it shares no cookie with another.
     pub(super) fn tab(&self, base: &str) -> Tab<'_> {
+        self.tab_with(base, None)
+    }
+
+    /// The same, which comes by this name and port, where this machine's port leads to.
+    pub(super) fn tab_by_name(&self, name: &str, port: u16, forwarded: u16) -> Tab<'_> {
+        let rule = format!("--host-resolver-rules=MAP {name}:{port} 127.0.0.1:{forwarded}");
+        self.tab_with(&format!("https://{name}:{port}"), Some(rule))
+    }
+
+    fn tab_with(&self, base: &str, rule: Option<String>) -> Tab<'_> {
+        let mut args: Vec<String> = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-pipe",
+            "--hide-scrollbars",
+            "--lang=en",
+        ]
+        .map(str::to_owned)
+        .into();
+        args.extend(rule);
         let wanted = json!({
             "acceptInsecureCerts": true,
             "goog:loggingPrefs": { "browser": "ALL" },
             "timeouts": { "script": 120_000, "pageLoad": 120_000 },
             "goog:chromeOptions": {
                 "binary": "/usr/lib/chromium/chromium",
-                "args": [
-                    "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars", "--lang=en",
-                ],
+                "args": args,
+                // It does not trust the appliance's authority, and would have no passkey then.
+                "prefs": { "webauthn": { "allow_with_broken_certs": true } },
             },
         });
         let mut builder = ClientBuilder::new(HttpConnector::new());
@@ -115,7 +136,7 @@ impl Drop for Chrome {
     }
 }
 
-/// A command that chromedriver has beyond WebDriver.
+/// A command beyond WebDriver's own.
 #[derive(Debug)]
 struct Extension(&'static str, Value);
 
@@ -228,6 +249,15 @@ impl Tab<'_> {
     /// A script that calls its last argument when it is done.
     pub(super) fn script_async(&self, script: &str, args: Vec<Value>) -> Value {
         self.wait(self.client.execute_async(script, args))
+    }
+
+    /// Gives the browser an authenticator that is a program (Web Authentication Level 3, 11), and says yes to everything.
+    pub(super) fn authenticator(&self) {
+        let kind = json!({
+            "protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true, "isUserVerified": true,
+            "isUserConsenting": true,
+        });
+        self.wait(self.client.issue_cmd(Extension("webauthn/authenticator", kind)));
     }
 
     /// A command of the DevTools protocol.

@@ -29,7 +29,8 @@ fn an_owner_walks_through_every_page_in_a_browser_and_nothing_is_wrong_with_any(
     let mut machine = must(home.start());
     let line = must(machine.wait_for("The code for it: ", READY));
     let (_, code) = line.split_once("The code for it: ").unwrap();
-    let base = format!("https://127.0.0.1:{}", must(machine.port(8443)));
+    let port = must(machine.port(8443));
+    let base = format!("https://127.0.0.1:{port}");
     let mut guest = Guest(machine);
     let chrome = Chrome::start();
     let tab = chrome.tab(&base);
@@ -42,6 +43,7 @@ fn an_owner_walks_through_every_page_in_a_browser_and_nothing_is_wrong_with_any(
     import(&tab, &mut judge, &chrome);
     let grete = chrome.tab(&base);
     set_password(&tab, &grete, &mut judge);
+    passkey(&chrome.tab_by_name("birch.local", 8443, port), &mut judge);
     disable(&tab, &mut judge);
     log_of_a_unit(&tab, &mut judge);
     versions_of_the_site(&tab, &mut judge);
@@ -234,6 +236,31 @@ fn set_password(tab: &Tab<'_>, person: &Tab<'_>, judge: &mut Judge) {
     person.press("Log in");
     assert_eq!(person.at(), "/account");
     assert!(person.text("main").contains("grete@birch.example"));
+}
+
+/// A person comes by the appliance's own name, to which a passkey can belong, adds one, and logs in by it.
+fn passkey(tab: &Tab<'_>, judge: &mut Judge) {
+    tab.authenticator();
+    tab.go("/login");
+    tab.fill("name", "grete");
+    tab.fill("password", GRETES);
+    tab.press("Log in");
+    tab.find("#passkey-name");
+    tab.fill("passkey-name", "My phone");
+    tab.fill("passkey-current", GRETES);
+    tab.press("Add a passkey");
+    tab.find(".note.good");
+    assert!(tab.text("#passkeys").contains("My phone"), "{}", tab.text("main"));
+    judge.look(tab, "account-passkey", false);
+    tab.press("Log out");
+    tab.find("[data-passkey=login]:not([hidden])");
+    judge.look(tab, "login-passkey", false);
+    tab.press("Log in with a passkey");
+    tab.find("#passkeys");
+    assert_eq!(tab.at(), "/account");
+    assert!(tab.text(".who .name").contains("grete"));
+    tab.open("Remove");
+    judge.look(tab, "account-passkey-remove", false);
 }
 
 fn disable(tab: &Tab<'_>, judge: &mut Judge) {
