@@ -201,6 +201,8 @@ pub fn create(folder: &Path, name: &str, at: jiff::Timestamp) -> Result<Created,
         .mode(0o700)
         .create(&inner)
         .map_err(Error::io("create", &inner))?;
+    // Projects lie in version control.
+    write(&inner.join(".gitignore"), b"*.key\n", 0o644)?;
     write(&inner.join("owner"), format!("{owner}\n").as_bytes(), 0o644)?;
     for (role, signer, _) in ROLES {
         let (key, text) = &keys[role];
