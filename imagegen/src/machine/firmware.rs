@@ -23,7 +23,11 @@ impl Firmware {
     /// [`MachineError::NoFirmware`].
     pub fn find(tree: &Path, secure: bool) -> Result<Firmware, MachineError> {
         let folder = tree.join("usr/share/OVMF");
-        let code = if secure { "OVMF_CODE_4M.secboot.fd" } else { "OVMF_CODE_4M.fd" };
+        let code = if secure {
+            "OVMF_CODE_4M.secboot.fd"
+        } else {
+            "OVMF_CODE_4M.fd"
+        };
         let firmware = Firmware {
             code: folder.join(code),
             vars: folder.join("OVMF_VARS_4M.fd"),

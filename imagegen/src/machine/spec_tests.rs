@@ -60,7 +60,10 @@ fn with_secure_boot_only_the_firmware_writes_its_variables() {
     let args = |secure| MachineSpec::new("secure", Accel::Tcg, boot(secure)).args(&sockets());
     let (with, without) = (args(true), args(false));
     assert!(values(&with, "-machine")[0].contains(",smm=on,"), "{with:?}");
-    assert_eq!(values(&with, "-global"), ["driver=cfi.pflash01,property=secure,value=on"]);
+    assert_eq!(
+        values(&with, "-global"),
+        ["driver=cfi.pflash01,property=secure,value=on"]
+    );
     assert!(values(&without, "-global").is_empty());
 }
 

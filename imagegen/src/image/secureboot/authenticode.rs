@@ -157,6 +157,24 @@ pub fn sign(bytes: &[u8], key: &SigningKey) -> Result<Vec<u8>, Error> {
     Ok(signed)
 }
 
+/// The program without its signatures.
+///
+/// # Errors
+/// It is not a 64-bit EFI program, or is cut short.
+pub fn unsigned(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let places = places(bytes, &Pe::parse(bytes)?)?;
+    let mut plain = bytes.to_vec();
+    if places.table != (0, 0) {
+        plain.truncate(places.table.0);
+        put32(&mut plain, places.entry, 0)?;
+        put32(&mut plain, places.entry + 4, 0)?;
+        put32(&mut plain, places.checksum, 0)?;
+        let sum = uki::checksum(&plain);
+        put32(&mut plain, places.checksum, sum as usize)?;
+    }
+    Ok(plain)
+}
+
 /// What an EFI program's signature is worth.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]

@@ -8,6 +8,6 @@ mod keys;
 mod pkcs7;
 mod variables;
 
-pub use authenticode::{Signed, digest, sign, signed};
+pub use authenticode::{Signed, digest, sign, signed, unsigned};
 pub use keys::{Created, Enrolment, SigningKey, create, enrolment};
 pub use variables::{FILES, Owner};
