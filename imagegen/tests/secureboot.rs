@@ -46,8 +46,11 @@ fn keys_are_made_once_and_only_their_owner_reads_them() {
     assert!(text(&refused).contains("never written over"), "{refused}");
     assert_eq!(fs::read(folder.join("db.key")).unwrap(), before);
     // Nothing is left beside it, not of what failed either.
-    secureboot::create(&work.path().join("none/keys"), "Example", TIME.parse().unwrap()).unwrap_err();
-    assert_eq!(fs::read_dir(work.path()).unwrap().count(), 1);
+    secureboot::create(&folder.join("db.crt/keys"), "Example", TIME.parse().unwrap()).unwrap_err();
+    let left = |folder: &Path| fs::read_dir(folder).unwrap().count();
+    assert_eq!((left(work.path()), left(&folder)), (1, 11));
+    keys(&work.path().join("a/new/place"));
+    assert_eq!((left(&work.path().join("a")), left(&work.path().join("a/new"))), (1, 1));
 }
 
 #[test]

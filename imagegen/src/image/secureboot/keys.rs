@@ -192,6 +192,7 @@ pub fn create(folder: &Path, name: &str, at: jiff::Timestamp) -> Result<Created,
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     let new = tempfile::Builder::new().prefix(".secureboot-").tempdir_in(parent);
     let new = new.map_err(Error::io("create a folder in", parent))?;
     let _watched = crate::leftovers::watch(new.path());
