@@ -176,6 +176,7 @@ impl Change {
             table,
             entries: entries.list()?,
             esp_free: entries.free()?,
+            secure_boot: false,
             states: Default::default(),
         };
         let plan = plan(&found, &self.index)?;

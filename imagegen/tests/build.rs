@@ -13,6 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 use cairn_unit::Arch;
 use imagegen::build::{self, Options, Services};
 use imagegen::cache::{Cache, Digest, FetchOptions};
+use imagegen::image::inspect::Image;
+use imagegen::image::secureboot::{self, Signed, SigningKey};
 use imagegen::progress::Silent;
 use imagegen::resolve::Lock;
 use imagegen::tree::ElfInfo;
@@ -267,6 +269,72 @@ fn the_same_bytes_from_another_folder_user_umask_time_and_cache() {
     ] {
         assert_eq!(one.digest(ending), two.digest(ending), "{ending} differs");
     }
+}
+
+#[test]
+fn with_keys_all_that_firmware_starts_is_signed_and_the_same_bytes_come_again() {
+    if !ready("amd64") {
+        return;
+    }
+    let project = Project::new();
+    let keys = project.path("keys/secureboot");
+    secureboot::create(&keys, "Example", "2026-01-01T00:00:00Z".parse().unwrap()).unwrap();
+    // With a copy of the loader in the root, and recovery.
+    for name in ["cairn-upgrade", "cairn-recovery"] {
+        project.write(&format!("programs/{name}"), format!("stands for {name}").as_bytes());
+    }
+    project.write("root.json", b"{}");
+    project.edit("appliances/minimal.toml", |text| {
+        format!(
+            "{text}\n[image]\nesp = \"128M\"\nsecure_boot = \"keys/secureboot\"\n\n[upgrade]\nroot = \"root.json\"\n"
+        )
+    });
+    let first = project.image();
+    let path = project.path("out/minimal-0.1.0.raw");
+    let image = Image::open(&path).unwrap();
+    let by = Signed::By {
+        name: "CN=Example signature database key".into(),
+        sha256: SigningKey::read(&keys).unwrap().fingerprint(),
+    };
+    let files = image.esp_files().unwrap();
+    let programs: Vec<_> = files
+        .iter()
+        .filter(|(path, _)| path.to_lowercase().ends_with(".efi"))
+        .collect();
+    assert_eq!(programs.len(), 4, "two loaders, a version and recovery");
+    for (path, bytes) in &programs {
+        assert_eq!(secureboot::signed(bytes).unwrap(), by, "{path}");
+    }
+    let file = |path: &str| &files.iter().find(|(p, _)| p == path).unwrap().1;
+    for name in secureboot::FILES {
+        assert_eq!(
+            *file(&format!("loader/keys/auto/{name}")),
+            fs::read(keys.join(name)).unwrap()
+        );
+    }
+    assert_eq!(file("loader/loader.conf"), b"timeout 0\nsecure-boot-enroll if-safe\n");
+    // What an ESP is mended from: the signed loader, and no keys.
+    let manifest = fs::read_to_string(project.path("out/minimal-0.1.0.manifest.json")).unwrap();
+    let loader = Digest::of(file("EFI/BOOT/BOOTX64.EFI")).to_string();
+    assert!(manifest.contains("usr/lib/cairn/esp/EFI/BOOT/BOOTX64.EFI") && manifest.contains(&loader));
+    assert!(!manifest.contains("usr/lib/cairn/esp/loader/keys"));
+
+    fs::remove_dir_all(project.path("out")).unwrap();
+    assert_eq!(project.image(), first);
+    project.edit("appliances/minimal.toml", |text| {
+        text.replace("secure_boot =", "secure_boot_enroll = \"off\"\nsecure_boot =")
+    });
+    project.image();
+    let image = Image::open(&path).unwrap();
+    assert!(
+        image
+            .esp_files()
+            .unwrap()
+            .iter()
+            .all(|(path, _)| !path.contains("keys"))
+    );
+    fs::set_permissions(keys.join("db.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    failed(&project.build(&["--offline"]), &["db.key", "chmod 600"]);
 }
 
 #[test]

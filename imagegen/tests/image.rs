@@ -90,6 +90,7 @@ fn sample_image(folder: &Path) -> (PathBuf, disk::Layout) {
         recovery: None,
         epoch: EPOCH,
         setup: None,
+        keys: None,
     };
     let esp = esp::contents(&inputs).unwrap();
     let sizes = disk::Sizes {
@@ -227,6 +228,7 @@ fn recovery_lies_beside_the_version_and_an_esp_without_room_for_another_is_refus
         recovery: Some(&noise(2, 4 << 20)),
         epoch: EPOCH,
         setup: None,
+        keys: None,
     };
     let with = esp::contents(&inputs).unwrap();
     assert_eq!(with.files["EFI/Linux/recovery.efi"].len(), 4 << 20);

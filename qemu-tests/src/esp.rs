@@ -15,23 +15,69 @@ const ESP: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
 /// # Errors
 /// When there is none of that name, or the disk cannot be written.
 pub fn rename_entry(image: &Path, from: &str, to: &str) -> Result<(), HarnessError> {
-    let found = disk::find(image, ESP)?;
-    let rename = || -> io::Result<()> {
-        let file = File::options().read(true).write(true).open(image)?;
-        let stretch = Stretch {
-            file,
-            start: found.start,
-            length: found.length,
-            at: 0,
-        };
-        let files = fatfs::FileSystem::new(stretch, fatfs::FsOptions::new().update_accessed_date(false))?;
-        {
-            let folder = files.root_dir().open_dir("EFI/Linux")?;
-            folder.rename(from, &folder, to)?;
-        }
-        files.unmount()
+    within(image, |folder| folder.rename(from, folder, to)).map_err(HarnessError::io("rename a boot entry of", image))
+}
+
+/// Gives a boot entry another content, which is no longer than it was.
+///
+/// # Errors
+/// When there is none of that name, or the disk cannot be written.
+pub fn change_entry(image: &Path, entry: &str, change: impl FnOnce(&mut Vec<u8>)) -> Result<(), HarnessError> {
+    let changed = within(image, |folder| {
+        let mut file = folder.open_file(entry)?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
+        change(&mut content);
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&content)?;
+        file.truncate()?;
+        file.flush()
+    });
+    changed.map_err(HarnessError::io("change a boot entry of", image))
+}
+
+type Folder<'a> = fatfs::Dir<'a, Stretch>;
+
+/// Does something in the folder of the boot entries.
+fn within(image: &Path, what: impl FnOnce(&Folder<'_>) -> io::Result<()>) -> io::Result<()> {
+    let found = disk::find(image, ESP).map_err(io::Error::other)?;
+    let file = File::options().read(true).write(true).open(image)?;
+    let stretch = Stretch {
+        file,
+        start: found.start,
+        length: found.length,
+        at: 0,
     };
-    rename().map_err(HarnessError::io("rename a boot entry of", image))
+    let options = fatfs::FsOptions::new().update_accessed_date(false).time_provider(&Then);
+    let files = fatfs::FileSystem::new(stretch, options)?;
+    what(&files.root_dir().open_dir("EFI/Linux")?)?;
+    files.unmount()
+}
+
+/// The time of changed files, the same each time. Without one fatfs writes month 0, and firmware then refuses to rename the file.
+#[derive(Debug)]
+struct Then;
+
+impl fatfs::TimeProvider for Then {
+    fn get_current_date(&self) -> fatfs::Date {
+        fatfs::Date {
+            year: 2026,
+            month: 1,
+            day: 1,
+        }
+    }
+
+    fn get_current_date_time(&self) -> fatfs::DateTime {
+        fatfs::DateTime {
+            date: self.get_current_date(),
+            time: fatfs::Time {
+                hour: 0,
+                min: 0,
+                sec: 0,
+                millis: 0,
+            },
+        }
+    }
 }
 
 /// A partition as a file of its own.

@@ -32,6 +32,8 @@ pub struct Options {
     pub keep_disk: bool,
     /// Kernel, initrd and command line that QEMU loads itself, from this image's build; `None` boots by UEFI firmware.
     pub direct: Option<PathBuf>,
+    /// Whether the firmware has Secure Boot; it begins without keys.
+    pub secure_boot: bool,
     /// Whether all writes of all its starts are logged ([`Home::writes`]).
     pub log_writes: bool,
 }
@@ -46,6 +48,7 @@ impl Default for Options {
             ports: vec![443, 80, 389, 3306],
             keep_disk: false,
             direct: None,
+            secure_boot: false,
             log_writes: false,
         }
     }
@@ -115,7 +118,7 @@ impl Home {
         let accel = decide_accel(&tools, &tools::cache()?.root().join("accel.json"))?.accel;
         let boot: Boot = match &self.options.direct {
             Some(image) => direct(image)?,
-            None => Firmware::find(&tools.root)?.boot(self.folder.path())?,
+            None => Firmware::find(&tools.root, self.options.secure_boot)?.boot(self.folder.path())?,
         };
         let mut spec = MachineSpec::new(&self.name, accel, boot);
         spec.cpus = self.options.cpus;

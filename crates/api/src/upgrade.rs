@@ -81,6 +81,9 @@ pub struct UpgradeVersions {
     /// Whether the running version has to have a network address before it is kept: the machine had one when it was installed.
     #[serde(default)]
     pub was_reached: bool,
+    /// Whether firmware starts only what is signed by keys that it knows (Secure Boot).
+    #[serde(default)]
+    pub secure_boot: bool,
     /// What stands in the way of upgrades, in sentences.
     pub problems: Vec<String>,
 }

@@ -11,6 +11,8 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 pub const FOLDER: &str = "/sys/firmware/efi/efivars";
 /// systemd-boot's namespace of variables (<https://systemd.io/BOOT_LOADER_INTERFACE/>).
 pub const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// `EFI_GLOBAL_VARIABLE`: the specification's own (UEFI 2.10, 3.3).
+pub const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Our own.
 pub const CAIRN: &str = "d3b6a8f4-6c1e-4f5b-9a27-8e0c5d41b7a2";
 /// In our namespace: a line `ID REASON` for each boot entry that stopped before its root was there. Whoever has shown or mended it removes it.
@@ -46,13 +48,23 @@ impl EfiVars {
         self.0.join(format!("{name}-{vendor}"))
     }
 
-    /// A variable as text (UTF-16 with a zero at the end); `None` where there is none.
-    pub fn text(&self, vendor: &str, name: &str) -> Option<String> {
+    /// A variable's content; `None` where there is none.
+    fn content(&self, vendor: &str, name: &str) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         let file = File::open(self.path(vendor, name)).ok()?;
         file.take(MAX).read_to_end(&mut bytes).ok()?;
-        let units: Vec<u16> = bytes
-            .get(4..)?
+        Some(bytes.get(4..)?.to_vec())
+    }
+
+    /// Whether Secure Boot is in force: firmware starts only programs that are signed by keys that it knows.
+    pub fn secure_boot(&self) -> bool {
+        self.content(GLOBAL, "SecureBoot").is_some_and(|content| content == [1])
+    }
+
+    /// A variable as text (UTF-16 with a zero at the end); `None` where there is none.
+    pub fn text(&self, vendor: &str, name: &str) -> Option<String> {
+        let units: Vec<u16> = self
+            .content(vendor, name)?
             .chunks_exact(2)
             .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
             .collect();
@@ -119,5 +131,20 @@ mod tests {
         vars.remove(CAIRN, FAILED).unwrap();
         vars.remove(CAIRN, FAILED).unwrap();
         assert_eq!(vars.text(CAIRN, FAILED), None);
+    }
+
+    #[test]
+    fn secure_boot_is_in_force_only_where_firmware_says_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let vars = EfiVars::at(folder.path());
+        assert!(!vars.secure_boot());
+        for (content, expected) in [
+            (&[6, 0, 0, 0, 0][..], false),
+            (&[6, 0, 0, 0, 1], true),
+            (&[6, 0], false),
+        ] {
+            std::fs::write(folder.path().join(format!("SecureBoot-{GLOBAL}")), content).unwrap();
+            assert_eq!(vars.secure_boot(), expected, "{content:?}");
+        }
     }
 }

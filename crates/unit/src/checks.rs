@@ -45,6 +45,12 @@ pub(crate) fn bandwidth(given: Option<Bytes>, refuse: &mut Refuse<'_>) {
     }
 }
 
+/// Whether a path stays in the folder that it begins in.
+fn inside(path: &str) -> bool {
+    let normal = |part| matches!(part, std::path::Component::Normal(_));
+    !path.is_empty() && std::path::Path::new(path).components().all(normal)
+}
+
 /// What is wrong with where later versions come from.
 fn upgrade(upgrade: &crate::Upgrade, packages: &[String], refuse: &mut Refuse<'_>) {
     if let Some(url) = &upgrade.url {
@@ -60,8 +66,7 @@ fn upgrade(upgrade: &crate::Upgrade, packages: &[String], refuse: &mut Refuse<'_
         }
     }
     bandwidth(upgrade.bandwidth, refuse);
-    let normal = |part| matches!(part, std::path::Component::Normal(_));
-    if upgrade.root.is_empty() || !std::path::Path::new(&upgrade.root).components().all(normal) {
+    if !inside(&upgrade.root) {
         let message = format!("`{}` is not a path inside the project", upgrade.root);
         refuse(&["upgrade", "root"], message, "for example `keys/root.json`");
     }
@@ -99,6 +104,20 @@ pub(crate) fn recipe(recipe: &Recipe, refuse: &mut Refuse<'_>) {
             let message = "a partition is a whole number of mebibytes".into();
             refuse(&["image", key], message, "write for example 512M or 1G");
         }
+    }
+    if let Some(folder) = &recipe.image.secure_boot
+        && !inside(folder)
+    {
+        let message = format!("`{folder}` is not a path inside the project");
+        refuse(&["image", "secure_boot"], message, "for example `keys/secureboot`");
+    }
+    if let (None, Some(when)) = (&recipe.image.secure_boot, recipe.image.secure_boot_enroll) {
+        let message = format!("`{}` enrols keys, and none are named", when.word());
+        refuse(
+            &["image", "secure_boot_enroll"],
+            message,
+            "name their folder in `secure_boot`, or leave it out",
+        );
     }
     if recipe.image.source_date_epoch == Some(0) {
         let help = "leave it out: the newest time of the locked indexes is taken";

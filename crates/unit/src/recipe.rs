@@ -83,6 +83,13 @@ pub struct ImageSpec {
     pub slot: Bytes,
     /// The least size of the data partition; a smaller disk is refused at first boot.
     pub data_min: Bytes,
+    /// The folder of the owner's keys for Secure Boot, which `imagegen keys secureboot` makes, as a path from the folder that holds
+    /// `appliances/`: boot loader and boot entries are signed by them. Left out: nothing is signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<String>,
+    /// When firmware that has no keys (setup mode) is given these, before anything else is started. Left out: `if-safe`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secure_boot_enroll: Option<Enroll>,
     /// The time, in seconds since 1970, of everything that the build makes. Left out: 0 is never used; the newest
     /// time of the locked indexes is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +104,8 @@ impl Default for ImageSpec {
             esp: Bytes(64 << 20),
             slot: Bytes(1 << 30),
             data_min: Bytes(256 << 20),
+            secure_boot: None,
+            secure_boot_enroll: None,
             source_date_epoch: None,
         }
     }
@@ -225,6 +234,31 @@ impl Format {
             Format::Qcow2 => "qcow2",
             Format::Vmdk => "vmdk",
             Format::Vhdx => "vhdx",
+        }
+    }
+}
+
+/// When the boot loader gives firmware in setup mode the owner's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enroll {
+    /// Never: they are not on the image.
+    Off,
+    /// By itself in a virtual machine; elsewhere if somebody chooses it in the boot loader's menu (hold the space bar).
+    #[default]
+    IfSafe,
+    /// By itself everywhere, after 15 seconds in which a key stops it. A machine whose graphics or disk controller has firmware of its
+    /// maker's, signed for Microsoft's keys, may not start any more.
+    Force,
+}
+
+impl Enroll {
+    /// As loader.conf(5) has it in `secure-boot-enroll`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::IfSafe => "if-safe",
+            Self::Force => "force",
         }
     }
 }

@@ -201,3 +201,21 @@ fn where_later_versions_come_from_is_checked() {
         assert!(said(&text).contains("not a path inside the project"), "{path}");
     }
 }
+
+#[test]
+fn keys_of_secure_boot_lie_in_the_project_and_are_there_if_they_are_to_be_enrolled() {
+    let image = |keys: &str| format!("{GOOD}[image]\n{keys}\n");
+    let text = image("secure_boot = \"keys/secureboot\"\nsecure_boot_enroll = \"force\"");
+    let recipe = Recipe::parse(&source("appliances/a.toml", &text)).unwrap();
+    assert_eq!(recipe.image.secure_boot.as_deref(), Some("keys/secureboot"));
+    for path in ["/etc/keys", "../keys", ""] {
+        let (at, message, _) = only(&image(&format!("secure_boot = \"{path}\"")));
+        assert_eq!(
+            (at.map(|(line, _)| line), message),
+            (Some(6), format!("`{path}` is not a path inside the project"))
+        );
+    }
+    let (_, message, help) = only(&image("secure_boot_enroll = \"if-safe\""));
+    assert_eq!(message, "`if-safe` enrols keys, and none are named");
+    assert!(help.contains("secure_boot"), "{help}");
+}

@@ -147,6 +147,7 @@ impl Appliance {
             table,
             entries: self.entries()?,
             esp_free: self.esp.free().map_err(Error::io("look at the space of", ESP))?,
+            secure_boot: self.efivars.secure_boot(),
         })
     }
 
@@ -215,6 +216,7 @@ impl Appliance {
             other: other.as_ref().map(shown),
             failed,
             was_reached,
+            secure_boot: self.efivars.secure_boot(),
             problems,
         })
     }

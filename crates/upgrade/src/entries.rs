@@ -124,6 +124,18 @@ pub fn root_of(uki: &[u8]) -> Option<RootHash> {
         .find_map(|word| word.strip_prefix("roothash=")?.parse().ok())
 }
 
+/// Whether a UKI, of which the start is enough, has a signature: Microsoft's PE format, the entry of the certificate table among the data
+/// directories of a 64-bit program. Whose it is, firmware judges.
+pub fn is_signed(uki: &[u8]) -> bool {
+    let at = |at: usize| Some(u32::from_le_bytes(uki.get(at..at.checked_add(4)?)?.try_into().ok()?));
+    let length = || {
+        let optional = at(0x3c)? as usize + 24;
+        (uki.get(optional..optional + 2)? == [0x0b, 0x02] && at(optional + 108)? > 4).then_some(())?;
+        at(optional + 112 + 4 * 8 + 4)
+    };
+    length().is_some_and(|length| length > 0)
+}
+
 /// A section of a PE file (Microsoft's PE format, "Section Table").
 fn section<'a>(file: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let word = |at: usize, length: usize| -> Option<usize> {
@@ -196,6 +208,18 @@ mod tests {
         assert_eq!(newer("1.0", "1.0.0"), Ordering::Equal);
         assert_eq!(newer("2", "10"), Ordering::Less);
         assert!(is_version("1.4.0") && !is_version("1..0") && !is_version("1.a") && !is_version(""));
+    }
+
+    #[test]
+    fn a_signed_entry_is_told_from_one_that_is_not() {
+        let mut uki = vec![0; 0x200];
+        uki[0x3c] = 0x80;
+        uki[0x98..0x9a].copy_from_slice(&[0x0b, 0x02]);
+        uki[0x98 + 108] = 16;
+        assert!(!is_signed(&uki) && !is_signed(b"") && !is_signed(&crate::testing::uki(b"quiet")));
+        uki[0x98 + 148] = 8;
+        assert!(is_signed(&uki));
+        assert!(!is_signed(&uki[..0x98 + 150]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use cairn_disk::{ReadAt, Window};
 use crate::chunk::{ChunkId, cut};
 use crate::delta::Delta;
 use crate::device::Disk;
-use crate::entries::root_of;
+use crate::entries::{is_signed, root_of};
 use crate::error::Error;
 use crate::esp::{Entries, HEAD_SECTOR};
 use crate::fetch::fetch;
@@ -317,6 +317,10 @@ impl<D: Disk + Sync, E: Entries + Sync> Install<'_, D, E> {
             }
         }
         match root_of(&head) {
+            Some(root) if root == plan.hash && plan.signed && !is_signed(&head) => Err(Error::Refused(format!(
+                "the boot entry of version {} is not signed, and this machine starts only what is (Secure Boot); ask the publisher for a signed one",
+                plan.version
+            ))),
             Some(root) if root == plan.hash => Ok(start),
             _ => Err(Error::Wrong(
                 "the release's boot entry does not belong to its root; ask the publisher".into(),

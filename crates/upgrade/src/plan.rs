@@ -39,6 +39,8 @@ pub struct Found {
     pub entries: Vec<Entry>,
     /// The free bytes of the ESP.
     pub esp_free: u64,
+    /// Whether firmware starts only what is signed.
+    pub secure_boot: bool,
 }
 
 /// What an install will do.
@@ -60,6 +62,8 @@ pub struct Plan {
     pub table: Table,
     /// The new boot entry.
     pub entry: EntryName,
+    /// Whether that has to be signed.
+    pub signed: bool,
     /// The running version's UKI, if one runs, from which the new one takes what is the same.
     pub own_uki: Option<(String, u64)>,
 }
@@ -224,6 +228,7 @@ pub fn plan(found: &Found, index: &Index) -> Result<Plan, Error> {
         remove: stale.iter().map(|e| e.file.clone()).collect(),
         table: found.slots.filled(&found.table, &hash, version),
         entry,
+        signed: found.secure_boot,
         own_uki: running.flatten().map(|entry| (entry.file.clone(), entry.size)),
     })
 }

@@ -73,6 +73,37 @@ fn the_new_version_is_whole_in_the_free_slot_and_the_old_one_is_as_it_was() {
 }
 
 #[test]
+fn where_firmware_starts_only_what_is_signed_no_other_version_is_installed() {
+    let scene = scene();
+    let (bytes, files) = machine(&scene.old, &scene.older);
+    let power = Power::lasting(u64::MAX);
+    let (mut disk, mut esp) = (disk_of(bytes, power.clone()), esp_of(files, power));
+    let mut found = found(&disk, &esp, &scene.old);
+    found.secure_boot = true;
+    let plan = plan(&found, &scene.index).unwrap();
+    let installed = Install {
+        disk: &mut disk,
+        entries: &mut esp,
+        source: &scene.source,
+        delta: None,
+        tell: &mut |_| {},
+    }
+    .run(&plan, &scene.index);
+    let why = installed.unwrap_err().to_string();
+    assert!(why.contains("version 2.0.0 is not signed"), "{why}");
+    // Nothing leads to it, and the old one is whole.
+    let bootable: Vec<String> = esp
+        .list()
+        .unwrap()
+        .into_iter()
+        .filter(|e| e.root.is_some())
+        .map(|e| e.file)
+        .collect();
+    assert_eq!(bootable, ["box_1.0.0.efi"]);
+    assert!(verifies(&disk.durable, &scene.old.tree.root));
+}
+
+#[test]
 fn where_nothing_runs_a_chosen_slot_is_written_and_the_other_is_not_touched() {
     let scene = scene();
     for free in [0, 1] {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use cairn_unit::{Arch, Format, Name, Profile, Recipe, Unit};
+use cairn_unit::{Arch, Enroll, Format, Name, Profile, Recipe, Unit};
 use serde::Serialize;
 
 use super::binaries::Extras;
 use super::{Binaries, BuildError};
 use crate::archive::parse_date;
+use crate::image::secureboot::{self, Enrolment};
 use crate::project::Project;
 use crate::resolve::{Lock, LockedPackage, Request};
 
@@ -37,6 +38,17 @@ pub struct RootPlan {
     pub packages: Vec<LockedPackage>,
     /// Its overlays: name and folder, in the order in which they are laid.
     pub overlays: Vec<(String, PathBuf)>,
+}
+
+/// How the image is signed for Secure Boot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SecureBoot {
+    /// The folder of the keys.
+    pub folder: PathBuf,
+    /// When firmware is given them.
+    pub enroll: Enroll,
+    /// How it is.
+    pub enrolment: Enrolment,
 }
 
 /// What a build will do.
@@ -73,6 +85,8 @@ pub struct BuildPlan {
     pub lock: Lock,
     /// The keys that later versions are believed by: the publisher's root.json.
     pub trusted: Option<String>,
+    /// How it is signed.
+    pub secure_boot: Option<SecureBoot>,
     /// Where Cairn's own programs come from.
     pub binaries: Binaries,
     /// First choices, put on the ESP.
@@ -162,8 +176,20 @@ pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildErr
             )
         }
     };
+    let secure_boot = match &recipe.image.secure_boot {
+        None => None,
+        Some(folder) => {
+            let folder = project.folder.join(folder);
+            Some(SecureBoot {
+                enrolment: secureboot::enrolment(&folder)?,
+                enroll: recipe.image.secure_boot_enroll.unwrap_or_default(),
+                folder,
+            })
+        }
+    };
     Ok(BuildPlan {
         setup: None,
+        secure_boot,
         host: RootPlan {
             name: "host".into(),
             packages: packages("@host"),

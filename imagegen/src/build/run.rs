@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use cairn_unit::{Arch, Format, Name, Profile};
+use cairn_unit::{Arch, Enroll, Format, Name, Profile};
 use sha2::{Digest as _, Sha256};
 
 use super::contents::{self, Loaded};
@@ -19,6 +19,7 @@ use super::{BuildError, BuildPlan, Report, RootPlan, binaries, host, initrd};
 use crate::archive::Mirror;
 use crate::cache::{Cache, FetchOptions, Transport, fetch_all};
 use crate::image::erofs::{Compression, Options as ErofsOptions};
+use crate::image::secureboot::{self, SigningKey};
 use crate::image::tool::ToolRunner;
 use crate::image::{disk, erofs, esp, formats, guid_for, uki};
 use crate::progress::{Progress, Stage};
@@ -148,13 +149,20 @@ fn make(
     let manifest = host::manifest(plan, &roots)?;
     super::templates::check(&manifest, &roots)?;
     let (stub, loader) = boot_files(plan, &loaded)?;
+    let keys = plan.secure_boot.as_ref();
+    let key = keys.map(|keys| SigningKey::read(&keys.folder)).transpose()?;
+    let signed = |program: Vec<u8>| match &key {
+        Some(key) => secureboot::sign(&program, key),
+        None => Ok(program),
+    };
+    let loader = signed(loader)?;
     let arch = match plan.arch {
         Arch::Amd64 => cairn_disk::gpt::Arch::X86_64,
         Arch::Arm64 => cairn_disk::gpt::Arch::Arm64,
     };
     // Nobody mends the ESP of an image that does not hold the program for it.
     let copies = match plan.recipe.upgrade {
-        Some(_) => esp::loader(arch, &loader),
+        Some(_) => esp::loader(arch, &loader, keys.map_or(Enroll::Off, |keys| keys.enroll)),
         None => BTreeMap::new(),
     };
     let host_root = host::host_root(
@@ -229,7 +237,7 @@ fn make(
         linux: &kernel.image,
     };
     let time = u32::try_from(plan.epoch).unwrap_or(u32::MAX);
-    let uki = uki::build(&stub, &parts, time)?;
+    let uki = signed(uki::build(&stub, &parts, time)?)?;
     let recovery = recovery.map(|initrd| {
         let parts = uki::Parts {
             osrel: &host::recovery_release(plan),
@@ -237,7 +245,7 @@ fn make(
             initrd: &initrd,
             ..parts
         };
-        uki::build(&stub, &parts, time)
+        uki::build(&stub, &parts, time).and_then(signed)
     });
     let recovery = recovery.transpose()?;
     let esp = esp::contents(&esp::Inputs {
@@ -249,6 +257,10 @@ fn make(
         recovery: recovery.as_deref(),
         epoch: plan.epoch,
         setup: plan.setup.as_deref(),
+        keys: keys.map(|keys| esp::Keys {
+            enroll: keys.enroll,
+            files: &keys.enrolment.files,
+        }),
     })?;
     if recovery.is_some() {
         esp::check_room(&esp, uki.len() as u64, plan.recipe.image.esp.0)?;

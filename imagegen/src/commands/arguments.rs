@@ -84,6 +84,12 @@ pub enum Command {
                       repo/ is plain files for any web server; keys/ must never lie on it. repo/metadata/1.root.json goes into the \
                       project, where the recipe's [upgrade] names it. docs/upgrades.md tells all of it.")]
     Release(Release),
+    /// Make the keys by which the owner's firmware knows the owner's images
+    #[command(
+        after_help = "Example:\n  imagegen keys secureboot keys/secureboot --name Example\n\n\
+                      The recipe names the folder: `secure_boot = \"keys/secureboot\"` below [image]. docs/imagegen.md tells all of it."
+    )]
+    Keys(Keys),
     /// Write an image to a disk, read it back and verify it
     #[command(
         after_help = "Examples:\n  imagegen flash build/base-0.1.0.raw /dev/sdX --dry-run\n  \
@@ -203,6 +209,9 @@ pub struct Run {
     /// Hand kernel and initrd to QEMU instead of going through firmware and boot loader
     #[arg(long)]
     pub direct_kernel: bool,
+    /// Start by firmware with Secure Boot and without keys: it takes the image's, and refuses what is not signed by them (slow without KVM)
+    #[arg(long, conflicts_with = "direct_kernel")]
+    pub secure_boot: bool,
     /// Forward a port of this machine's loopback to the guest (repeat for more) [default: every published port]
     #[arg(long = "port", value_name = "HOST:GUEST", value_parser = port)]
     pub ports: Vec<(u16, u16)>,
@@ -407,6 +416,27 @@ fn port(text: &str) -> Result<(u16, u16), String> {
     text.split_once(':')
         .and_then(|(host, guest)| Some((number(host)?, number(guest)?)))
         .ok_or_else(|| format!("`{text}` is not HOST:GUEST: write for example 8443:443"))
+}
+
+/// `imagegen keys`.
+#[derive(Debug, Clone, Args)]
+pub struct Keys {
+    /// Which keys.
+    #[command(subcommand)]
+    pub action: KeysAction,
+}
+
+/// Which keys are made.
+#[derive(Debug, Clone, Subcommand)]
+pub enum KeysAction {
+    /// PK, KEK and db for UEFI Secure Boot, with the files by which firmware takes them
+    Secureboot {
+        /// The folder to make: keys are never written over
+        folder: PathBuf,
+        /// Whose keys they are, as certificates and firmware's menus show it
+        #[arg(long, default_value = "Cairn")]
+        name: String,
+    },
 }
 
 /// `imagegen release`.

@@ -11,6 +11,7 @@ use super::Outcome;
 use super::arguments::{Diff, Inspect};
 use crate::build::{FileEntry, ImageManifest};
 use crate::image::inspect::{Image, Report};
+use crate::image::secureboot::Signed;
 use crate::report::{bytes, print, print_json, table};
 
 /// The manifest beside an image: the image's name with the ending `.manifest.json`.
@@ -143,9 +144,15 @@ fn disk(path: &Path, report: &Report) -> String {
             " (its partitions are MISSING)"
         };
         text.push_str(&format!(
-            "\n{}: kernel {}{size}\nroot hash {hash}{here}\n",
-            entry.path, entry.kernel
+            "\n{}: kernel {}{size}\nroot hash {hash}{here}\n{}\n",
+            entry.path, entry.kernel, entry.signed
         ));
+    }
+    // An entry that is signed is worth nothing behind a loader that is not.
+    if report.entries.iter().any(|entry| entry.signed != Signed::No) {
+        for (path, signed) in &report.loaders {
+            text.push_str(&format!("\n{path}: {signed}\n"));
+        }
     }
     text
 }

@@ -13,6 +13,7 @@ mod flash;
 mod import_unit;
 mod inspect;
 mod interrupt;
+mod keys;
 mod lock;
 mod project;
 mod release;
@@ -62,6 +63,7 @@ fn answer(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
         Command::Diff(options) => inspect::diff(&options, json),
         Command::Sbom(options) => sbom::run(&options),
         Command::Release(options) => release::run(&options.action, json),
+        Command::Keys(options) => keys::run(&options.action, json),
         Command::Flash(options) => flash::run(&options, &interrupt, json),
         Command::ImportUnit(options) => return import_unit::run(&options, json),
         Command::Schema(options) => schema::run(&options),

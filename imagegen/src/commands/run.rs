@@ -61,7 +61,7 @@ pub(super) fn run(options: &Run, interrupt: &Interrupt, json: bool) -> Result<u8
             command_line: command_line.trim().into(),
         }
     } else {
-        Firmware::find(&tools.root)?.boot(folder.path())?
+        Firmware::find(&tools.root, options.secure_boot)?.boot(folder.path())?
     };
     let mut spec = MachineSpec::new(plan.recipe.name.as_str(), accel.accel, boot);
     spec.cpus = options.cpus;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use cairn_disk::gpt::Arch;
+use cairn_unit::Enroll;
 
 use super::{Error, fat};
 
@@ -12,6 +13,8 @@ use super::{Error, fat};
 pub const TRIES: u8 = 3;
 /// No menu, and no default entry: systemd-boot then takes the newest entry that still has tries.
 const LOADER_CONF: &str = "timeout 0\n";
+/// Where systemd-boot looks for the keys that it may give to firmware by itself (loader.conf(5), `secure-boot-enroll`).
+const KEYS: &str = "loader/keys/auto";
 
 /// What is put on an ESP.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +35,17 @@ pub struct Inputs<'a> {
     pub epoch: u64,
     /// First choices, by which the appliance sets itself up: `setup.toml`.
     pub setup: Option<&'a str>,
+    /// Keys for Secure Boot. Loader and UKIs are signed already.
+    pub keys: Option<Keys<'a>>,
+}
+
+/// Keys that firmware is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys<'a> {
+    /// When.
+    pub enroll: Enroll,
+    /// `PK.auth` and the others, by name.
+    pub files: &'a BTreeMap<String, Vec<u8>>,
 }
 
 /// The file name of a UKI that is to be tried [`TRIES`] times: `NAME_VERSION+3.efi`.
@@ -49,16 +63,21 @@ pub fn uki_name(name: &str, version: &str) -> Result<String, Error> {
     Ok(format!("{name}_{version}+{TRIES}.efi"))
 }
 
-/// The boot loader's files: they are the same for all entries, and each version's root has a copy of them.
-pub fn loader(arch: Arch, loader: &[u8]) -> BTreeMap<String, Vec<u8>> {
+/// The boot loader's files: they are the same for all entries, and each version's root has a copy of them. Without keys for firmware: an upgrade
+/// may leave a loader there that is not signed for them, and firmware that took them would start nothing any more.
+pub fn loader(arch: Arch, loader: &[u8], enroll: Enroll) -> BTreeMap<String, Vec<u8>> {
     let (boot, own) = match arch {
         Arch::X86_64 => ("EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"),
         Arch::Arm64 => ("EFI/BOOT/BOOTAA64.EFI", "EFI/systemd/systemd-bootaa64.efi"),
     };
+    let conf = match enroll {
+        Enroll::Off => LOADER_CONF.to_owned(),
+        when => format!("{LOADER_CONF}secure-boot-enroll {}\n", when.word()),
+    };
     BTreeMap::from([
         (boot.to_owned(), loader.to_vec()),
         (own.to_owned(), loader.to_vec()),
-        ("loader/loader.conf".to_owned(), LOADER_CONF.into()),
+        ("loader/loader.conf".to_owned(), conf.into_bytes()),
         // Tells systemd's tools that entries on this partition are UKIs and drop-ins of the common specification.
         ("loader/entries.srel".to_owned(), b"type1\n".to_vec()),
     ])
@@ -69,7 +88,11 @@ pub fn loader(arch: Arch, loader: &[u8]) -> BTreeMap<String, Vec<u8>> {
 /// # Errors
 /// As [`uki_name`].
 pub fn contents(inputs: &Inputs<'_>) -> Result<fat::Contents, Error> {
-    let mut files = loader(inputs.arch, inputs.loader);
+    let keys = inputs.keys.filter(|keys| keys.enroll != Enroll::Off);
+    let mut files = loader(inputs.arch, inputs.loader, keys.map_or(Enroll::Off, |keys| keys.enroll));
+    for (name, content) in keys.iter().flat_map(|keys| keys.files) {
+        files.insert(format!("{KEYS}/{name}"), content.clone());
+    }
     files.insert(
         format!("EFI/Linux/{}", uki_name(inputs.name, inputs.version)?),
         inputs.uki.to_vec(),

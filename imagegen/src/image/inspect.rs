@@ -12,6 +12,7 @@ use cairn_disk::{FileDevice, Window};
 
 use super::fat::read::Fat;
 use super::formats::Format;
+use super::secureboot::{self, Signed};
 use super::{Error, uki};
 
 /// An image.
@@ -29,6 +30,8 @@ pub struct Report {
     pub partitions: Vec<Partition>,
     /// The files on the ESP with their sizes in bytes.
     pub esp: Vec<(String, u64)>,
+    /// The boot loader's programs, and who signed them.
+    pub loaders: Vec<(String, Signed)>,
     /// The boot entries.
     pub entries: Vec<BootEntry>,
 }
@@ -57,6 +60,8 @@ pub struct BootEntry {
     pub path: String,
     /// The kernel's release.
     pub kernel: String,
+    /// Who signed it.
+    pub signed: Signed,
     /// The command line.
     pub cmdline: String,
     /// The sections with their sizes in bytes.
@@ -167,6 +172,13 @@ impl Image {
             .iter()
             .filter(|(path, _)| is_uki(path))
             .map(|(path, bytes)| self.entry(path, bytes));
+        let is_loader = |path: &str| {
+            let path = path.to_lowercase();
+            path.ends_with(".efi") && (path.starts_with("efi/boot/") || path.starts_with("efi/systemd/"))
+        };
+        let loaders = files.iter().filter(|(path, _)| is_loader(path));
+        // What is no program is not signed, and is not what this tells.
+        let loaders = loaders.map(|(path, bytes)| (path.clone(), secureboot::signed(bytes).unwrap_or(Signed::No)));
         let partitions = self.table.partitions.iter().map(|(number, p)| {
             let (start, size) = self.table.range(p);
             let (kind, name, id) = (p.kind.to_string(), p.name.clone(), p.id.to_string());
@@ -185,6 +197,7 @@ impl Image {
             disk: self.table.disk.to_string(),
             table: self.states.clone(),
             partitions: partitions.collect(),
+            loaders: loaders.collect(),
             entries: entries.collect::<Result<_, _>>()?,
             esp: files
                 .iter()
@@ -202,6 +215,7 @@ impl Image {
         Ok(BootEntry {
             path: path.to_owned(),
             kernel: uki::text(&sections, ".uname").unwrap_or_default().to_owned(),
+            signed: secureboot::signed(bytes)?,
             cmdline: cmdline.to_owned(),
             sections: sections
                 .iter()

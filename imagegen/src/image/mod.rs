@@ -12,6 +12,7 @@ pub mod esp;
 pub mod fat;
 pub mod formats;
 pub mod inspect;
+pub mod secureboot;
 pub mod tool;
 pub mod uki;
 

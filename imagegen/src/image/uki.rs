@@ -35,14 +35,14 @@ pub struct Section<'a> {
 }
 
 /// The places in a PE file that we need.
-struct Pe {
+pub(super) struct Pe {
     coff: usize,
-    optional: usize,
-    table: usize,
-    sections: usize,
+    pub(super) optional: usize,
+    pub(super) table: usize,
+    pub(super) sections: usize,
     section_alignment: usize,
     file_alignment: usize,
-    headers_end: usize,
+    pub(super) headers_end: usize,
 }
 
 fn bad(why: &str) -> Error {
@@ -62,12 +62,12 @@ fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Error> {
     found.map(u32::from_le_bytes).ok_or_else(|| bad("it ends too early"))
 }
 
-fn usize_at(bytes: &[u8], at: usize) -> Result<usize, Error> {
+pub(super) fn usize_at(bytes: &[u8], at: usize) -> Result<usize, Error> {
     Ok(u32_at(bytes, at)? as usize)
 }
 
 /// Every place of these lies in the headers, whose length [`Pe::parse`] has checked.
-fn put32(bytes: &mut [u8], at: usize, value: usize) -> Result<(), Error> {
+pub(super) fn put32(bytes: &mut [u8], at: usize, value: usize) -> Result<(), Error> {
     let value = u32::try_from(value).map_err(|_| bad("it would grow over 4 GiB"))?;
     bytes
         .get_mut(at..at + 4)
@@ -77,7 +77,7 @@ fn put32(bytes: &mut [u8], at: usize, value: usize) -> Result<(), Error> {
 }
 
 impl Pe {
-    fn parse(bytes: &[u8]) -> Result<Self, Error> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.get(..2) != Some(b"MZ") {
             return Err(bad("no MZ signature"));
         }
@@ -110,7 +110,7 @@ impl Pe {
     }
 
     /// Name, address, length in memory, place in the file and length there, of section `index`.
-    fn section<'a>(&self, bytes: &'a [u8], index: usize) -> Result<(&'a str, [usize; 4]), Error> {
+    pub(super) fn section<'a>(&self, bytes: &'a [u8], index: usize) -> Result<(&'a str, [usize; 4]), Error> {
         let at = self.table + index * SECTION_HEADER;
         let name = bytes.get(at..at + 8).ok_or_else(|| bad("it ends too early"))?;
         let length = name.iter().position(|b| *b == 0).unwrap_or(8);
@@ -216,7 +216,7 @@ fn agree_on_nx(uki: &mut [u8], pe: &Pe, linux: &[u8]) -> Result<(), Error> {
 }
 
 /// The PE checksum: the 16-bit words added with end-around carry, plus the length; its own field counts as zero.
-fn checksum(bytes: &[u8]) -> u32 {
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
     let words = bytes
         .chunks(2)
         .map(|w| u64::from(w[0]) | u64::from(w.get(1).copied().unwrap_or(0)) << 8);

@@ -14,10 +14,12 @@ pub enum MachineError {
         program: &'static str,
     },
     /// No UEFI firmware where the tree should hold it.
-    #[error("no UEFI firmware in {}: it should hold OVMF_CODE_4M.fd and OVMF_VARS_4M.fd (package ovmf); boot the kernel directly, or add the package", .folder.display())]
+    #[error("no UEFI firmware in {}: it should hold {code} and OVMF_VARS_4M.fd (package ovmf); boot the kernel directly, or add the package", .folder.display())]
     NoFirmware {
         /// The folder that was looked into.
         folder: PathBuf,
+        /// The file of the code.
+        code: &'static str,
     },
     /// QEMU could not be started at all.
     #[error("cannot start {program}: {source}")]

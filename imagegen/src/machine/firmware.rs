@@ -8,27 +8,35 @@ use super::spec::Boot;
 /// OVMF in a tree: code that is only read, and the empty variables that each machine gets a copy of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firmware {
-    /// The code, without Secure Boot: it then needs no emulated system management mode, which is slow.
+    /// The code.
     pub code: PathBuf,
-    /// Empty variables.
+    /// Empty variables: firmware with Secure Boot is then in setup mode.
     pub vars: PathBuf,
+    /// Whether it has Secure Boot. It then needs an emulated system management mode, which is slow.
+    pub secure: bool,
 }
 
 impl Firmware {
-    /// Finds it in a tree (`/` for the host's own).
+    /// Finds it in a tree (`/` for the host's own), with Secure Boot or without.
     ///
     /// # Errors
     /// [`MachineError::NoFirmware`].
-    pub fn find(tree: &Path) -> Result<Firmware, MachineError> {
+    pub fn find(tree: &Path, secure: bool) -> Result<Firmware, MachineError> {
         let folder = tree.join("usr/share/OVMF");
+        let code = if secure {
+            "OVMF_CODE_4M.secboot.fd"
+        } else {
+            "OVMF_CODE_4M.fd"
+        };
         let firmware = Firmware {
-            code: folder.join("OVMF_CODE_4M.fd"),
+            code: folder.join(code),
             vars: folder.join("OVMF_VARS_4M.fd"),
+            secure,
         };
         if firmware.code.is_file() && firmware.vars.is_file() {
             Ok(firmware)
         } else {
-            Err(MachineError::NoFirmware { folder })
+            Err(MachineError::NoFirmware { folder, code })
         }
     }
 
@@ -46,6 +54,7 @@ impl Firmware {
         Ok(Boot::Uefi {
             code: self.code.clone(),
             vars,
+            secure: self.secure,
         })
     }
 }

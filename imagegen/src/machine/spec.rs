@@ -73,6 +73,8 @@ pub enum Boot {
         code: PathBuf,
         /// This machine's own copy of the firmware's variables; written by the guest.
         vars: PathBuf,
+        /// Whether only the firmware itself may write them, by system management mode: Secure Boot is worth nothing without.
+        secure: bool,
     },
 }
 
@@ -274,7 +276,7 @@ impl MachineSpec {
         }
         match &self.boot {
             Boot::Direct { kernel, initrd, .. } => binds.extend([Bind::read_only(kernel), Bind::read_only(initrd)]),
-            Boot::Uefi { code, vars } => binds.extend([Bind::read_only(code), Bind::writable(vars)]),
+            Boot::Uefi { code, vars, .. } => binds.extend([Bind::read_only(code), Bind::writable(vars)]),
         }
         for disk in &self.disks {
             binds.push(if disk.snapshot {
@@ -300,10 +302,14 @@ impl MachineSpec {
             Boot::Uefi { .. } => ",pflash0=code,pflash1=vars",
             Boot::Direct { .. } => "",
         };
+        let smm = match self.boot {
+            Boot::Uefi { secure: true, .. } => "on",
+            _ => "off",
+        };
         // q35 is what the appliance meets on real machines and clouds: PCIe, AHCI, an ACPI power button.
         a.pair(
             "-machine",
-            format!("q35,acpi={acpi},hpet=off,vmport=off,smm=off{flash}"),
+            format!("q35,acpi={acpi},hpet=off,vmport=off,smm={smm}{flash}"),
         );
         match self.accel {
             Accel::Tcg => a.pair("-accel", "tcg,thread=multi").pair("-cpu", TCG_CPU),
@@ -330,7 +336,10 @@ impl MachineSpec {
                 a.pair("-initrd", initrd.display().to_string());
                 a.pair("-append", command_line.clone());
             }
-            Boot::Uefi { code, vars } => {
+            Boot::Uefi { code, vars, secure } => {
+                if *secure {
+                    a.pair("-global", "driver=cfi.pflash01,property=secure,value=on");
+                }
                 let flash = |name: &str, file: &Path, read_only: &str| {
                     format!(
                         "driver=file,node-name={name},filename={},read-only={read_only}",

@@ -11,6 +11,7 @@ fn uefi() -> Boot {
     Boot::Uefi {
         code: "/fw/code.fd".into(),
         vars: "/m/vars.fd".into(),
+        secure: false,
     }
 }
 
@@ -47,6 +48,23 @@ fn a_uefi_machine_is_exactly_these_words() {
     ]
     .join(" ");
     assert_eq!(spec.args(&sockets()).join(" "), expected);
+}
+
+#[test]
+fn with_secure_boot_only_the_firmware_writes_its_variables() {
+    let boot = |secure| Boot::Uefi {
+        code: "/fw/code.fd".into(),
+        vars: "/m/vars.fd".into(),
+        secure,
+    };
+    let args = |secure| MachineSpec::new("secure", Accel::Tcg, boot(secure)).args(&sockets());
+    let (with, without) = (args(true), args(false));
+    assert!(values(&with, "-machine")[0].contains(",smm=on,"), "{with:?}");
+    assert_eq!(
+        values(&with, "-global"),
+        ["driver=cfi.pflash01,property=secure,value=on"]
+    );
+    assert!(values(&without, "-global").is_empty());
 }
 
 #[test]

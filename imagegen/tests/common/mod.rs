@@ -12,10 +12,11 @@ use imagegen::cache::{Cache, FetchOptions};
 use imagegen::progress::Silent;
 use imagegen::tools::{ToolSet, ToolsTree, load_tools};
 
-/// A command for a program of the judges, or of the tools where the judges lack it.
+/// A command for a program of the judges, or of another set where the judges lack it.
 pub(crate) fn judge(tool: &str) -> Command {
     let set = match tool {
         "qemu-img" => "tools",
+        "cert-to-efi-sig-list" | "pesign" | "sbverify" | "sign-efi-sig-list" => "peers",
         _ => "judges",
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_imagegen"));

@@ -23,6 +23,7 @@ mod network;
 mod power_cuts;
 mod recovery;
 mod reset;
+mod secure_boot;
 mod services;
 mod setup;
 mod shutdown;

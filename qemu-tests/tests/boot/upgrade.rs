@@ -85,15 +85,23 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new(name: &str, log_writes: bool) -> Self {
-        let first = must(images::upgradable());
+        let options = Options {
+            log_writes,
+            ..Options::default()
+        };
+        Self::with(name, options, |_| must(images::upgradable()))
+    }
+
+    /// With a first version that is made with what lies in the folder.
+    pub(super) fn with(name: &str, options: Options, first: impl FnOnce(&Path) -> PathBuf) -> Self {
         let work = must(tempfile::tempdir_in(must(std::fs::canonicalize(images::target()))));
+        let first = first(work.path());
         let publisher = Publisher::new(work.path());
         publisher.publish("1.0.0", &first);
         let options = Options {
             disk_gib: 2,
             ports: Vec::new(),
-            log_writes,
-            ..Options::default()
+            ..options
         };
         let home = must(Home::new(name, &first, options));
         Self {

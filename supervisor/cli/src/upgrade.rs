@@ -294,6 +294,9 @@ fn status(all: &Upgrades, paint: Paint) -> String {
     for problem in &all.versions.problems {
         let _ = writeln!(out, "{problem}");
     }
+    if all.versions.secure_boot {
+        let _ = writeln!(out, "firmware   starts only what is signed (Secure Boot)");
+    }
     let from = all.url.as_deref().unwrap_or("bundles only");
     let _ = writeln!(out, "from       {from}, channel {}", all.channel);
     let _ = writeln!(out, "by itself  {}", by_itself(&all.policy));
@@ -385,6 +388,7 @@ mod tests {
                     log: vec!["2026-01-31 box web: no such file".into()],
                 }),
                 was_reached: false,
+                secure_boot: true,
                 problems: vec!["The ESP is full.".into()],
             },
             offered: Some(UpgradeOffer {
@@ -398,7 +402,7 @@ mod tests {
         assert_eq!(
             status(&all, Paint(false)),
             "version 1.0.0\nrunning    1.0.0 (proved)\nother slot 2.0.0 (given up)\nversion 2.0.0 was given up: unit web failed\n    2026-01-31 box web: no such file\n\
-             version 2.1.0 can be installed\nThe ESP is full.\nfrom       bundles only, channel stable\nby itself  nothing\n"
+             version 2.1.0 can be installed\nThe ESP is full.\nfirmware   starts only what is signed (Secure Boot)\nfrom       bundles only, channel stable\nby itself  nothing\n"
         );
     }
 

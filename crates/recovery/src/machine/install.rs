@@ -115,6 +115,7 @@ impl Machine {
             table: own.table.clone(),
             entries: entries.list().map_err(failed)?,
             esp_free: entries.free().map_err(failed)?,
+            secure_boot: self.vars.secure_boot(),
         };
         let plan = plan(&found, &index).map_err(|e| e.to_string())?;
         let records = data

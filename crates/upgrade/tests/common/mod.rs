@@ -435,6 +435,7 @@ pub(crate) fn found(disk: &MemoryDisk, esp: &MemoryEsp, running: &Version) -> Fo
         table,
         entries: esp.list().unwrap(),
         esp_free: esp.free().unwrap(),
+        secure_boot: false,
     }
 }
 
