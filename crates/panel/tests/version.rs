@@ -25,6 +25,14 @@ async fn the_page_tells_how_the_versions_stand_in_both_languages() {
             "Version 0.2.0 installieren",
         ),
         (
+            "refused",
+            vec![
+                "Version 0.2.0 is offered, but cannot be installed: install 0.1.5 first.",
+                "starts only what is signed",
+            ],
+            "startet nur, was mit",
+        ),
+        (
             "installing",
             vec![
                 "Installing version 0.2.0",
@@ -90,6 +98,9 @@ async fn the_page_tells_how_the_versions_stand_in_both_languages() {
         page.says("a-later-word");
         assert!(!page.text.contains("<b>A table"), "{how}");
         assert_eq!(page.text.contains("http-equiv"), how == "installing", "{how}");
+        let installs = page.text.contains("action=\"/version/install\"");
+        assert_eq!(installs, ["new", "failed", "held"].contains(&how), "{how}");
+        assert_eq!(page.text.contains("Secure Boot"), how == "refused", "{how}");
         owner.get("/version?lang=de").await;
         owner.get("/version").await.says(german);
     }

@@ -163,6 +163,10 @@ pub(crate) fn upgrade(how: &str) -> Value {
             "reused": 80u64 << 20, "fetched": 16u64 << 20, "took_ms": 12_000, "error": error })
     };
     match how {
+        "refused" => {
+            all["offered"]["refused"] = json!("install 0.1.5 first");
+            all["versions"]["secure_boot"] = json!(true);
+        }
         "installing" => all["task"] = task("running", "write", Value::Null),
         "installed" => {
             all["task"] = task("done", "done", Value::Null);

@@ -7,7 +7,7 @@ pub(crate) mod manager;
 pub(crate) mod slapd;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use manager::Manager;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -151,8 +151,24 @@ impl Panel {
         self.try_connect(&self.root).await.unwrap()
     }
 
+    /// The same from another of this machine's own addresses (127.0.0.0/8).
+    pub(crate) async fn connect_from(&self, address: Ipv4Addr) -> TlsStream<TcpStream> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        let stream = socket.connect(self.address).await.unwrap();
+        self.shake_hands(stream, &self.root).await.unwrap()
+    }
+
     /// The same, trusting this certificate only.
     pub(crate) async fn try_connect(&self, root: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
+        self.shake_hands(TcpStream::connect(self.address).await?, root).await
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        root: &CertificateDer<'static>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(root.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -160,7 +176,6 @@ impl Panel {
             .with_safe_default_protocol_versions()
             .unwrap();
         let config = config.with_root_certificates(roots).with_no_client_auth();
-        let stream = TcpStream::connect(self.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
@@ -173,6 +188,7 @@ impl Panel {
             form_token: String::new(),
             headers: Vec::new(),
             host: "localhost".into(),
+            address: Ipv4Addr::LOCALHOST,
         }
     }
 
@@ -231,6 +247,8 @@ pub(crate) struct Browser<'a> {
     pub(crate) headers: Vec<(&'static str, String)>,
     /// By which name it came.
     pub(crate) host: String,
+    /// From where it comes: what an address may ask is bounded.
+    pub(crate) address: Ipv4Addr,
 }
 
 impl Browser<'_> {
@@ -260,7 +278,7 @@ impl Browser<'_> {
     }
 
     async fn ask(&mut self, method: &str, path: &str, body: String) -> hyper::Response<Incoming> {
-        let stream = self.panel.connect().await;
+        let stream = self.panel.connect_from(self.address).await;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .unwrap();
