@@ -141,6 +141,8 @@ pub(crate) struct Supervisor {
     pub(crate) begun: bool,
     /// When the console last said what a shutdown waits for.
     pub(crate) waited: u64,
+    /// Whether init was asked to end the machine.
+    pub(crate) ending: bool,
     pub(crate) done: bool,
     /// Whether what units keep is bounded.
     pub(crate) quotas: bool,
@@ -223,6 +225,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         started: now_ms(),
         begun: false,
         waited: 0,
+        ending: false,
         done: false,
         quotas: crate::data::has_quotas(&config),
         unrenewed: Vec::new(),

@@ -262,6 +262,10 @@ impl Supervisor {
     /// Goes on going down.
     pub(crate) fn power(&mut self) {
         let Some(kind) = self.saved.power.clone() else { return };
+        // It goes on going down until init ends this manager too: nothing is begun in between.
+        if self.ending {
+            return;
+        }
         let left: Vec<&str> = self
             .saved
             .units
@@ -288,7 +292,7 @@ impl Supervisor {
         if !self.logs_settled(now) {
             return;
         }
-        self.saved.power = None;
+        self.ending = true;
         let kind = if kind == "reboot" {
             PowerKind::Reboot
         } else {

@@ -34,5 +34,8 @@ fn a_factory_reset_needs_the_appliances_name_and_then_restarts() {
             .console()
             .contains("Factory reset: the next start removes all data")
     );
-    assert!(ask(&world, "?name=test").1.contains("going down"));
+    // Until the very end, when init has been asked for it.
+    world.until("init is asked", World::shut_down);
+    let (status, answer) = ask(&world, "?name=test");
+    assert!(answer.contains("going down"), "{status} {answer}");
 }
