@@ -18,6 +18,19 @@ const PANEL: u16 = 8443;
 const NO_TLS: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 const PASSWORD: &str = "of no use to anybody";
 
+/// Answers the wizard's pages, up to its summary.
+pub(crate) fn walk(browser: &mut Browser, steps: &[(&str, &[(&str, &str)])]) -> Result<(), Box<dyn Error>> {
+    for (path, fields) in steps {
+        browser.get(path)?;
+        let answer = browser.post(path, fields)?;
+        if answer.status != 303 {
+            return Err(format!("{path} gave the status {}: {}", answer.status, answer.text).into());
+        }
+    }
+    browser.get("/setup/summary")?;
+    Ok(())
+}
+
 /// Seconds from power-on to the first page, and from the last click until everything is ready.
 fn first_boot(image: &Path, folder: &Path) -> Result<(f64, f64), Box<dyn Error>> {
     let system = System {
@@ -62,14 +75,7 @@ fn first_boot(image: &Path, folder: &Path) -> Result<(f64, f64), Box<dyn Error>>
             ],
         ),
     ];
-    for (path, fields) in steps {
-        browser.get(path)?;
-        let answer = browser.post(path, fields)?;
-        if answer.status != 303 {
-            return Err(format!("{path} gave the status {}: {}", answer.status, answer.text).into());
-        }
-    }
-    browser.get("/setup/summary")?;
+    walk(&mut browser, &steps)?;
     let click = machine.uptime();
     browser.post("/setup/finish", &[])?;
     machine.wait_for("Ready: https://", LIMIT)?;

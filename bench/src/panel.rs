@@ -22,6 +22,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::figure::{Goal, Row, Samples, Unit};
+use crate::first::walk;
 use crate::runs;
 
 const PASSWORD: &str = "velvet otter 7 quarry lamp";
@@ -103,7 +104,7 @@ impl Panel {
 /// Sets the appliance up, and gives the owner's browser.
 fn owner(port: u16) -> Result<Browser, Box<dyn Error>> {
     let mut browser = Browser::new(port);
-    let steps: [(&str, &[(&str, &str)]); 7] = [
+    let steps: [(&str, &[(&str, &str)]); 6] = [
         ("/setup/code", &[("code", CODE)]),
         ("/setup/name", &[("name", "birch"), ("domain", "")]),
         ("/setup/network", &[("method", "dhcp")]),
@@ -113,19 +114,9 @@ fn owner(port: u16) -> Result<Browser, Box<dyn Error>> {
         ),
         ("/setup/totp", &[("choice", "skip")]),
         ("/setup/parts", &[("unit", "wiki")]),
-        ("/setup/finish", &[]),
     ];
-    for (path, fields) in steps {
-        browser.get(if path == "/setup/finish" {
-            "/setup/summary"
-        } else {
-            path
-        })?;
-        let answer = browser.post(path, fields)?;
-        if answer.status != 303 {
-            return Err(format!("{path} gave the status {}: {}", answer.status, answer.text).into());
-        }
-    }
+    walk(&mut browser, &steps)?;
+    browser.post("/setup/finish", &[])?;
     Ok(browser)
 }
 
