@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use cairn_config::write_atomically;
+use cairn_config::{private_folder, write_atomically};
 
 use crate::config::Config;
 
@@ -31,7 +31,11 @@ pub(crate) fn leave(config: &Config, now: u64) {
 pub(crate) fn take(config: &Config) {
     let Ok(text) = fs::read(left(config)) else { return };
     let _ = fs::remove_file(left(config));
-    let _ = fs::write(taken(config), text);
+    let taken = taken(config);
+    // This is before the first work on versions, which makes the folder.
+    if taken.parent().is_some_and(|folder| private_folder(folder).is_ok()) {
+        let _ = fs::write(taken, text);
+    }
 }
 
 /// For how many seconds they were away, if all were ready at this time.
@@ -51,14 +55,12 @@ mod tests {
         leave(&config, 1000);
         assert_eq!(away(&config, 1040), None, "an appliance without upgrades keeps nothing");
         fs::create_dir_all(place.path().join("data/upgrade")).unwrap();
-        fs::create_dir_all(place.path().join("run/cairn/upgrade")).unwrap();
         leave(&config, 1000);
         take(&config);
         assert_eq!(away(&config, 1040), Some(40));
         assert_eq!(away(&config, 999), None, "the clock went back");
         assert_eq!(away(&config, 1000 + MOST + 1), None, "the machine was off");
         fs::remove_dir_all(place.path().join("run/cairn/upgrade")).unwrap();
-        fs::create_dir_all(place.path().join("run/cairn/upgrade")).unwrap();
         take(&config);
         assert_eq!(away(&config, 1040), None, "the power was cut since");
     }
