@@ -200,10 +200,11 @@ fn serve(heard: std::sync::mpsc::Sender<u8>) {
                 2,
             ]);
             answer.extend_from_slice(&[6, 4, 10, 0, 2, 3, 51, 4, 0, 0, 14, 16, 54, 4, 10, 0, 2, 2, 255]);
-            socket.send_to(&answer, "255.255.255.255:68").unwrap();
+            // Told before it is answered: whoever has the answer finds it told.
             if heard.send(kind).is_err() {
                 return;
             }
+            socket.send_to(&answer, "255.255.255.255:68").unwrap();
         }
     });
 }
@@ -242,11 +243,10 @@ fn what_dhcp_grants_is_applied_and_goes_when_an_address_is_fixed() {
             other => panic!("{other:?}"),
         }
     });
-    assert_eq!(
-        (heard.recv(), heard.recv()),
-        (Ok(1), Ok(3)),
-        "it discovers, and requests"
-    );
+    // Where the answer takes its time, it asks again: what counts is that nothing is requested before something was offered.
+    let said = heard.try_iter().collect::<Vec<_>>();
+    assert_eq!((said.first(), said.last()), (Some(&1), Some(&3)), "{said:?}");
+    assert!(said.iter().all(|kind| [1, 3].contains(kind)), "{said:?}");
     assert!(lease.granted_ms > 0 && lease.seconds == 3600, "{lease:?}");
     let leases = [(device, lease)];
     let leased = plan(&SiteNetwork::default(), &links(true), &leases, &BTreeMap::new());
