@@ -143,6 +143,8 @@ impl App {
         identity: Arc<Identity>,
         stopped: watch::Receiver<bool>,
     ) -> Result<Arc<App>, Box<dyn std::error::Error + Send + Sync>> {
+        // Beside the store, which waits for the disk: both take their time on a small machine.
+        let view = tokio::task::spawn_blocking(View::load);
         let store = Store::open(&settings.state)?;
         let form_key = match store.with(|db| db.form_key()).await {
             Ok(key) => key,
@@ -154,7 +156,7 @@ impl App {
             control: Control::new(settings.control.clone()),
             directory: Directory::new(settings.directory.clone()),
             store,
-            view: View::load()?,
+            view: view.await??,
             limits: Limits::default(),
             samples: Samples::default(),
             importing: Arc::new(Importing::new(settings.import_wait)),

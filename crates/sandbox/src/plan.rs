@@ -325,6 +325,10 @@ pub struct Seccomp {
     pub deny: Vec<String>,
     /// What a refused call does.
     pub on_violation: OnViolation,
+    /// Calls that wait for the disk (fsync, fdatasync, msync, sync, syncfs, sync_file_range) succeed at once and do nothing: for work
+    /// that is flushed as a whole afterwards, or not kept at all.
+    #[serde(skip_serializing_if = "is_false")]
+    pub skip_sync: bool,
 }
 
 impl Seccomp {
@@ -378,6 +382,10 @@ impl OnViolation {
 
 fn yes() -> bool {
     true
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn root_path() -> PathBuf {

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use nix::libc;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, sock_filter};
 
 use crate::report::Failure;
@@ -33,8 +32,8 @@ enum Fate {
     Other,
     /// Its arguments decide.
     Asked,
-    /// As if the kernel did not have it.
-    Unknown,
+    /// This number, without a look at it; 0 is success.
+    Answered(u16),
 }
 
 /// As [`SeccompFilter`]'s program: `matched` for a call with an empty list of rules or one of whose rules fits, `other` for the
@@ -44,12 +43,12 @@ pub(crate) fn program(
     other: SeccompAction,
     matched: SeccompAction,
 ) -> Result<BpfProgram, Failure> {
-    program_without(None, rules, other, matched)
+    program_answering(&[], rules, other, matched)
 }
 
-/// The same, where one call is answered `ENOSYS` whatever the rules say.
-pub(crate) fn program_without(
-    unknown: Option<i64>,
+/// The same, where some calls are not done, but answered with a number, whatever the rules say.
+pub(crate) fn program_answering(
+    answers: &[(i64, u16)],
     mut rules: BTreeMap<i64, Vec<SeccompRule>>,
     other: SeccompAction,
     matched: SeccompAction,
@@ -59,9 +58,9 @@ pub(crate) fn program_without(
         let call = u32::try_from(*call).map_err(failed)?;
         fates.insert(call, if rules.is_empty() { Fate::Matched } else { Fate::Asked });
     }
-    if let Some(call) = unknown {
-        rules.remove(&call);
-        fates.insert(u32::try_from(call).map_err(failed)?, Fate::Unknown);
+    for (call, number) in answers {
+        rules.remove(call);
+        fates.insert(u32::try_from(*call).map_err(failed)?, Fate::Answered(*number));
     }
     rules.retain(|_, rules| !rules.is_empty());
     let asked: BpfProgram = if rules.is_empty() {
@@ -123,7 +122,7 @@ impl Ends {
                 Fate::Matched => step(RETURN, self.matched),
                 Fate::Other => step(RETURN, self.other),
                 Fate::Asked => step(JUMP, after as u32),
-                Fate::Unknown => step(RETURN, SeccompAction::Errno(libc::ENOSYS as u32).into()),
+                Fate::Answered(number) => step(RETURN, SeccompAction::Errno(u32::from(*number)).into()),
             }];
         }
         let upper = self.tree(&stretches[half..], after);

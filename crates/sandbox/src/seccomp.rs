@@ -93,6 +93,9 @@ const fn numbers<const COUNT: usize>(groups: &[&str]) -> [Option<i64>; COUNT] {
     found
 }
 
+/// The calls that wait until something is on the disk.
+const SYNC: &[&str] = &["fdatasync", "fsync", "msync", "sync", "sync_file_range", "syncfs"];
+
 /// The flags of clone that make a new namespace, `CLONE_NEWTIME` aside, which clone cannot carry.
 const NAMESPACE_FLAGS: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
@@ -110,9 +113,24 @@ pub(crate) fn compile(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
         OnViolation::UnsafeLog => SeccompAction::Log,
         OnViolation::UnsafeLearn => return learning(seccomp),
     };
-    let unknown = seccomp.hides_clone3().then_some(libc::SYS_clone3);
-    let program = search::program_without(unknown, rules(seccomp)?, refused, SeccompAction::Allow)?;
+    let program = search::program_answering(&answers(seccomp)?, rules(seccomp)?, refused, SeccompAction::Allow)?;
     Ok(vec![program])
+}
+
+/// The calls that are not done, and what they are answered.
+fn answers(seccomp: &Seccomp) -> Result<Vec<(i64, u16)>, Failure> {
+    let mut answers = Vec::new();
+    if seccomp.hides_clone3() {
+        answers.push((libc::SYS_clone3, libc::ENOSYS as u16));
+    }
+    for name in SYNC.iter().filter(|_| seccomp.skip_sync) {
+        // What the unit may not call stays refused.
+        let denied = seccomp.deny.iter().any(|denied| denied == name);
+        if let Some(number) = known(name)?.filter(|_| !denied) {
+            answers.push((number, 0));
+        }
+    }
+    Ok(answers)
 }
 
 /// The programs of a unit that is learned from. The last one has to be installed with a listener.
@@ -271,6 +289,24 @@ mod tests {
         for seccomp in [Seccomp::default(), with] {
             assert_eq!(compile(&seccomp).unwrap().len() as u32, seccomp.programs());
         }
+    }
+
+    #[test]
+    fn where_nothing_waits_for_the_disk_such_calls_are_answered_and_stay_refused_where_they_were() {
+        let mut seccomp = Seccomp::default();
+        let success = |seccomp: &Seccomp| {
+            answers(seccomp)
+                .unwrap()
+                .iter()
+                .filter(|(_, number)| *number == 0)
+                .count()
+        };
+        assert_eq!(success(&seccomp), 0);
+        seccomp.skip_sync = true;
+        assert_eq!(success(&seccomp), SYNC.len());
+        assert!(answers(&seccomp).unwrap().contains(&(libc::SYS_fsync, 0)));
+        seccomp.deny.push("fsync".into());
+        assert!(!answers(&seccomp).unwrap().contains(&(libc::SYS_fsync, 0)));
     }
 
     #[test]

@@ -184,7 +184,11 @@ impl Site {
             let mut all = BTreeSet::from([setup]);
             loop {
                 let units = all.iter().filter_map(|name| manifest.units.get(name));
-                let more: BTreeSet<Name> = units.flat_map(|unit| unit.waits_for.iter().cloned()).collect();
+                let names = units.flat_map(|unit| unit.waits_for.iter().chain(&unit.unit.with));
+                let more: BTreeSet<Name> = names
+                    .filter(|name| manifest.units.contains_key(*name))
+                    .cloned()
+                    .collect();
                 let before = all.len();
                 all.extend(more);
                 if all.len() == before {

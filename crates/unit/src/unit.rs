@@ -83,6 +83,9 @@ pub struct Unit {
     /// Units that start before this one where they are part of the appliance, without a binding.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Name>,
+    /// Units that run beside this one while it sets the appliance up, where they are part of it; neither waits for the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<Name>,
     /// The unit's network.
     #[serde(default)]
     pub network: Network,

@@ -212,6 +212,20 @@ fn a_refused_call_can_kill_instead() {
 }
 
 #[test]
+fn where_nothing_waits_for_the_disk_a_call_for_it_succeeds_and_does_nothing() {
+    if !root("where_nothing_waits_for_the_disk_a_call_for_it_succeeds_and_does_nothing") {
+        return;
+    }
+    // fsync and fdatasync of a pipe: EINVAL where the kernel is asked.
+    for call in ["74, 1", "75, 1"] {
+        assert_eq!(errno(plan(&["/bin/true"]), call), 22);
+        let mut skipping = plan(&["/bin/true"]);
+        skipping.seccomp.get_or_insert_default().skip_sync = true;
+        assert_eq!(errno(skipping, call), 0);
+    }
+}
+
+#[test]
 fn the_reaper_cannot_be_traced_or_looked_into() {
     if !root("the_reaper_cannot_be_traced_or_looked_into") {
         return;

@@ -48,15 +48,10 @@ pub(crate) fn run() -> ! {
         std::process::exit(1)
     };
     crate::console::set_debug_from_cmdline();
-    let mut loader = Loader::new();
-    let listed = modules::listed(Path::new("/usr/lib/modules-load.d"));
-    // Units wait for a network card and for the bridge and the firewall; for nothing else that is loaded here.
-    loader.load_for_devices(modules::network_devices);
-    for name in listed {
-        if !loader.load(&name) {
-            crate::console::debug!("module {name}, listed in /usr/lib/modules-load.d, is not there");
-        }
-    }
+    let root = Path::new("/");
+    let mut loader = Loader::new(root);
+    // Nothing else that is loaded here is waited for.
+    loader.load_for_units(root);
     // A power button may be pressed at any moment; PID 1 reads it as an input device.
     loader.load_for_devices(modules::power_buttons);
     loader.load("evdev");

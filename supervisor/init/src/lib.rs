@@ -17,6 +17,7 @@ mod uevents;
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 pub use sys::CountingAllocator;
@@ -28,7 +29,8 @@ use console::say;
 /// - `/init`, PID 1 in an initrd: the initrd stage;
 /// - PID 1 otherwise: the supervisor (`--no-mounts` with `--manager PATH --exec PATH`: for tests and user instances);
 /// - `modprobe -q -- NAME`, as the kernel calls it: loads a module;
-/// - `hotplug`: loads modules for devices (started by PID 1).
+/// - `hotplug`: loads modules for devices (started by PID 1);
+/// - `meanwhile SET`: loads modules beside the initrd stage (started by it).
 pub fn main() -> ! {
     std::panic::set_hook(Box::new(|info| {
         say!("internal error: {info}");
@@ -45,6 +47,9 @@ pub fn main() -> ! {
     }
     if args.first().is_some_and(|arg| arg == "hotplug") {
         hotplug::run();
+    }
+    if args.first().is_some_and(|arg| arg == initrd::MEANWHILE) {
+        initrd::meanwhile(args.get(1).map(String::as_str));
     }
     if std::process::id() != 1 {
         say!("this program is PID 1 of a machine or of a PID namespace; there is nothing to do otherwise");
@@ -66,7 +71,7 @@ pub fn main() -> ! {
 /// What the kernel's usermode helper is asked for: the last argument is a name or an alias.
 fn modprobe(args: &[String]) -> ! {
     let name = args.iter().rfind(|arg| !arg.starts_with('-'));
-    let loaded = name.is_some_and(|name| modules::Loader::new().load(name));
+    let loaded = name.is_some_and(|name| modules::Loader::new(Path::new("/")).load(name));
     std::process::exit(i32::from(!loaded));
 }
 

@@ -167,10 +167,10 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// For the running kernel.
-    pub(crate) fn new() -> Self {
+    /// For the running kernel, with the files of a root.
+    pub(crate) fn new(root: &Path) -> Self {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        let folder = Path::new("/usr/lib/modules").join(release);
+        let folder = root.join("usr/lib/modules").join(release);
         Self {
             index: Index::read(&folder),
             folder,
@@ -208,6 +208,16 @@ impl Loader {
             }
         }
         any
+    }
+
+    /// Loads what units wait for: the network cards' modules, and those that the root lists (of the bridge and the firewall).
+    pub(crate) fn load_for_units(&mut self, root: &Path) {
+        self.load_for_devices(network_devices);
+        for name in listed(&root.join("usr/lib/modules-load.d")) {
+            if !self.load(&name) {
+                debug!("module {name}, listed in /usr/lib/modules-load.d, is not there");
+            }
+        }
     }
 
     fn insert(&self, module: &str, file: &str) -> io::Result<()> {
@@ -261,7 +271,7 @@ fn options(cmdline: &str, module: &str) -> String {
 
 /// The modules that the files of a folder list, in the files' order: one name a line, `#` and `;` begin a comment
 /// (modules-load.d(5)).
-pub(crate) fn listed(folder: &Path) -> Vec<String> {
+fn listed(folder: &Path) -> Vec<String> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .map(|entries| entries.flatten().map(|e| e.path()).collect())
         .unwrap_or_default();
@@ -296,7 +306,7 @@ pub(crate) fn quick_devices(found: &mut dyn FnMut(&str)) {
 }
 
 /// The modaliases of network devices: PCI class 2, virtio device 1, and what is on a bus of another hypervisor.
-pub(crate) fn network_devices(found: &mut dyn FnMut(&str)) {
+fn network_devices(found: &mut dyn FnMut(&str)) {
     bus_devices(&mut |alias| {
         let class = pci_class(alias).map(|class| class.0);
         if class == Some(2)

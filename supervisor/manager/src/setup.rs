@@ -324,7 +324,8 @@ mod tests {
     fn built() -> Manifest {
         let mut manifest = crate::testing::manifest(&[
             ("db", r#"{"provides":{"sql":{"kind":"database","port":1}}}"#),
-            ("panel", "{}"),
+            ("names", "{}"),
+            ("panel", r#"{"with":["names","gone"]}"#),
             ("wiki", r#"{"needs":{"db":"sql"}}"#),
         ]);
         manifest.setup = Some("panel".parse().unwrap());
@@ -345,7 +346,11 @@ mod tests {
     fn until_it_is_set_up_only_the_setups_unit_runs_and_then_what_was_chosen() {
         let built = built();
         let unset = cairn_unit::Site::unset(&built);
-        assert!(unset.enabled("panel") && !unset.enabled("db") && !unset.enabled("wiki"));
+        assert!(
+            unset.enabled("panel") && unset.enabled("names"),
+            "the setup's unit and what runs beside it"
+        );
+        assert!(!unset.enabled("db") && !unset.enabled("wiki"));
         let parse = |text: &str| {
             let source = cairn_unit::Source {
                 file: "site.toml".into(),

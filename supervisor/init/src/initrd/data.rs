@@ -15,11 +15,26 @@ use crate::console::{debug, say};
 use crate::protocol::FACTORY_RESET;
 use crate::sys;
 
+/// What `mkfs.ext4` is told to do for a partition of so many bytes.
+fn make_options(bytes: u64) -> String {
+    const BLOCK: u64 = 4096;
+    const GROWTH: u64 = 16;
+    // What can be done later in the background is; nothing is discarded, which can take minutes on slow media.
+    let mut options = "quotatype=prjquota,lazy_itable_init=1,lazy_journal_init=1,nodiscard".to_owned();
+    // Room for the table of a larger file system is written out here: for sixteen times the size, where mkfs would take a thousand
+    // times. Beyond it the kernel goes on in another layout (meta_bg). mkfs takes 32 bits.
+    let most = (bytes / BLOCK).saturating_mul(GROWTH);
+    if most <= u64::from(u32::MAX) {
+        options.push_str(&format!(",resize={most}"));
+    }
+    options
+}
+
 /// Makes the file system: `mkfs.ext4` from the verified root. Returns when it is safe on the disk.
 pub(crate) fn format(partition: &KernelPartition) -> Result<(), Failure> {
     let path = partition.path();
     let device = path.to_string_lossy();
-    // What can be done later in the background is; nothing is discarded, which can take minutes on slow media.
+    let options = make_options(partition.length);
     let args = [
         "/usr/sbin/mkfs.ext4",
         "-q",
@@ -31,8 +46,10 @@ pub(crate) fn format(partition: &KernelPartition) -> Result<(), Failure> {
         // So that what each unit keeps can be bounded.
         "-O",
         "quota,project",
+        "-b",
+        "4096",
         "-E",
-        "quotatype=prjquota,lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+        &options,
         &device,
     ];
     let status = sys::run_in_root(Path::new(SYSROOT), &args).doing(|| "run mkfs.ext4 from the root".to_owned())?;
@@ -153,6 +170,40 @@ impl Superblock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mkfs_takes_its_options_for_every_size() {
+        for bytes in [256 << 20, 6 << 30, (1 << 40) - 4096, 1 << 40, 1 << 43] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            if file.as_file().set_len(bytes).is_err() {
+                eprintln!("skipped: no file of {bytes} bytes here");
+                continue;
+            }
+            // Without writing anything (-n), which refuses what it cannot make all the same.
+            let made = std::process::Command::new("/usr/sbin/mkfs.ext4")
+                .args([
+                    "-q",
+                    "-n",
+                    "-F",
+                    "-b",
+                    "4096",
+                    "-O",
+                    "quota,project",
+                    "-E",
+                    &make_options(bytes),
+                ])
+                .arg(file.path())
+                .output();
+            match made {
+                Ok(made) => assert!(
+                    made.status.success(),
+                    "{bytes}: {}",
+                    String::from_utf8_lossy(&made.stderr)
+                ),
+                Err(_) => eprintln!("skipped: no mkfs.ext4 here"),
+            }
+        }
+    }
 
     #[test]
     fn the_superblock_of_a_real_file_system_is_read() {

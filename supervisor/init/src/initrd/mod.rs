@@ -11,6 +11,7 @@ mod disks;
 mod failure;
 mod fallback;
 mod layout;
+mod meanwhile;
 mod recovery;
 mod switch;
 pub(crate) mod verity;
@@ -29,6 +30,7 @@ use cmdline::Settings;
 use disks::{RootDisk, Seen};
 use failure::{Doing as _, Failure};
 use layout::Sizes;
+use meanwhile::{Meanwhile, Set};
 use verity::Verified;
 
 use crate::console::{self, debug, say};
@@ -36,6 +38,8 @@ use crate::modules::{self, Loader};
 use crate::mounts;
 use crate::times::Times;
 use crate::uevents::Uevents;
+
+pub(crate) use meanwhile::{ARGUMENT as MEANWHILE, run as meanwhile};
 
 /// Where the root is put together.
 const SYSROOT: &str = "/sysroot";
@@ -77,7 +81,9 @@ fn boot() -> Result<Infallible, Failure> {
     // The bell is hung up before the first look, so that no device can slip in between.
     let uevents = Uevents::open().doing(|| "listen for devices".to_owned())?;
     let mut loader = times.step("initrd-modules", || {
+        let disks = Meanwhile::start(Set::Disks);
         let mut loader = listed_modules();
+        disks.finish();
         loader.load_for_devices(modules::quick_devices);
         loader
     });
@@ -87,9 +93,10 @@ fn boot() -> Result<Infallible, Failure> {
     let sound = |result: Result<(), Failure>| name_corruption(result, &verified, &device);
 
     sound(times.step("initrd-root", || mount_root(&verified)))?;
+    let for_units = Meanwhile::start(Set::Root);
     sound(times.step("initrd-data", || set_up_data(&settings, &disk)))?;
     times.save();
-    drop(uevents);
+    drop((for_units, uevents));
     match switch::switch() {
         Err(failure) => Err(sound(Err(failure)).err().unwrap_or(Failure::NoRootHash)),
     }
@@ -97,7 +104,7 @@ fn boot() -> Result<Infallible, Failure> {
 
 /// Loads what the initrd lists.
 fn listed_modules() -> Loader {
-    let mut loader = Loader::new();
+    let mut loader = Loader::new(Path::new("/"));
     for name in fs::read_to_string("/etc/cairn-modules").unwrap_or_default().lines() {
         if !name.trim().is_empty() && !loader.load(name.trim()) {
             debug!("module {name} is not in the initrd");
