@@ -64,7 +64,7 @@ FAULTS = $${CARGO_TARGET_DIR:-target}/qemu-tests
 fault-report: soak ## Run the soak and write docs/faults.md from its reports
 	@{ echo "# What faults did"; echo; \
 	  echo "Measured by \`make fault-report\`, which writes this page, at version $$(git describe --always --dirty)."; \
-	  for part in upgrade kills; do echo; sed 's/^# /## /' "$(FAULTS)/soak-$$part.md"; done; \
+	  for part in first-boot upgrade kills; do echo; sed 's/^# /## /' "$(FAULTS)/soak-$$part.md"; done; \
 	  echo; sed 's/^# /## /' "$(FAULTS)/soak.md"; } > docs/faults.md.new
 	mv docs/faults.md.new docs/faults.md
 

@@ -1,9 +1,10 @@
 //! Test disks: sparse copies of an image, grown; and judging what is on them from outside.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use imagegen::image::tool::{Bind, ToolRunner};
 use rustix::fs::{SeekFrom as Region, copy_file_range, ioctl_ficlone, seek};
@@ -85,6 +86,8 @@ pub struct Partition {
     pub start: u64,
     /// Its length.
     pub length: u64,
+    /// Its label.
+    pub label: String,
 }
 
 /// The Discoverable Partitions Specification's types for x86-64.
@@ -124,9 +127,18 @@ pub(crate) fn entries(table: &[u8]) -> Vec<Partition> {
             id: guid(&entry[16..32]),
             start,
             length: (number(entry, 40) + 1) * 512 - start,
+            label: label(&entry[56..]),
         }
     })
     .collect()
+}
+
+/// UTF-16, ended by a zero.
+fn label(bytes: &[u8]) -> String {
+    let units = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    char::decode_utf16(units.take_while(|unit| *unit != 0))
+        .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect()
 }
 
 fn number(bytes: &[u8], at: usize) -> u64 {
@@ -248,4 +260,63 @@ pub fn check_data(disk: &Path) -> Result<(), HarnessError> {
     let place = format!("{}?offset={}", disk.display(), data.start);
     let judged = tools::judges()?.run("e2fsck", &["-fn".into(), place.into()], None, &[Bind::read(disk)]);
     judged.map(drop).map_err(|error| bad(error.to_string()))
+}
+
+/// Every file below a folder of the data partition of a disk whose machine was cut off: its path there and its content. The journal is
+/// played on a copy. Nothing where the partition or its file system has not been made yet.
+///
+/// # Errors
+/// When the file system cannot be read.
+pub fn data_files(disk: &Path, folder: &str) -> Result<BTreeMap<PathBuf, Vec<u8>>, HarnessError> {
+    let mut files = BTreeMap::new();
+    let data = match find(disk, DATA) {
+        Ok(data) if data.label == "data" => data,
+        _ => return Ok(files),
+    };
+    let failed = |error: std::io::Error| HarnessError::io("read the data of", disk)(error);
+    let scratch = tempfile::tempdir_in(disk.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+    let (copy, out) = (scratch.path().join("disk.raw"), scratch.path().join("out"));
+    let size = std::fs::metadata(disk).map_err(failed)?.len();
+    copy_grown(disk, &copy, size)?;
+    std::fs::create_dir(&out).map_err(failed)?;
+    let place = format!("{}?offset={}", copy.display(), data.start);
+    let dump = format!("rdump {folder} {}", out.display());
+    for (writes, request) in [(true, "journal_run"), (false, dump.as_str())] {
+        let mut args: Vec<std::ffi::OsString> = vec!["-R".into(), request.into(), place.clone().into()];
+        if writes {
+            args.insert(0, "-w".into());
+        }
+        let binds = [Bind::write(&copy), Bind::write(&out)];
+        let ran = tools::judges()?.run("debugfs", &args, None, &binds);
+        let said = ran.map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+        // It ends with success whatever happens, and says what went wrong after its name and version.
+        let said = String::from_utf8_lossy(&said.stderr)
+            .lines()
+            .skip(1)
+            .collect::<Vec<_>>()
+            .join(" ");
+        let missing = !writes && said.contains("File not found");
+        if !(said.is_empty() || missing) {
+            return Err(failed(std::io::Error::other(format!("debugfs: {request}: {said}"))));
+        }
+    }
+    gather(&out.join(folder.trim_start_matches('/')), Path::new(""), &mut files).map_err(failed)?;
+    Ok(files)
+}
+
+fn gather(folder: &Path, under: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = under.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            gather(&entry.path(), &name, files)?;
+        } else {
+            files.insert(name, std::fs::read(entry.path())?);
+        }
+    }
+    Ok(())
 }

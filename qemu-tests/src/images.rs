@@ -86,6 +86,18 @@ pub fn panel_with(choices: &Path) -> Result<PathBuf, HarnessError> {
     )
 }
 
+/// The raw image of `appliances/first-test.toml`, with first choices: every generator, and a unit that binds to them.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn first_with(choices: &Path) -> Result<PathBuf, HarnessError> {
+    build_in(
+        "first-test",
+        "qemu-tests/images/first",
+        &["--site".as_ref(), choices.as_os_str()],
+    )
+}
+
 /// The raw image of `appliances/daemons-test.toml`: daemons of many kinds, and units that do what a test tells them.
 ///
 /// # Errors

@@ -44,7 +44,7 @@ fn logged_in(guest: &mut Guest, name: &str) -> Browser {
     browser
 }
 
-fn the_unit_is_served_at_its_path_to_people_of_the_directory(guest: &mut Guest) {
+pub(super) fn the_unit_is_served_at_its_path_to_people_of_the_directory(guest: &mut Guest) {
     for name in ["ada", "grace"] {
         let admin = guest.read("/data/secrets/slapd/admin");
         person(&mut guest.0, &admin, name);

@@ -1,7 +1,7 @@
 //! The real image through its real ports: it boots, remembers, shuts down cleanly, notices tampering, survives power cuts, a
 //! unit that tries to break out and a manager that is killed; and runs other people's daemons.
 //!
-//! `CAIRN_SOAK=1` makes all twenty power cuts instead of five, and a thousand kills of the manager instead of fifteen (or as
+//! `CAIRN_SOAK=1` makes all twenty power cuts instead of five, two hundred while everything is generated instead of two (or as many as `CAIRN_CUTS` says), and a thousand kills of the manager instead of fifteen (or as
 //! many as `CAIRN_KILLS` says); `CAIRN_SEED` repeats their times.
 
 mod api;
@@ -14,6 +14,7 @@ mod daemons;
 mod damage;
 mod demand;
 mod example;
+mod first_boot;
 mod forward;
 mod harness;
 mod hostile;

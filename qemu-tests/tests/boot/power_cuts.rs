@@ -14,7 +14,7 @@ use super::*;
 const MAKING: &str = "first boot: making the data partition";
 const MAKING_TAKES: Duration = Duration::from_secs(3);
 /// As many cuts at a time as the host has room for machines, mostly.
-const AT_ONCE: usize = 2;
+pub(super) const AT_ONCE: usize = 2;
 
 /// When the power goes.
 #[derive(Clone, Copy)]
@@ -25,13 +25,23 @@ enum When {
     AfterMaking(Duration),
 }
 
-struct Cut {
-    number: u32,
-    when: String,
+pub(super) struct Cut {
+    pub(super) number: u32,
+    pub(super) when: String,
     /// From power to cut.
-    after: Duration,
-    said: String,
-    result: Result<(), String>,
+    pub(super) after: Duration,
+    /// The console's last words.
+    pub(super) said: String,
+    /// Why the machine is lost.
+    pub(super) result: Result<(), String>,
+}
+
+/// A panic's words.
+pub(super) fn why(panic: Box<dyn std::any::Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(words) => *words,
+        Err(_) => "a failure without words".to_owned(),
+    }
 }
 
 /// Each cut falls at another time of a first boot that starts from the fresh image; the machine then boots to its end, all services
@@ -70,7 +80,7 @@ fn no_power_cut_during_the_first_boot_loses_the_machine() {
     let mut cuts = done.into_inner().unwrap();
     cuts.sort_by_key(|cut| cut.number);
     if soak {
-        must(report(&random, &cuts));
+        must(report("soak.md", "Power cuts during the first boot", &random, &cuts));
     }
     let lost: Vec<String> = cuts.iter().filter(|cut| cut.result.is_err()).map(row).collect();
     assert_eq!(cuts.len(), count as usize);
@@ -105,14 +115,11 @@ fn cut(number: u32, when: When) -> Cut {
         when: format!("{:.2} s after {words}", wait.as_secs_f64()),
         after,
         said: said.unwrap_or_default(),
-        result: result.map_err(|panic| match panic.downcast::<String>() {
-            Ok(words) => *words,
-            Err(_) => "a failure without words".to_owned(),
-        }),
+        result: result.map_err(why),
     }
 }
 
-fn row(cut: &Cut) -> String {
+pub(super) fn row(cut: &Cut) -> String {
     let said: String = cut.said.chars().filter(|c| !c.is_control() && *c != '|').collect();
     format!(
         "| {} | {} | {:.2} | {} | {} |",
@@ -127,10 +134,10 @@ fn row(cut: &Cut) -> String {
     )
 }
 
-fn report(random: &Random, cuts: &[Cut]) -> std::io::Result<()> {
+pub(super) fn report(file: &str, title: &str, random: &Random, cuts: &[Cut]) -> std::io::Result<()> {
     let lost = cuts.iter().filter(|cut| cut.result.is_err()).count();
     let mut text = format!(
-        "# Power cuts during the first boot\n\n{} cuts, {lost} lost. `CAIRN_SEED={}` repeats their times.\n\n",
+        "# {title}\n\n{} cuts, {lost} lost. `CAIRN_SEED={}` repeats their times.\n\n",
         cuts.len(),
         random.seed()
     );
@@ -140,5 +147,5 @@ fn report(random: &Random, cuts: &[Cut]) -> std::io::Result<()> {
     }
     let folder = images::target().join("qemu-tests");
     std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("soak.md"), text)
+    std::fs::write(folder.join(file), text)
 }

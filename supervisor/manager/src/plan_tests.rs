@@ -108,7 +108,10 @@ fn setup_steps_write_only_the_new_state_and_have_no_network() {
     };
     assert_eq!(source, Path::new("/data/state/db.new/var-lib-db"));
     assert!(idmapped);
-    assert!(plan.seccomp.is_some_and(|seccomp| seccomp.skip_sync), "it is flushed as a whole");
+    assert!(
+        plan.seccomp.is_some_and(|seccomp| seccomp.skip_sync),
+        "it is flushed as a whole"
+    );
     let plan = build(&[("db", DB)], "db", Role::Main);
     assert!(plan.seccomp.as_ref().is_some_and(|seccomp| !seccomp.skip_sync));
     let Mount::Bind { source, .. } = target(&plan, "/var/lib/db") else {
