@@ -55,7 +55,8 @@ impl Init {
         if self.keeper.pid() == Some(pid) {
             self.manager_ended(Some(status));
         } else if self.loader.pid() == Some(pid) {
-            if self.loader.ended(times::now()) {
+            // At the end of the boot it is stopped with everything else.
+            if self.loader.ended(times::now()) && self.ending.is_none() {
                 say!("the module loader ended: {status}; starting it again");
             }
         } else {
