@@ -66,6 +66,18 @@ pub fn example() -> Result<PathBuf, HarnessError> {
     build("example-test")
 }
 
+/// The raw image of `appliances/mail-test.toml`, with first choices on its ESP: mail, its directory, and a unit that sends some.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn mail_with(choices: &Path) -> Result<PathBuf, HarnessError> {
+    build_in(
+        "mail-test",
+        "qemu-tests/images",
+        &["--site".as_ref(), choices.as_os_str()],
+    )
+}
+
 /// The raw image of `appliances/panel-test.toml`: an appliance that waits to be set up.
 ///
 /// # Errors

@@ -14,24 +14,26 @@ use crate::error::Error;
 use crate::random::random_text;
 
 /// How many letters and digits a password has: 190 bits, and no sign that any format or shell takes for something else.
-const LENGTH: usize = 32;
+pub const LENGTH: usize = 32;
 /// How the files' names end.
 const ENDING: &str = ".json";
 
-/// A binding that needs an account.
+/// A binding that needs an account, or a secret that units share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// The unit that has the accounts.
     pub provider: String,
     /// What of it is needed.
     pub provide: String,
-    /// The unit that needs it.
+    /// The unit that needs it; empty for a secret that is the same for all that do.
     pub consumer: String,
-    /// Its own name for that.
+    /// Its own name for that; empty likewise.
     pub need: String,
+    /// How many characters its password has.
+    pub length: usize,
 }
 
-/// An account.
+/// An account, or a secret that units share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
@@ -39,7 +41,7 @@ pub struct Account {
     pub provider: String,
     /// What of that unit it is for.
     pub provide: String,
-    /// The unit that it belongs to.
+    /// The unit that it belongs to; empty for a secret that units share.
     pub consumer: String,
     /// That unit's name for the binding.
     pub need: String,
@@ -47,11 +49,26 @@ pub struct Account {
     pub password: String,
     /// Changes with each password, for providers that cannot hold two passwords for one account and make a second one instead.
     pub turn: Turn,
-    /// The password before, as long as the consumer may still use it.
+    /// The password before, as long as a consumer may still use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<String>,
     /// What has become of it.
     pub stage: Stage,
+}
+
+impl Account {
+    /// Whether it is no account, but a secret that units share.
+    pub fn is_shared(&self) -> bool {
+        self.consumer.is_empty()
+    }
+
+    /// What its units use, and what else they are to accept: at first the one to come, and when all have it, the one of before.
+    pub fn shown(&self) -> (&str, Option<&str>) {
+        match (self.stage, &self.old) {
+            (Stage::Changing, Some(old)) => (old, Some(&self.password)),
+            (_, old) => (&self.password, old.as_deref()),
+        }
+    }
 }
 
 /// Which of two.
@@ -98,7 +115,7 @@ pub enum Stage {
     Gone,
 }
 
-/// Every account, by `PROVIDE.NAME`.
+/// Every account, by `PROVIDE.NAME`, and every shared secret, by `PROVIDE`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
     /// The accounts.
@@ -125,6 +142,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Step::Make(key, wanted) if wanted.consumer.is_empty() => write!(f, "the secret {key} is made"),
             Step::Make(key, wanted) => write!(f, "{key} is made for {}", wanted.consumer),
             Step::Replace(key, _, why) => write!(f, "{key} gets another password: {why}"),
             Step::Move(key, provider) => write!(f, "{key} is {provider}'s now"),
@@ -204,7 +222,7 @@ pub fn update(disk: &dyn Disk, folder: &Path, wanted: &BTreeMap<String, Wanted>)
                     provide: wanted.provide.clone(),
                     consumer: wanted.consumer.clone(),
                     need: wanted.need.clone(),
-                    password: random_text(LENGTH)?,
+                    password: random_text(wanted.length)?,
                     turn: Turn::A,
                     old: None,
                     stage: Stage::Held,
@@ -249,7 +267,8 @@ pub fn turn(disk: &dyn Disk, folder: &Path, key: &str, step: Turnover) -> Result
     let mut new = account.clone();
     match (step, account.stage) {
         (Turnover::Begin, Stage::Held) => {
-            new.old = Some(std::mem::replace(&mut new.password, random_text(LENGTH)?));
+            let password = random_text(new.password.len())?;
+            new.old = Some(std::mem::replace(&mut new.password, password));
             new.turn = new.turn.other();
             new.stage = Stage::Changing;
         }
@@ -313,6 +332,7 @@ mod tests {
                 provide: "sql".into(),
                 consumer: (*consumer).into(),
                 need: "db".into(),
+                length: LENGTH,
             };
             (format!("sql.{consumer}_db"), wanted)
         };
@@ -368,6 +388,38 @@ mod tests {
         );
         assert_eq!(turn(&disk, folder, key, Turnover::Begin).unwrap().turn, Turn::A);
         assert!(turn(&disk, folder, "sql.none", Turnover::Begin).is_err());
+    }
+
+    #[test]
+    fn who_shares_a_secret_always_accepts_what_the_others_use() {
+        let (disk, folder) = (Model::default(), Path::new(FOLDER));
+        let wanted = Wanted {
+            provider: "door".into(),
+            provide: "key".into(),
+            consumer: String::new(),
+            need: String::new(),
+            length: 64,
+        };
+        let (ledger, steps) = update(&disk, folder, &BTreeMap::from([("key".to_owned(), wanted)])).unwrap();
+        assert_eq!(steps[0].to_string(), "the secret key is made");
+        let mut before = ledger.accounts["key"].clone();
+        assert!(before.is_shared() && before.password.len() == 64);
+        let accepts = |account: &Account, secret: &str| {
+            let (used, other) = account.shown();
+            used == secret || other == Some(secret)
+        };
+        for step in [Turnover::Begin, Turnover::Tell, Turnover::End] {
+            let after = turn(&disk, folder, "key", step).unwrap();
+            // One may still be where the other is no more.
+            assert!(
+                accepts(&after, before.shown().0) && accepts(&before, after.shown().0),
+                "{step:?}"
+            );
+            before = after;
+        }
+        assert_eq!(before.shown(), (before.password.as_str(), None));
+        assert_ne!(before.password, ledger.accounts["key"].password);
+        assert_eq!(before.password.len(), 64);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Facts {
 pub struct Known {
     /// Its password.
     pub password: String,
+    /// What else is good while a shared secret is changed.
+    pub other: Option<String>,
     /// What the provider tells of it.
     pub tells: BTreeMap<String, String>,
 }
@@ -68,7 +70,8 @@ pub fn context(manifest: &Manifest, name: &str, facts: &Facts) -> Context {
 
 fn bound(manifest: &Manifest, bond: &Bond<'_>, facts: &Facts) -> Option<Bound> {
     let account = facts.accounts.get(bond.name.as_str());
-    let lacks_account = bond.provide.account.is_some() && account.is_none();
+    let has_password = bond.provide.account.is_some() || bond.provide.secret.is_some();
+    let lacks_account = has_password && account.is_none();
     if bond.need.optional && (lacks_account || !manifest.enabled(bond.provider.as_str())) {
         return None;
     }
@@ -76,8 +79,12 @@ fn bound(manifest: &Manifest, bond: &Bond<'_>, facts: &Facts) -> Option<Bound> {
         host: bond.provider.host(),
         name: manifest.internal_name(bond.provider),
         port: bond.provide.port,
-        socket: bond.provide.socket.as_ref().map(ToString::to_string),
+        socket: match bond.provide.upstream {
+            Some(_) => bond.need.socket.as_ref().map(ToString::to_string),
+            None => bond.provide.socket.as_ref().map(ToString::to_string),
+        },
         password: account.map(|account| account.password.clone()),
+        other: account.and_then(|account| account.other.clone()),
         tells: account.map(|account| account.tells.clone()).unwrap_or_default(),
         says: bond
             .provide
@@ -107,7 +114,12 @@ fn consumers(manifest: &Manifest, name: &str) -> BTreeMap<String, Vec<Value>> {
             ("name".to_owned(), Value::from(manifest.internal_name(bond.consumer))),
         ]);
         if let Some(upstream) = &bond.provide.upstream {
-            seen.insert("port".to_owned(), Value::from(bond.need.port.unwrap_or_default()));
+            seen.insert("port".to_owned(), bond.need.port.map_or(Value::from(()), Value::from));
+            let socket = bond.upstream_socket();
+            seen.insert(
+                "socket".to_owned(),
+                socket.map_or(Value::from(()), |socket| Value::from(socket.as_str())),
+            );
             let answers = upstream.answers(bond.need).into_iter();
             seen.extend(answers.map(|(key, value)| (key, Value::from(value))));
         }
@@ -137,6 +149,7 @@ mod tests {
                 "wiki": unit(1, serde_json::json!({"needs": {"http": {"from": "web", "port": 8000, "path": "/wiki"},
                     "cache": {"from": "cache", "optional": true}, "gone": {"from": "nobody", "optional": true}}})),
                 "shop@a": unit(2, serde_json::json!({"needs": {"http": {"from": "web", "port": 80, "host": "shop"}}})),
+                "blog": unit(4, serde_json::json!({"needs": {"http": {"from": "web", "socket": "/run/blog/http.sock", "path": "/b"}}})),
                 "cache": unit(3, serde_json::json!({"provides": {"cache": {"kind": "cache", "port": 6379}}})),
             },
         }))
@@ -150,14 +163,29 @@ mod tests {
         let all = context(&manifest("[]"), "proxy", &Facts::default());
         assert_eq!(
             render("/f", text, &all).unwrap(),
-            "shop@a shop-a:80 / shop|wiki wiki:8000 /wiki |"
+            "blog blog:None /b |shop@a shop-a:80 / shop|wiki wiki:8000 /wiki |"
         );
         // One that the owner does not let run is not there.
-        let some = context(&manifest(r#"["wiki"]"#), "proxy", &Facts::default());
+        let some = context(&manifest(r#"["wiki", "blog"]"#), "proxy", &Facts::default());
         assert_eq!(render("/f", text, &some).unwrap(), "shop@a shop-a:80 / shop|");
         // And without any it is an empty list, not an unknown name.
-        let none = context(&manifest(r#"["wiki", "shop@a"]"#), "proxy", &Facts::default());
+        let none = context(&manifest(r#"["wiki", "shop@a", "blog"]"#), "proxy", &Facts::default());
         assert_eq!(render("/f", text, &none).unwrap(), "");
+    }
+
+    #[test]
+    fn a_socket_is_named_as_each_of_the_two_sees_it() {
+        let text = "{% for u in bound.web if u.socket %}{{ u.unit }} {{ u.socket }}{% endfor %}";
+        let proxy = context(&manifest("[]"), "proxy", &Facts::default());
+        assert_eq!(
+            render("/f", text, &proxy).unwrap(),
+            "blog /run/upstream/blog.http/http.sock"
+        );
+        let blog = context(&manifest("[]"), "blog", &Facts::default());
+        assert_eq!(
+            render("/f", "{{ bindings.http.socket }}", &blog).unwrap(),
+            "/run/blog/http.sock"
+        );
     }
 
     #[test]

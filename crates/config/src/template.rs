@@ -46,8 +46,10 @@ pub struct Bound {
     pub port: Option<u16>,
     /// Its socket, if it has one.
     pub socket: Option<String>,
-    /// The password of the unit's account there, if it has one.
+    /// The password of the unit's account there, or the secret that it shares, if it has one.
     pub password: Option<String>,
+    /// What else is good while that secret is changed.
+    pub other: Option<String>,
     /// What the provider tells of that account.
     pub tells: BTreeMap<String, String>,
     /// What the unit itself says to a provider that connects to it, so that it stands in one place.
@@ -113,7 +115,11 @@ impl Context {
             ];
             entries.extend(bound.port.map(|p| ("port", Value::from(p))));
             entries.extend(bound.socket.as_deref().map(|s| ("socket", Value::from(s))));
-            entries.extend(bound.password.as_deref().map(|s| ("password", Value::from(s))));
+            if let Some(password) = &bound.password {
+                entries.push(("password", Value::from(password.as_str())));
+                let other = bound.other.as_deref();
+                entries.push(("other", other.map_or(Value::from(()), Value::from)));
+            }
             entries.extend(bound.says.as_ref().map(|says| ("says", texts(says))));
             entries.extend(bound.tells.iter().map(|(k, v)| (k.as_str(), Value::from(v.as_str()))));
             (name.as_str(), map(entries))

@@ -74,10 +74,10 @@ pub(crate) fn account(job: &mut Job) {
 
 /// As the unit's own check has it, also with the instance open.
 fn is_account(name: &str) -> bool {
-    let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_' || c == INSTANCE);
+    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == INSTANCE);
     let rest = name
         .chars()
-        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-' || c == INSTANCE);
+        .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == INSTANCE);
     first && rest && name.len() <= 32
 }
 

@@ -6,8 +6,8 @@ use crate::bounds::{Limits, LogLimits, NetworkMode};
 use crate::checks::Refuse;
 use crate::service::{Check, Kind, ReadyWhen, Reload, Restart};
 use crate::trigger::Listen;
-use crate::unit::{AccountSpec, Unit};
-use crate::values::{Path, Seconds, Signal};
+use crate::unit::{AccountSpec, Provide, Unit};
+use crate::values::{Name, Path, Seconds, Signal};
 
 const PORTS: &str = "ports are 1 to 65535";
 /// So many sockets are handed to a unit at most; what it stores itself comes beside them.
@@ -220,6 +220,24 @@ fn sockets(unit: &Unit, refuse: &mut Refuse<'_>) {
     }
 }
 
+/// A secret that the unit shares with those that need it.
+fn shared_secret(unit: &Unit, name: &Name, provide: &Provide, refuse: &mut Refuse<'_>) {
+    let Some(secret) = &provide.secret else { return };
+    let at = ["provides", name.as_str(), "secret"];
+    if unit.secrets.contains_key(name) {
+        let message = format!("`{name}` is a secret of this unit alone, too");
+        refuse(&at, message, "both are files of that name: rename one of them");
+    }
+    if provide.account.is_some() || provide.upstream.is_some() {
+        let message = format!("`{name}` has a secret for all that need it, so it has no `account` and no `upstream`");
+        refuse(&at, message, "provide the secret under a name of its own");
+    }
+    if secret.characters() < 16 {
+        let at = [&at[..], &["length"]].concat();
+        refuse(&at, "a secret has at least 16 characters".into(), "32 is the default");
+    }
+}
+
 /// Whether the path lies directly in one of the folders.
 fn in_a_folder_of<'a>(path: &Path, mut folders: impl Iterator<Item = &'a Path>) -> bool {
     folders.any(|folder| std::path::Path::new(path.as_str()).parent() == Some(folder.as_ref()))
@@ -227,13 +245,15 @@ fn in_a_folder_of<'a>(path: &Path, mut folders: impl Iterator<Item = &'a Path>) 
 
 fn network(unit: &Unit, refuse: &mut Refuse<'_>) {
     for (name, provide) in &unit.provides {
-        if provide.port.is_none() && provide.socket.is_none() && provide.folder.is_none() {
+        let names_place = provide.port.is_some() || provide.socket.is_some() || provide.folder.is_some();
+        if !names_place && provide.secret.is_none() {
             refuse(
                 &["provides", name.as_str()],
-                format!("`{name}` names no port, socket or folder"),
-                "add `port = ...`, `socket = \"/run/...\"` or `folder = \"/var/lib/...\"`",
+                format!("`{name}` names no port, socket, folder or secret"),
+                "add `port = ...`, `socket = \"/run/...\"`, `folder = \"/var/lib/...\"` or `secret = {}`",
             );
         }
+        shared_secret(unit, name, provide, refuse);
         match &provide.folder {
             Some(folder) if !unit.state.contains_key(folder) => refuse(
                 &["provides", name.as_str(), "folder"],

@@ -206,13 +206,12 @@ fn texts(unit: &Unit, refuse: &mut Refuse<'_>) {
     }
 }
 
-/// The characters that every Debian tool accepts in an account's name (`NAME_REGEX` of adduser, and `_` in front).
+/// The characters that every Debian tool accepts in an account's name (`NAME_REGEX` of adduser, and `_` in front), and capitals, which
+/// accounts of some packages have (`Debian-exim`).
 fn is_account(name: &str) -> bool {
     name.len() <= 32
-        && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 fn accounts(unit: &Unit, refuse: &mut Refuse<'_>) {
@@ -263,7 +262,7 @@ fn accounts(unit: &Unit, refuse: &mut Refuse<'_>) {
     }
     for (path, name) in names {
         if !is_account(name) {
-            let help = "lower case letters, digits, `_` and `-`, starting with a letter or `_`, at most 32";
+            let help = "ASCII letters, digits, `_` and `-`, starting with a letter or `_`, at most 32";
             refuse(&path, format!("`{name}` is not an account's name"), help);
         }
     }

@@ -7,7 +7,7 @@ use crate::manifest::Manifest;
 use crate::need::Upstream;
 use crate::problem::{Problems, Source, nearest};
 use crate::unit::{Provide, Unit};
-use crate::values::Name;
+use crate::values::{Name, Path};
 
 /// Names under which Cairn itself keeps something beside the units'.
 const RESERVED: [&str; 3] = ["cairn", "host", "kernel"];
@@ -135,7 +135,10 @@ impl Graph {
             }
         }
         let mut accounts: BTreeMap<(&Name, String), &Name> = BTreeMap::new();
-        for binding in bindings.iter().filter(|b| b.target.account.is_some()) {
+        for binding in bindings
+            .iter()
+            .filter(|b| b.target.account.is_some() || b.target.secret.is_some())
+        {
             let Some((unit, source)) = units.get(&binding.consumer) else {
                 continue;
             };
@@ -144,6 +147,14 @@ impl Graph {
                 let message = format!("`{}` is a secret of this unit, too", binding.name);
                 let help = "the binding's password has its name as a file: rename one of them".to_owned();
                 found.0.push(source.problem_at(&at, message, Some(help)));
+            }
+            if unit.provides.get(&binding.name).is_some_and(|p| p.secret.is_some()) {
+                let message = format!("`{}` is a secret that this unit provides, too", binding.name);
+                let help = "both are files of that name: rename one of them".to_owned();
+                found.0.push(source.problem_at(&at, message, Some(help)));
+            }
+            if binding.target.account.is_none() {
+                continue;
             }
             let account = account_name(&binding.consumer, &binding.name);
             if let Some(other) = accounts.insert((&binding.provide, account.clone()), &binding.consumer) {
@@ -199,7 +210,10 @@ fn said(unit: &Unit, source: &Source, name: &Name, target: &Provide, found: &mut
     let Some(need) = unit.needs.get(name) else { return };
     let mut refuse = |key: &str, message: String, help: String| {
         let mut at = vec!["needs", name.as_str()];
-        if need.asks.contains_key(key) || key == "port" && need.port.is_some() {
+        let said = need.asks.contains_key(key)
+            || key == "port" && need.port.is_some()
+            || key == "socket" && need.socket.is_some();
+        if said {
             at.push(key);
         }
         found.0.push(source.problem_at(&at, message, Some(help)));
@@ -207,20 +221,34 @@ fn said(unit: &Unit, source: &Source, name: &Name, target: &Provide, found: &mut
     let from = &need.from;
     let none = Upstream::default();
     let upstream = target.upstream.as_ref();
-    match (upstream, need.port) {
-        (Some(_), None) => refuse(
+    match (upstream, need.port, &need.socket) {
+        (Some(_), None, None) => refuse(
             "port",
-            format!("`{name}` does not say at which port this unit answers"),
+            format!("`{name}` does not say at which port or socket this unit answers"),
             format!("`{from}` connects to it: write `{name} = {{ from = \"{from}\", port = 8000 }}`"),
         ),
-        (None, Some(_)) => refuse(
-            "port",
-            format!("`{from}` does not connect to the units that need it"),
-            "leave `port` out".to_owned(),
+        (Some(_), Some(_), Some(_)) => refuse(
+            "socket",
+            format!("`{name}` says both a port and a socket"),
+            "leave one of them out".to_owned(),
         ),
+        (Some(_), None, Some(socket)) => {
+            if let Err(help) = reachable(unit, socket) {
+                refuse("socket", format!("`{from}` cannot reach `{socket}`"), help);
+            }
+        }
+        (None, port, socket) => {
+            for key in [port.map(|_| "port"), socket.as_ref().map(|_| "socket")]
+                .into_iter()
+                .flatten()
+            {
+                let message = format!("`{from}` does not connect to the units that need it");
+                refuse(key, message, format!("leave `{key}` out"));
+            }
+        }
         _ => {}
     }
-    if upstream.is_some() && unit.network.mode != NetworkMode::Bridge {
+    if upstream.is_some() && need.socket.is_none() && unit.network.mode != NetworkMode::Bridge {
         let help = "leave `network.mode` out".to_owned();
         refuse(
             "from",
@@ -237,7 +265,7 @@ fn said(unit: &Unit, source: &Source, name: &Name, target: &Provide, found: &mut
     for (key, value) in &need.asks {
         match asks.get(key.as_str()) {
             None => {
-                let known = ["from", "optional", "port"]
+                let known = ["from", "optional", "port", "socket"]
                     .into_iter()
                     .chain(asks.keys().map(Name::as_str));
                 let help = match nearest(key, known) {
@@ -262,6 +290,24 @@ fn said(unit: &Unit, source: &Source, name: &Name, target: &Provide, found: &mut
                 help,
             );
         }
+    }
+}
+
+/// Whether another unit that sees the folder of a socket of this one can get at it, or what to do about it.
+fn reachable(unit: &Unit, socket: &Path) -> Result<(), String> {
+    let parent = std::path::Path::new(socket.as_str()).parent();
+    let folder = unit
+        .runtime
+        .iter()
+        .find(|(path, _)| parent == Some(std::path::Path::new(path.as_str())));
+    match folder {
+        // The whole of it holds more than is anybody's business.
+        Some((path, _)) if path.as_str() == "/run" => Err("put it into a folder of its own below `/run`".to_owned()),
+        Some((_, folder)) if folder.mode.0 & 0o001 == 0 => {
+            Err("its folder lets nobody else through: give that the mode \"0755\"".to_owned())
+        }
+        Some(_) => Ok(()),
+        None => Err("its folder is none of [runtime]: add it there".to_owned()),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::manifest::{Manifest, ManifestUnit};
 use crate::unit::Provide;
-use crate::values::{Name, is_label};
+use crate::values::{Name, Path, is_label};
 
 /// A binding as the consumer writes it: the name of a provide of another unit, or a table.
 #[derive(Debug, Clone, PartialEq, JsonSchema)]
@@ -22,6 +22,8 @@ pub struct Need {
     pub optional: bool,
     /// The TCP port at which this unit answers, if it is the provider that connects.
     pub port: Option<u16>,
+    /// Or the Unix socket, by its path in this unit.
+    pub socket: Option<Path>,
     /// What the provider asks beside the port, by name.
     pub asks: BTreeMap<String, String>,
 }
@@ -50,6 +52,9 @@ struct NeedTable {
     /// The TCP port at which this unit answers, if the provide has `upstream`: then it is the provider that connects.
     #[serde(default)]
     port: Option<u16>,
+    /// Instead of `port`: the Unix socket, in a folder of `[runtime]`, at which it answers. The provider sees that folder, and no port is opened.
+    #[serde(default)]
+    socket: Option<Path>,
     #[serde(flatten)]
     asks: BTreeMap<String, String>,
 }
@@ -61,12 +66,13 @@ impl Need {
             from,
             optional: false,
             port: None,
+            socket: None,
             asks: BTreeMap::new(),
         }
     }
 
     fn is_plain(&self) -> bool {
-        !self.optional && self.port.is_none() && self.asks.is_empty()
+        !self.optional && self.port.is_none() && self.socket.is_none() && self.asks.is_empty()
     }
 }
 
@@ -82,6 +88,9 @@ impl Serialize for Need {
         }
         if let Some(port) = self.port {
             map.serialize_entry("port", &port)?;
+        }
+        if let Some(socket) = &self.socket {
+            map.serialize_entry("socket", socket)?;
         }
         for (key, value) in &self.asks {
             map.serialize_entry(key, value)?;
@@ -107,6 +116,7 @@ impl<'de> Deserialize<'de> for Need {
                     from: table.from,
                     optional: table.optional,
                     port: table.port,
+                    socket: table.socket,
                     asks: table.asks,
                 })
             }
@@ -115,7 +125,7 @@ impl<'de> Deserialize<'de> for Need {
     }
 }
 
-/// That the unit connects to those that need this, each at the port that it says, as a reverse proxy does. Its templates see them as
+/// That the unit connects to those that need this, each at the port or the socket that it says, as a reverse proxy does. Its templates see them as
 /// `bound.PROVIDE`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -129,7 +139,9 @@ pub struct Upstream {
 
 impl Upstream {
     /// What a need has for its own, or a template sees of each beside what was asked, so that nothing asked can be called so.
-    pub const RESERVED: [&'static str; 8] = ["from", "optional", "port", "unit", "need", "server", "name", "password"];
+    pub const RESERVED: [&'static str; 10] = [
+        "from", "optional", "port", "socket", "unit", "need", "server", "name", "password", "other",
+    ];
 
     /// What a need says, with defaults in place of what is left out.
     pub fn answers(&self, need: &Need) -> BTreeMap<String, String> {
@@ -230,6 +242,19 @@ impl<'a> Bond<'a> {
         }
     }
 
+    /// Where a provider that connects sees the consumer's socket.
+    pub fn upstream_socket(&self) -> Option<Path> {
+        let file = std::path::Path::new(self.need.socket.as_ref()?.as_str())
+            .file_name()?
+            .to_str()?;
+        format!("{}/{file}", self.upstream_folder()).parse().ok()
+    }
+
+    /// Where it sees the folder of that socket: a place of its own for each, since two units can have the same path.
+    pub fn upstream_folder(&self) -> String {
+        format!("/run/upstream/{}.{}", self.consumer.host(), self.name)
+    }
+
     /// Whether the consumer starts only after the provider.
     pub fn orders(&self) -> bool {
         orders(self.need, self.provide)
@@ -312,6 +337,7 @@ mod tests {
             r#"{"db":"sql"}"#,
             r#"{"db":{"from":"sql","optional":true}}"#,
             r#"{"web":{"from":"web","port":8000,"path":"/wiki"}}"#,
+            r#"{"web":{"from":"web","socket":"/run/wiki/s","path":"/wiki"}}"#,
         ] {
             let needs: BTreeMap<Name, Need> = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&needs).unwrap(), text);

@@ -200,12 +200,33 @@ pub struct Provide {
     /// Whether those units may write to that folder.
     #[serde(default)]
     pub writable: bool,
+    /// A secret that Cairn makes, and that this unit and those which need this share: it is `/run/secrets/NAME` here, by the provide's name, and
+    /// `/run/secrets/NEED` there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SharedSecret>,
     /// That it is this unit which connects to those that need this. Left out: they connect to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
     /// How each unit that needs this gets an account of its own. Left out: there are no accounts, or none are needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountSpec>,
+}
+
+/// A secret that units share. While it is changed a second file, `NAME.other`, holds the one to come, and then the one of before, so that who
+/// checks by both and makes with the first never refuses anybody.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SharedSecret {
+    /// How many characters (letters and digits, so about 5.95 bits each) it has; 32 if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<u8>,
+}
+
+impl SharedSecret {
+    /// How many characters it has.
+    pub fn characters(&self) -> usize {
+        usize::from(self.length.unwrap_or(Secret::LENGTH))
+    }
 }
 
 /// How each unit that needs a provide gets an account of its own, with a password that Cairn makes. The steps run in the ready unit's
@@ -247,7 +268,7 @@ pub struct AccountStep {
 
 impl AccountSpec {
     /// What every bound unit's templates see of it, so that `tells` cannot have it.
-    pub const RESERVED: [&'static str; 6] = ["host", "name", "port", "socket", "password", "says"];
+    pub const RESERVED: [&'static str; 7] = ["host", "name", "port", "socket", "password", "other", "says"];
 
     /// Its steps with their keys.
     pub fn steps(&self) -> impl Iterator<Item = (&'static str, &AccountStep)> {

@@ -282,7 +282,7 @@ fn what_a_provider_asks_is_said_and_nothing_else() {
     );
     assert_eq!(
         said("{ from = \"web\", path = \"/a\" }").0,
-        "`http` does not say at which port this unit answers"
+        "`http` does not say at which port or socket this unit answers"
     );
     assert_eq!(
         said("{ from = \"mariadb\", port = 1 }").0,
@@ -293,6 +293,50 @@ fn what_a_provider_asks_is_said_and_nothing_else() {
         problems(&[("app", none), ("proxy", WEB)])[0].message,
         "`web` cannot reach this unit, which has no network"
     );
+}
+
+#[test]
+fn who_is_connected_to_by_a_socket_needs_no_network_and_a_folder_that_lets_the_other_through() {
+    let app = |folder: &str, mode: &str, more: &str| {
+        format!(
+            "[network]\nmode = \"none\"\n[runtime]\n\"{folder}\" = {{ mode = \"{mode}\" }}\n\
+             [needs]\nhttp = {{ from = \"web\", socket = \"/run/app/http.sock\", path = \"/a\"{more} }}\n"
+        )
+    };
+    let good = graph(&[("app", &app("/run/app", "0755", "")), ("proxy", WEB)]);
+    assert!(good.before.values().all(Vec::is_empty));
+    let refused = |app: String| {
+        let found = problems(&[("app", &app), ("proxy", WEB)]);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        (found[0].message.clone(), found[0].help.clone().unwrap_or_default())
+    };
+    let (message, help) = refused(app("/run/other", "0755", ""));
+    assert_eq!(message, "`web` cannot reach `/run/app/http.sock`");
+    assert!(help.contains("none of [runtime]"), "{help}");
+    let (_, help) = refused(app("/run/app", "0750", ""));
+    assert!(help.contains("\"0755\""), "{help}");
+    let both = refused(app("/run/app", "0755", ", port = 80"));
+    assert_eq!(both.0, "`http` says both a port and a socket");
+    let whole = app("/run", "0755", "").replace("/run/app/", "/run/");
+    assert!(refused(whole).1.contains("a folder of its own"));
+    let to_db = "[needs]\ndb = { from = \"mariadb\", socket = \"/run/a/s\" }\n";
+    let found = problems(&[("app", to_db), ("zdb", DB)]);
+    assert_eq!(found[0].message, "`mariadb` does not connect to the units that need it");
+}
+
+#[test]
+fn a_shared_secret_has_a_name_of_its_own_in_each_unit() {
+    let key = "[provides.key]\nkind = \"secret\"\nsecret = {}\n";
+    let ordered = graph(&[("app", "[needs]\ntoken = \"key\"\n"), ("zdoor", key)]);
+    assert_eq!(ordered.before["app".parse::<Name>().unwrap().as_str()].len(), 1);
+    let taken = problems(&[
+        ("app", "[needs]\ntoken = \"key\"\n[secrets]\ntoken = {}\n"),
+        ("zdoor", key),
+    ]);
+    assert_eq!(taken[0].message, "`token` is a secret of this unit, too");
+    let own = "[needs]\ntoken = \"key\"\n[provides.token]\nkind = \"secret\"\nsecret = {}\n";
+    let taken = problems(&[("app", own), ("zdoor", key)]);
+    assert_eq!(taken[0].message, "`token` is a secret that this unit provides, too");
 }
 
 #[test]

@@ -276,7 +276,7 @@ fn a_provide_that_answers_nowhere_is_refused() {
     let (at, message, help) = added("[provides.db]\nkind = \"database\"\n");
     assert_eq!(
         (at, message.as_str()),
-        (Some((1, 11)), "`db` names no port, socket or folder")
+        (Some((1, 11)), "`db` names no port, socket, folder or secret")
     );
     assert!(help.contains("port ="));
 }
@@ -381,10 +381,11 @@ fn user_ids_outside_the_units_range_are_refused() {
 
 #[test]
 fn account_names_that_passwd_cannot_hold_are_refused() {
-    for (name, key) in [("a:b", "\"a:b\""), ("", "\"\""), ("a b", "\"a b\""), ("A", "A")] {
+    for (name, key) in [("a:b", "\"a:b\""), ("", "\"\""), ("a b", "\"a b\""), ("1a", "1a")] {
         let (_, message, _) = added(&format!("[users.{key}]\n"));
         assert_eq!(message, format!("`{name}` is not an account's name"));
     }
+    Unit::parse(&source("units/a.toml", &format!("{GOOD}[users.Debian-exim]\n"))).unwrap();
     let (at, message, _) = added("user = \"my sql\"\n");
     assert_eq!(
         (at, message.as_str()),
@@ -509,6 +510,17 @@ fn only_a_folder_of_the_state_is_shown_to_others() {
 }
 
 #[test]
+fn a_secret_that_units_share_is_long_and_nothing_else() {
+    let key = |more: &str| added(&format!("[provides.key]\nkind = \"secret\"\n{more}")).1;
+    assert_eq!(key("secret = { length = 15 }\n"), "a secret has at least 16 characters");
+    assert_eq!(
+        key("secret = {}\n[secrets]\nkey = {}\n"),
+        "`key` is a secret of this unit alone, too"
+    );
+    assert!(key("port = 1\nsecret = {}\n[provides.key.upstream]\n").contains("no `account` and no `upstream`"));
+}
+
+#[test]
 fn what_a_provider_tells_of_an_account_has_names_of_its_own() {
     let account = |more: &str| {
         let text = "[provides.sql]\nkind = \"database\"\nport = 1\n[provides.sql.account]\n\
@@ -593,9 +605,9 @@ fn steps_that_leave_a_version_without_a_way_are_refused_where_they_stand() {
             "a step cannot be done in no time",
         ),
         (
-            format!("version = 2\n{}user = \"A\"\n", step(1, 2)),
+            format!("version = 2\n{}user = \"1\"\n", step(1, 2)),
             12,
-            "`A` is not an account's name",
+            "`1` is not an account's name",
         ),
     ];
     for (more, line, message) in cases {

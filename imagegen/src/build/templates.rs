@@ -35,16 +35,32 @@ fn contexts(manifest: &Manifest, name: &Name, unit: &ManifestUnit) -> [Context; 
         let bonds = manifest.bonds(name.as_str()).filter(|bond| all || !bond.need.optional);
         let accounts: BTreeMap<String, Known> = bonds
             .filter_map(|bond| {
-                let account = bond.provide.account.as_ref()?;
+                let account = bond.provide.account.as_ref();
+                if account.is_none() && bond.provide.secret.is_none() {
+                    return None;
+                }
+                let tells = account.into_iter().flat_map(|account| account.tells.keys());
                 let known = Known {
                     password: SOME.to_owned(),
-                    tells: some(account.tells.keys().map(String::as_str)),
+                    other: None,
+                    tells: some(tells.map(String::as_str)),
                 };
                 Some((bond.name.to_string(), known))
             })
             .collect();
         let mut secrets = some(unit.unit.secrets.keys().map(Name::as_str));
         secrets.extend(some(accounts.keys().map(String::as_str)));
+        for (name, _) in unit
+            .unit
+            .provides
+            .iter()
+            .filter(|(_, provide)| provide.secret.is_some())
+        {
+            secrets.extend([
+                (name.to_string(), SOME.to_owned()),
+                (format!("{name}.other"), String::new()),
+            ]);
+        }
         if !unit.unit.needs.is_empty() || !secrets.is_empty() {
             secrets.extend(some(["ca"]));
         }
@@ -68,9 +84,19 @@ fn contexts(manifest: &Manifest, name: &Name, unit: &ManifestUnit) -> [Context; 
                     .get(provide.as_str())
                     .and_then(|p| p.upstream.as_ref());
                 let asked = upstream.iter().flat_map(|u| u.asks.keys().map(Name::as_str));
-                let port = upstream.map(|_| "port");
-                let seen = some(["unit", "need", "server", "name"].into_iter().chain(port).chain(asked));
-                consumers.push(Value::from(seen));
+                let names = ["unit", "need", "server", "name"].into_iter().chain(asked);
+                // One that answers at a port, and one at a socket.
+                for way in [["port", "socket"], ["socket", "port"]] {
+                    let mut seen: BTreeMap<String, Value> = some(names.clone())
+                        .into_iter()
+                        .map(|(name, value)| (name, Value::from(value)))
+                        .collect();
+                    if upstream.is_some() {
+                        seen.insert(way[0].to_owned(), Value::from(SOME));
+                        seen.insert(way[1].to_owned(), Value::from(()));
+                    }
+                    consumers.push(Value::from(seen));
+                }
             }
         }
         context

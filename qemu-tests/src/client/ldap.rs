@@ -61,16 +61,17 @@ impl Ldap {
         }
     }
 
-    /// Adds an entry of `(attribute, value)` pairs.
+    /// Adds an entry of `(attribute, value)` pairs; those of one attribute stand together.
     ///
     /// # Errors
     /// When the server refuses.
     pub fn add(&mut self, name: &str, attributes: &[(&str, &str)]) -> Result<(), HarnessError> {
         let list: Vec<u8> = attributes
-            .iter()
-            .flat_map(|(kind, value)| {
-                let values = tlv(0x31, &tlv(4, value.as_bytes()));
-                tlv(0x30, &[tlv(4, kind.as_bytes()), values].concat())
+            .chunk_by(|one, other| one.0 == other.0)
+            .flat_map(|pairs| {
+                let kind = pairs.first().map_or("", |(kind, _)| kind);
+                let values: Vec<u8> = pairs.iter().flat_map(|(_, value)| tlv(4, value.as_bytes())).collect();
+                tlv(0x30, &[tlv(4, kind.as_bytes()), tlv(0x31, &values)].concat())
             })
             .collect();
         let request = [tlv(4, name.as_bytes()), tlv(0x30, &list)].concat();

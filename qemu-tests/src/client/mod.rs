@@ -4,5 +4,6 @@
 pub mod browser;
 pub mod https;
 pub mod ldap;
+pub mod mail;
 pub mod mariadb;
 pub mod totp;

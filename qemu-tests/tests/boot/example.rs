@@ -131,6 +131,45 @@ fn a_cache_shows_each_unit_its_own_keys(guest: &mut Guest) {
     }
 }
 
+fn a_unit_behind_a_socket_is_served_and_shares_a_secret_and_a_folder(guest: &mut Guest) {
+    let page = must(browser(guest).get("/swift/nest"));
+    assert_eq!((page.status, page.text.as_str()), (200, "swift was here: /swift/nest"));
+    // It has another socket when it starts again, and the proxy finds that.
+    guest.cairn(&["restart", "swift"]);
+    guest.wait_ready("swift");
+    assert_eq!(must(browser(guest).get("/swift")).status, 200);
+    let agent = "/usr/lib/cairn/test-agent";
+    let seen = |guest: &mut Guest| inside(guest, "hoarder", &[agent, "show", "/run/secrets/key"]).1;
+    let before = seen(guest);
+    assert_eq!(before.trim(), guest.read("/run/cairn/secrets/swift/swift-key"));
+    let (_, listed) = inside(
+        guest,
+        "example",
+        &["/usr/bin/python3", "-c", "import os; print(os.listdir('/run/secrets'))"],
+    );
+    assert!(listed.contains("session") && !listed.contains("key"), "{listed}");
+    guest.cairn(&["secrets", "rotate", "swift"]);
+    wait_until("the secret is another one", PATIENCE, || {
+        !guest.cairn(&["--json", "secrets"]).contains("\"changing\"")
+    });
+    assert_ne!(seen(guest), before);
+    assert_eq!(seen(guest).trim(), guest.read("/run/cairn/secrets/swift/swift-key"));
+    assert_ne!(
+        inside(guest, "hoarder", &[agent, "show", "/run/secrets/key.other"]).0,
+        0
+    );
+    let (status, text) = inside(guest, "hoarder", &[agent, "show", "/var/lib/swift/greeting"]);
+    assert_eq!((status, text.trim()), (0, "chirp"));
+    let put = [agent, "put", "/var/lib/swift/greeting", "caw"];
+    assert_ne!(inside(guest, "hoarder", &put).0, 0, "the folder is not writable");
+    let (_, listed) = inside(
+        guest,
+        "example",
+        &["/usr/bin/python3", "-c", "import os; print(os.listdir('/var/lib'))"],
+    );
+    assert!(!listed.contains("swift"), "{listed}");
+}
+
 #[test]
 fn the_example_unit_has_its_database_its_people_and_its_place_on_the_web() {
     let options = Options {
@@ -141,13 +180,14 @@ fn the_example_unit_has_its_database_its_people_and_its_place_on_the_web() {
     let machine = must(home.start());
     must(machine.wait_for("Ready", READY));
     let guest = &mut Guest(machine);
-    for unit in ["example", "hoarder", "caddy"] {
+    for unit in ["example", "hoarder", "swift", "caddy"] {
         guest.wait_ready(unit);
     }
     the_unit_is_served_at_its_path_to_people_of_the_directory(guest);
     new_passwords_fail_no_request(guest);
     a_disabled_unit_is_not_served_and_its_proxy_goes_on(guest);
     a_cache_shows_each_unit_its_own_keys(guest);
+    a_unit_behind_a_socket_is_served_and_shares_a_secret_and_a_folder(guest);
     let graph = guest.cairn(&["graph"]);
     assert!(graph.contains("/notes from port 8000"), "{graph}");
 }

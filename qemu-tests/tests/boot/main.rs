@@ -19,6 +19,7 @@ mod forward;
 mod harness;
 mod hostile;
 mod kills;
+mod mail;
 mod manager;
 mod network;
 mod power_cuts;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use cairn_config::Real;
-use cairn_config::accounts::{Account, Ledger, Stage, Wanted};
+use cairn_config::accounts::{Account, LENGTH, Ledger, Stage, Wanted};
 use cairn_unit::{AccountSpec, AccountStep, Bond, Manifest, Name, account_name};
 use sha2::{Digest as _, Sha256};
 
@@ -34,14 +34,62 @@ pub(crate) fn wanted_for(bond: &Bond<'_>) -> Option<(String, Wanted)> {
         provide: bond.need.from.to_string(),
         consumer: bond.consumer.to_string(),
         need: bond.name.to_string(),
+        length: LENGTH,
     };
     let key = format!("{}.{}", bond.need.from, account_name(bond.consumer, bond.name));
     Some((key, wanted))
 }
 
-/// Every account that the appliance's bindings want.
+/// Every account that the appliance's bindings want, and every secret that its units share.
 pub(crate) fn wanted(manifest: &Manifest) -> BTreeMap<String, Wanted> {
-    manifest.all_bonds().filter_map(|bond| wanted_for(&bond)).collect()
+    let shared = manifest.units.iter().flat_map(|(provider, unit)| {
+        unit.unit.provides.iter().filter_map(move |(name, provide)| {
+            let wanted = Wanted {
+                provider: provider.to_string(),
+                provide: name.to_string(),
+                consumer: String::new(),
+                need: String::new(),
+                length: provide.secret.as_ref()?.characters(),
+            };
+            Some((name.to_string(), wanted))
+        })
+    });
+    let accounts = manifest.all_bonds().filter_map(|bond| wanted_for(&bond));
+    accounts.chain(shared).collect()
+}
+
+/// A secret that a unit shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Its key in the ledger.
+    pub(crate) key: String,
+    /// The unit's own name for it, which is the file's.
+    pub(crate) own: String,
+    /// Whether the unit does without it.
+    pub(crate) optional: bool,
+}
+
+/// The secrets that a unit shares with others: those that it provides and those that it needs.
+pub(crate) fn shares(manifest: &Manifest, name: &str) -> Vec<Share> {
+    let own = manifest
+        .units
+        .get(name)
+        .into_iter()
+        .flat_map(|unit| &unit.unit.provides);
+    let own = own
+        .filter(|(_, provide)| provide.secret.is_some())
+        .map(|(key, _)| Share {
+            key: key.to_string(),
+            own: key.to_string(),
+            optional: false,
+        });
+    let needs = manifest.bonds(name).filter(|bond| bond.provide.secret.is_some());
+    let needs = needs.map(|bond| Share {
+        key: bond.need.from.to_string(),
+        own: bond.name.to_string(),
+        optional: bond.need.optional,
+    });
+    own.chain(needs).collect()
 }
 
 /// An account as its unit is to use it: with the password of before, until the provider takes the new one.
@@ -53,20 +101,32 @@ fn known_to_unit(account: Account) -> Account {
             old: None,
             ..account
         },
-        _ => account,
+        _ => Account { old: None, ..account },
     }
 }
 
-/// A unit's accounts at others, by its own names for the bindings.
+/// The same for a secret that units share: with what they are to accept beside it.
+fn known_to_all(account: Account) -> Account {
+    let (password, old) = account.shown();
+    Account {
+        password: password.to_owned(),
+        old: old.map(ToOwned::to_owned),
+        ..account
+    }
+}
+
+/// A unit's accounts at others and the secrets that it shares, by its own names. Only of the latter is there an old password beside the
+/// one to use.
 ///
 /// # Errors
 /// One has not been made; it is made before the unit is let start. An optional one may come later.
 pub(crate) fn held(config: &Config, manifest: &Manifest, name: &str) -> Result<BTreeMap<String, Account>, Error> {
+    let shares = shares(manifest, name);
     let bonds = manifest.bonds(name);
     let mut keys = bonds
         .filter_map(|bond| Some((bond.need.optional, wanted_for(&bond)?)))
         .peekable();
-    if keys.peek().is_none() {
+    if keys.peek().is_none() && shares.is_empty() {
         return Ok(BTreeMap::new());
     }
     let mut ledger = Ledger::read(&Real, &config.accounts())?;
@@ -83,6 +143,18 @@ pub(crate) fn held(config: &Config, manifest: &Manifest, name: &str) -> Result<B
             }
         }
     }
+    for share in shares {
+        match ledger.accounts.get(&share.key) {
+            Some(account) => drop(all.insert(share.own, known_to_all(account.clone()))),
+            None if share.optional => {}
+            None => {
+                return Err(Error::Sandbox {
+                    unit: name.to_owned(),
+                    why: format!("the secret {} has not been made yet", share.key),
+                });
+            }
+        }
+    }
     Ok(all)
 }
 
@@ -90,6 +162,7 @@ pub(crate) fn account_of(account: &Account) -> String {
     let names = (account.consumer.parse::<Name>(), account.need.parse::<Name>());
     match names {
         (Ok(consumer), Ok(need)) => account_name(&consumer, &need),
+        _ if account.is_shared() => account.provide.clone(),
         _ => account.consumer.clone(),
     }
 }

@@ -352,16 +352,19 @@ impl Supervisor {
                     (None, Some(_), _) => {
                         let said = bond.need.asks.values().cloned();
                         let port = bond.need.port.map(|port| format!("from port {port}"));
-                        said.chain(port).collect::<Vec<_>>().join(" ")
+                        let socket = bond.need.socket.as_ref().map(|socket| format!("from {socket}"));
+                        said.chain(port).chain(socket).collect::<Vec<_>>().join(" ")
                     }
                     (None, None, Some(port)) => port.to_string(),
                     (None, None, None) => String::new(),
                 };
                 bound.push(to);
                 let account = provide.account.as_ref().map(|_| cairn_unit::account_name(name, own));
-                let place = match account {
-                    Some(account) => format!("{place}, account {account}"),
-                    None => place,
+                let place = match (account, &provide.secret) {
+                    (Some(account), _) => format!("{place}, account {account}"),
+                    (None, Some(_)) if place.is_empty() => "a shared secret".to_owned(),
+                    (None, Some(_)) => format!("{place}, a shared secret"),
+                    (None, None) => place,
                 };
                 graph.edges.push(Edge {
                     from: name.to_string(),

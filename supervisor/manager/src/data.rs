@@ -179,6 +179,9 @@ pub fn prepare(
     {
         make_shared_folders(config, manifest, bond.provider.as_str(), bond.provider_unit)?;
     }
+    for bond in manifest.consumers(name).filter(|bond| bond.need.socket.is_some()) {
+        make_shared_folders(config, manifest, bond.consumer.as_str(), bond.consumer_unit)?;
+    }
     if unit.unit.state.is_empty() && unit.unit.setup.is_empty() {
         return Ok(Readied::Start);
     }
@@ -403,6 +406,28 @@ mod tests {
         let before = fs::metadata(&place).unwrap();
         // Its own start leaves the same one.
         ready("db");
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::ino(&before),
+            std::os::unix::fs::MetadataExt::ino(&fs::metadata(&place).unwrap())
+        );
+    }
+
+    #[test]
+    fn a_provider_that_connects_starts_before_the_unit_whose_socket_it_sees() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::below(dir.path());
+        let app = r#"{"needs":{"web":{"from":"web","socket":"/run/app/s"}},"runtime":{"/run/app":{"mode":"0755"}}}"#;
+        let all = manifest(&[
+            ("proxy", r#"{"provides":{"web":{"kind":"http","upstream":{}}}}"#),
+            ("app", app),
+        ]);
+        let ready = |name: &str| prepare(&config, &all, name, &all.units[name], "", &StateVersion::default()).unwrap();
+        ready("proxy");
+        let place = config.shared("app").join(escape("/run/app"));
+        let before = fs::metadata(&place).unwrap();
+        fs::write(place.join("s"), "of before").unwrap();
+        ready("app");
+        assert!(!place.join("s").exists());
         assert_eq!(
             std::os::unix::fs::MetadataExt::ino(&before),
             std::os::unix::fs::MetadataExt::ino(&fs::metadata(&place).unwrap())

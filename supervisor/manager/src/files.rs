@@ -152,7 +152,8 @@ impl Supervisor {
         let mut names = Vec::new();
         for (name, unit) in &self.manifest.units {
             let name = name.as_str();
-            let follows = !unit.templates.is_empty() || !unit.unit.needs.is_empty();
+            let shares = unit.unit.provides.values().any(|provide| provide.secret.is_some());
+            let follows = shares || !unit.templates.is_empty() || !unit.unit.needs.is_empty();
             let Some(kept) = self.saved.units.get(name).filter(|_| follows) else {
                 continue;
             };

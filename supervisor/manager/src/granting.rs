@@ -55,6 +55,23 @@ impl Accounts {
     }
 }
 
+/// The unit by whose name an account is changed and purged: whose it is, or who provides a secret that units share.
+fn owner(account: &Account) -> &str {
+    match account.is_shared() {
+        true => &account.provider,
+        false => &account.consumer,
+    }
+}
+
+/// What stands for the moment from which units have been told of another password. A shared secret has two such moments.
+fn mark(key: &str, account: &Account) -> Option<String> {
+    match account.stage {
+        Stage::Told => Some(key.to_owned()),
+        Stage::Changing if account.is_shared() => Some(format!("{key} to come")),
+        _ => None,
+    }
+}
+
 impl Supervisor {
     /// Brings the ledger to what the bindings want, in a thread that may wait for the disk.
     pub(crate) fn update_accounts(&mut self) {
@@ -94,12 +111,11 @@ impl Supervisor {
                 for why in ledger.damaged.values() {
                     self.console.say(&format!("Accounts: {why}"));
                 }
-                let changing = |key: &String| ledger.accounts.get(key).is_some_and(|a| a.stage == Stage::Told);
-                self.accounts.told.retain(|key, _| changing(key));
-                for (key, account) in &ledger.accounts {
-                    if account.stage == Stage::Told {
-                        self.accounts.told.entry(key.clone()).or_insert_with(now_ms);
-                    }
+                let marks = ledger.accounts.iter().filter_map(|(key, account)| mark(key, account));
+                let marks: Vec<String> = marks.collect();
+                self.accounts.told.retain(|mark, _| marks.contains(mark));
+                for mark in marks {
+                    self.accounts.told.entry(mark).or_insert_with(now_ms);
                 }
                 self.accounts.purging.retain(|key| ledger.accounts.contains_key(key));
                 self.accounts.ledger = Some(ledger);
@@ -138,11 +154,18 @@ impl Supervisor {
         let bonds = self.manifest.bonds(name).filter(|bond| !bond.need.optional);
         let keys = bonds.filter_map(|bond| wanted_for(&bond));
         let missing = keys.filter(|(key, wanted)| !self.has_granted(&wanted.provider, key));
+        let made = |key: &str| {
+            let ledger = self.accounts.ledger.as_ref();
+            ledger.is_some_and(|ledger| ledger.accounts.contains_key(key))
+        };
+        let shares = crate::accounts::shares(&self.manifest, name).into_iter();
+        let unmade = shares.filter(|share| !share.optional && !made(&share.key));
         missing
             .map(|(key, wanted)| match self.trouble(&key) {
                 Some(why) => format!("its account at {} ({why})", wanted.provider),
                 None => format!("its account at {}", wanted.provider),
             })
+            .chain(unmade.map(|share| format!("the secret {}", share.key)))
             .collect()
     }
 
@@ -184,6 +207,10 @@ impl Supervisor {
             return;
         };
         for (key, account) in &ledger.accounts {
+            if account.is_shared() {
+                self.settle_shared(key, account, now);
+                continue;
+            }
             let provider = &account.provider;
             let ready = |kept: &crate::saved::Kept| kept.machine.ready() && kept.pid != 0;
             if !self.saved.units.get(provider).is_some_and(ready) {
@@ -268,15 +295,7 @@ impl Supervisor {
         let key = key.to_owned();
         match account.stage {
             Stage::Held => {}
-            Stage::Gone => {
-                if self.accounts.purging.contains(&key) {
-                    self.on_ledger(move |folder| {
-                        accounts::forget(&Real, folder, &key)?;
-                        let said = vec![format!("{key} is removed with what it owned")];
-                        Ok((Ledger::read(&Real, folder)?, said))
-                    });
-                }
-            }
+            Stage::Gone => self.forget_account(key),
             Stage::Changing => {
                 // From then on the unit sees the new one, at its start or as soon as that is in the ledger.
                 self.on_ledger(move |folder| {
@@ -296,6 +315,57 @@ impl Supervisor {
                     Ok((Ledger::read(&Real, folder)?, said))
                 });
             }
+        }
+    }
+
+    /// Goes on with a secret that units share: everybody is told of the one to come before anybody uses it, and of the new one before the old
+    /// one is gone.
+    fn settle_shared(&mut self, key: &str, account: &Account, now: u64) {
+        if self.accounts.busy {
+            return;
+        }
+        let step = match account.stage {
+            Stage::Held => return,
+            Stage::Gone => return self.forget_account(key.to_owned()),
+            Stage::Changing => Turnover::Tell,
+            Stage::Told => Turnover::End,
+        };
+        let since = mark(key, account).and_then(|mark| self.accounts.told.get(&mark).copied());
+        let shares = |unit: &&cairn_unit::Name| {
+            let all = crate::accounts::shares(&self.manifest, unit.as_str());
+            all.iter().any(|share| share.key == key)
+        };
+        let units: Vec<String> = self
+            .manifest
+            .units
+            .keys()
+            .filter(shares)
+            .map(ToString::to_string)
+            .collect();
+        // All of them are told before the slowest is waited for.
+        let mut heard = true;
+        for unit in &units {
+            heard &= self.sees_files(unit) && self.heard(unit, since.unwrap_or(now));
+        }
+        if !heard {
+            return;
+        }
+        let key = key.to_owned();
+        self.on_ledger(move |folder| {
+            accounts::turn(&Real, folder, &key, step)?;
+            let ended = (step == Turnover::End).then(|| format!("the secret {key} is another one"));
+            Ok((Ledger::read(&Real, folder)?, ended.into_iter().collect()))
+        });
+    }
+
+    /// Removes from the ledger what nothing needs any more, if its owner wants that.
+    fn forget_account(&mut self, key: String) {
+        if self.accounts.purging.contains(&key) {
+            self.on_ledger(move |folder| {
+                accounts::forget(&Real, folder, &key)?;
+                let said = vec![format!("{key} is removed with what it owned")];
+                Ok((Ledger::read(&Real, folder)?, said))
+            });
         }
     }
 
@@ -332,7 +402,7 @@ impl Supervisor {
             return Answered::error(503, "the accounts have not been read yet");
         };
         let shown = |(key, account): (&String, &Account)| {
-            let done = self.has_granted(&account.provider, key);
+            let done = account.is_shared() || self.has_granted(&account.provider, key);
             let why = self.trouble(key).unwrap_or_default().to_owned();
             let state = match account.stage {
                 Stage::Gone if done => "gone",
@@ -344,7 +414,7 @@ impl Supervisor {
             };
             cairn_api::Account {
                 name: account_of(account),
-                unit: account.consumer.clone(),
+                unit: owner(account).to_owned(),
                 need: account.need.clone(),
                 provider: account.provider.clone(),
                 provide: account.provide.clone(),
@@ -371,7 +441,7 @@ impl Supervisor {
         let due = ledger
             .accounts
             .iter()
-            .filter(|(_, account)| account.stage == Stage::Held && unit.is_none_or(|unit| account.consumer == unit));
+            .filter(|(_, account)| account.stage == Stage::Held && unit.is_none_or(|unit| owner(account) == unit));
         let keys: Vec<String> = due.map(|(key, _)| key.clone()).collect();
         if keys.is_empty() {
             return Answered::error(409, "there is no account whose password could be changed now");
@@ -392,7 +462,7 @@ impl Supervisor {
         let Some(ledger) = &self.accounts.ledger else {
             return Answered::error(503, "the accounts have not been read yet");
         };
-        let of = ledger.accounts.iter().filter(|(_, account)| account.consumer == unit);
+        let of = ledger.accounts.iter().filter(|(_, account)| owner(account) == unit);
         let (gone, used): (Vec<_>, Vec<_>) = of.partition(|(_, account)| account.stage == Stage::Gone);
         if gone.is_empty() {
             let why = match used.first() {

@@ -112,7 +112,8 @@ pub(crate) fn user(name: &str, unit: &ManifestUnit, other: Option<&str>) -> Resu
 
 /// Whether a unit sees any secret.
 pub(crate) fn shows_secrets(unit: &ManifestUnit) -> bool {
-    !unit.unit.secrets.is_empty() || crate::certificates::sees_authority(unit)
+    let shares = unit.unit.provides.values().any(|provide| provide.secret.is_some());
+    shares || !unit.unit.secrets.is_empty() || crate::certificates::sees_authority(unit)
 }
 
 /// The runtime folders of a unit that other units reach a socket in.
@@ -131,7 +132,10 @@ pub fn shared<'a>(manifest: &Manifest, unit: &'a ManifestUnit) -> Vec<(&'a str, 
         Listen::Unix(path) => Some(path),
         _ => None,
     });
-    let sockets: Vec<&Path> = provided.chain(listened).map(|path| Path::new(path.as_str())).collect();
+    // A provider that connects comes to it by these.
+    let answered = unit.unit.needs.values().filter_map(|need| need.socket.as_ref());
+    let all = provided.chain(listened).chain(answered);
+    let sockets: Vec<&Path> = all.map(|path| Path::new(path.as_str())).collect();
     unit.unit
         .runtime
         .iter()
@@ -154,13 +158,18 @@ pub fn context(
     let known = accounts.iter().map(|(own, account)| {
         let known = Known {
             password: account.password.clone(),
+            other: account.old.clone(),
             tells: crate::accounts::tells(manifest, account, address)?,
         };
         Ok((own.clone(), known))
     });
+    let mut secrets = secrets.clone();
+    for share in crate::accounts::shares(manifest, name) {
+        secrets.entry(format!("{}.other", share.own)).or_default();
+    }
     let facts = Facts {
         address: address.to_owned(),
-        secrets: secrets.clone(),
+        secrets,
         accounts: known.collect::<Result<_, Error>>()?,
     };
     Ok(cairn_config::context::context(manifest, name, &facts))
@@ -399,6 +408,16 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
         {
             let source = config.shared(bond.provider.as_str()).join(escape(folder));
             plan.mounts.push(bind(source, folder, true, true));
+        }
+    }
+    for bond in manifest.consumers(name).filter(|_| !role.is_apart()) {
+        let socket = bond.need.socket.as_ref();
+        let folder = socket
+            .and_then(|s| Path::new(s.as_str()).parent())
+            .and_then(Path::to_str);
+        if let Some(folder) = folder.filter(|_| bond.provide.upstream.is_some()) {
+            let source = config.shared(bond.consumer.as_str()).join(escape(folder));
+            plan.mounts.push(bind(source, &bond.upstream_folder(), true, true));
         }
     }
     // Folders of others that it may see, but never in the place of its own.

@@ -146,6 +146,62 @@ fn a_bound_socket_is_the_same_folder_in_both_units_and_read_only_for_the_consume
 }
 
 #[test]
+fn a_provider_that_connects_sees_the_folder_of_each_socket_at_a_place_of_its_own() {
+    let app = r#"{"needs":{"web":{"from":"web","socket":"/run/app/http.sock"}},"runtime":{"/run/app":{"mode":"0755"}},"network":{"mode":"none"}}"#;
+    let proxy = r#"{"provides":{"web":{"kind":"http","upstream":{}}}}"#;
+    let units = [("a", app), ("b", app), ("proxy", proxy)];
+    let plan = build(&units, "proxy", Role::Main);
+    for unit in ["a", "b"] {
+        let Mount::Bind {
+            source,
+            read_only,
+            idmapped,
+            ..
+        } = target(&plan, &format!("/run/upstream/{unit}.web"))
+        else {
+            panic!("no bind mount");
+        };
+        assert_eq!(*source, Config::appliance().shared(unit).join("run-app"));
+        assert!(*read_only && *idmapped);
+    }
+    let Mount::Bind { source, read_only, .. } = target(&build(&units, "a", Role::Main), "/run/app").clone() else {
+        panic!("no bind mount");
+    };
+    assert_eq!(source, Config::appliance().shared("a").join("run-app"));
+    assert!(!read_only);
+    let setup = build(&units, "proxy", Role::Setup(0));
+    assert!(!setup.mounts.iter().any(|m| m.target().starts_with("/run/upstream")));
+}
+
+#[test]
+fn a_shared_volume_is_the_providers_folder_and_written_by_others_only_if_it_says_so() {
+    for writable in [false, true] {
+        let store = format!(
+            r#"{{"state":{{"/var/lib/store":{{}}}},"provides":{{"files":{{"kind":"volume","folder":"/var/lib/store","writable":{writable}}}}}}}"#
+        );
+        let units = [
+            ("store", store.as_str()),
+            ("app", r#"{"needs":{"files":"files"}}"#),
+            ("other", "{}"),
+        ];
+        let plan = build(&units, "app", Role::Main);
+        let Mount::Bind {
+            source,
+            read_only,
+            idmapped,
+            ..
+        } = target(&plan, "/var/lib/store")
+        else {
+            panic!("no bind mount");
+        };
+        assert_eq!(*source, Config::appliance().state("store").join("var-lib-store"));
+        assert!(*read_only != writable && *idmapped);
+        let other = build(&units, "other", Role::Main);
+        assert!(!other.mounts.iter().any(|m| m.target() == Path::new("/var/lib/store")));
+    }
+}
+
+#[test]
 fn hosts_names_the_unit_and_what_it_is_bound_to_and_nobody_else() {
     let units = [("web", WEB), ("db", DB), ("zed", r#"{"network":{"mode":"bridge"}}"#)];
     let plan = build(&units, "web", Role::Main);

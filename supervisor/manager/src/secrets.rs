@@ -45,6 +45,9 @@ pub(crate) fn secrets(
         all.insert(secret.as_str().to_owned(), text);
     }
     for (need, account) in crate::accounts::held(config, manifest, name)? {
+        if let Some(other) = account.old {
+            all.insert(format!("{need}.other"), other);
+        }
         all.insert(need, account.password);
     }
     let shown = match start {

@@ -223,3 +223,84 @@ fn a_ledger_that_cannot_be_written_is_told_once_and_tried_again() {
         "{console}"
     );
 }
+
+/// Two units that share a third one's secret. Each notes at every reload what it sees: the secret, and the other one.
+fn sharing() -> World {
+    let dir = tempfile::tempdir().unwrap().keep();
+    let unit = |name: &str, file: &str, more: Value| {
+        let seen = format!("{}/root/run/cairn/secrets/{name}/{file}", dir.display());
+        let script = format!(
+            "cat in >/dev/null 2>&1; echo \"$(cat {seen}) $(cat {seen}.other 2>/dev/null || echo -)\" >> {}/{name}",
+            dir.display()
+        );
+        let mut unit = json!({
+            "service": {"command": ["/fake-service", "ready"], "reload": {"command": ["/bin/sh", "-c", script]}},
+            "ready": {"when": "notify"},
+        });
+        unit.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        unit.to_string()
+    };
+    let door = unit(
+        "door",
+        "key",
+        json!({"provides": {"key": {"kind": "secret", "secret": {"length": 48}}}}),
+    );
+    let one = unit("one", "token", json!({"needs": {"token": "key"}}));
+    let two = unit("two", "door-key", json!({"needs": {"door-key": "key"}}));
+    let three = unit("three", "key", json!({}));
+    World::prepared(
+        &[("door", &door), ("one", &one), ("two", &two), ("three", &three)],
+        |at| {
+            std::os::unix::fs::symlink(at, dir.join("root")).unwrap();
+            std::fs::write(at.join("place"), dir.display().to_string()).unwrap();
+        },
+    )
+}
+
+#[test]
+fn a_shared_secret_changes_without_a_moment_in_which_one_refuses_the_other() {
+    const UNITS: [(&str, &str); 3] = [("door", "key"), ("one", "token"), ("two", "door-key")];
+    for kill in [false, true] {
+        let mut world = sharing();
+        world.until("the start", |w| UNITS.iter().all(|(unit, _)| w.state(unit) == "ready"));
+        let shown = |w: &World, unit: &str, file: &str| {
+            std::fs::read_to_string(w.at("run/cairn/secrets").join(unit).join(file)).unwrap_or_default()
+        };
+        let old = shown(&world, "door", "key");
+        assert_eq!(old.len(), 48);
+        assert!(UNITS.iter().all(|(unit, file)| shown(&world, unit, file) == old));
+        assert!(
+            !world.at("run/cairn/secrets/three").exists(),
+            "who does not need it does not see it"
+        );
+        assert_eq!(
+            world.ask_with("POST", "/v1/accounts/rotate?unit=one", "").unwrap().0,
+            409
+        );
+        assert_eq!(
+            world.ask_with("POST", "/v1/accounts/rotate?unit=door", "").unwrap().0,
+            202
+        );
+        if kill {
+            for _ in 0..4 {
+                world.kill_manager();
+                world.until("another manager", |w| w.state("two") == "ready");
+            }
+        }
+        world.until("the end", |w| {
+            let ended = |(unit, file): &(&str, &str)| {
+                shown(w, unit, file) != old && shown(w, unit, &format!("{file}.other")).is_empty()
+            };
+            granted(w) && UNITS.iter().all(ended)
+        });
+        let new = shown(&world, "door", "key");
+        assert_eq!(new.len(), 48);
+        for (unit, file) in UNITS {
+            assert_eq!(shown(&world, unit, file), new);
+            let text = std::fs::read_to_string(place(&world).join(unit)).unwrap();
+            let mut told: Vec<&str> = text.lines().collect();
+            told.dedup();
+            assert_eq!(told, [format!("{old} {new}"), format!("{new} {old}")], "{unit}");
+        }
+    }
+}

@@ -115,7 +115,7 @@ fn bindings(subject: &Subject<'_>, trace: &Trace, all: &mut Vec<Advice>) {
             let mut files = trace.read.keys().chain(trace.written.keys());
             files.any(|file| std::path::Path::new(file).starts_with(folder.as_str()))
         });
-        // A provide without a place is an order.
+        // A provide without a place is an order, or a secret.
         let placed = provide.port.is_some() || provide.socket.is_some() || provide.folder.is_some();
         if placed && !by_port && !by_socket && !by_file {
             let kind = provide.kind.as_str();
