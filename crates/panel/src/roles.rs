@@ -61,6 +61,7 @@ pub const ROUTES: &[Route] = &[
     post("/account/totp/off", Person),
     post("/account/passkeys", Person),
     post("/account/passkeys/begin", Person),
+    post("/account/passkeys/rename", Person),
     post("/account/passkeys/remove", Person),
     post("/account/recovery", Owner),
     get("/sessions", Person),
