@@ -64,6 +64,10 @@ async fn the_machine_and_logs_are_told_to_programs() {
     let (_, _) = ask(&mut program, "GET", "/logs?lines=3", "").await;
     let asked = panel.manager.told.lock().unwrap().looks.last().unwrap().clone();
     assert_eq!(asked, "/v1/logs?lines=3&output=short");
+    for lines in ["0", "2001", "x", "-1"] {
+        let (status, told) = ask(&mut program, "GET", &format!("/logs?lines={lines}"), "").await;
+        assert_eq!((status, &told["field"]), (400, &json!("lines")), "{lines}");
+    }
     // A program cannot hold one of the manager's places.
     let (status, told) = ask(&mut program, "GET", "/logs?follow=1", "").await;
     assert_eq!(status, 400, "{told}");

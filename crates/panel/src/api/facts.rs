@@ -32,10 +32,22 @@ pub(super) async fn look_up(app: &App, request: &Request) -> Answer {
     Ok((200, json!({ "name": name, "addresses": addresses, "here": here })))
 }
 
-/// Logs, as text in JSON. `query` is what the manager is asked, checked by the route.
-pub(super) async fn logs(app: &App, query: &str) -> Answer {
+/// So many lines of logs are told if nothing is said, and so many at most: all of them have to be in memory.
+const LINES: (u32, u32) = (200, 2000);
+
+/// Logs, as text in JSON. `query` is what the manager is asked, with names that the route knows.
+pub(super) async fn logs(app: &App, request: &Request, query: &str) -> Answer {
+    let asked = request.query.get("lines");
+    if !asked.is_empty() && !asked.parse().is_ok_and(|lines: u32| (1..=LINES.1).contains(&lines)) {
+        let error = format!("`lines` is a number from 1 to {}", LINES.1);
+        return Ok((400, json!({ "error": error, "field": "lines" })));
+    }
+    let lines = if asked.is_empty() {
+        format!("lines={}&", LINES.0)
+    } else {
+        String::new()
+    };
     let start = if query.is_empty() { "?" } else { "&" };
-    let lines = if query.contains("lines=") { "" } else { "lines=200&" };
     let text = app
         .control
         .text(&format!("/v1/logs{query}{start}{lines}output=short"))

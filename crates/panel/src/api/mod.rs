@@ -103,7 +103,7 @@ async fn done(app: &App, route: &Route, request: &Request, values: &[&str], who:
     }
     let answered = match route.to {
         To::Panel(Own::LookUp) => facts::look_up(app, request).await,
-        To::Panel(Own::Logs) => facts::logs(app, &query(route, request)).await,
+        To::Panel(Own::Logs) => facts::logs(app, request, &query(route, request)).await,
         To::Panel(own) => people::answer(app, own, request, values, who).await,
         To::Manager(to) => {
             let to = filled(to, values) + &query(route, request);
