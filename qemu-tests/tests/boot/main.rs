@@ -14,6 +14,7 @@ mod daemons;
 mod damage;
 mod demand;
 mod example;
+mod first_choices;
 mod forward;
 mod harness;
 mod hostile;
