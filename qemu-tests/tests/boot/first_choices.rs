@@ -218,27 +218,28 @@ fn qemus_configuration_sets_the_appliance_up_and_another_machine_steers_it() {
     assert!(code == 0 && said.contains("kept by no time server"), "{said}");
 
     // Who only looks changes nothing.
-    let (code, said) = remote.cairn(&["--remote", "birch", "disable", "mdns"], "");
+    let (code, said) = remote.cairn(&["--remote", "birch", "disable", "caddy"], "");
     assert!(
         code == 1 && said.contains("needs a token with the scope `own`"),
         "{said}"
     );
-    assert_eq!(guest.unit("mdns")["wanted"], true);
-    let (code, said) = remote.cairn(&["--remote", "own", "disable", "mdns"], "");
-    assert_eq!((code, said.as_str()), (0, "mdns: disabled\n"));
-    guest.wait("mdns", "is down", |unit| unit["state"] == "stopped");
+    assert_eq!(guest.unit("caddy")["wanted"], true);
+    let (code, said) = remote.cairn(&["--remote", "own", "disable", "caddy"], "");
+    assert_eq!((code, said.as_str()), (0, "caddy: disabled\n"));
+    guest.wait("caddy", "is down", |unit| unit["state"] == "stopped");
 
     // The owner's choices as a whole: read, written, refused with line and reason.
     let (_, text) = remote.cairn(&["--remote", "own", "config", "show"], "");
-    assert!(text.contains("[units.mdns]\nenabled = false"), "{text}");
+    let off = "[units.caddy]\nenabled = false";
+    assert!(text.contains(off), "{text}");
     let write = ["--remote", "own", "config", "write", "-"];
-    let (code, said) = remote.cairn(&write, &text.replace("[units.mdns]", "[units.mdnz]"));
-    assert!(code == 1 && said.contains("the appliance has no unit `mdnz`"), "{said}");
+    let (code, said) = remote.cairn(&write, &text.replace("[units.caddy]", "[units.cady]"));
+    assert!(code == 1 && said.contains("the appliance has no unit `cady`"), "{said}");
     let (code, said) = remote.cairn(&write, "");
     assert!(code == 1 && said.contains("wait to be set up again"), "{said}");
-    let (code, said) = remote.cairn(&write, &text.replace("enabled = false", "enabled = true"));
-    assert!(code == 0 && said.contains("mdns: enabled"), "{said}");
-    guest.wait_ready("mdns");
+    let (code, said) = remote.cairn(&write, &text.replace(off, "[units.caddy]\nenabled = true"));
+    assert!(code == 0 && said.contains("caddy: enabled"), "{said}");
+    guest.wait_ready("caddy");
     let history = guest.cairn(&["config", "history"]);
     assert!(history.contains("token own (panel)"), "{history}");
 }
