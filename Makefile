@@ -46,7 +46,7 @@ fuzz-test: # A short sample of it; a machine without a C++ compiler goes on with
 	@CARGO="$(CARGO)" FUZZ_SECONDS="$${FUZZ_SECONDS:-10}" FUZZ_WITHOUT_CXX=0 fuzz/run
 
 qemu-test: ## Boot real images under QEMU and test them through their ports
-	$(CARGO) build -p imagegen
+	$(CARGO) build -p imagegen -p cairn
 	@if command -v cargo-nextest >/dev/null 2>&1; then \
 	  $(CARGO) nextest run -p qemu-tests --no-fail-fast; \
 	else $(CARGO) test -p qemu-tests --no-fail-fast; fi

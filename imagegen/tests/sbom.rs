@@ -67,3 +67,44 @@ fn every_license_reference_of_a_document_has_its_text() {
         }
     }
 }
+
+#[test]
+fn crates_that_are_compiled_in_stand_in_both_documents_with_checksum_licence_and_units() {
+    let (spdx, cyclonedx) = (spdx(&sample()), cyclonedx(&sample()));
+    let find = |list: &serde_json::Value, version: &str| {
+        let all = list.as_array().unwrap();
+        let found = |one: &&serde_json::Value| {
+            one["name"] == "toml" && one["versionInfo"] == version || one["version"] == version
+        };
+        all.iter().find(found).unwrap().clone()
+    };
+    let version = "1.2.1+spec-1.1.0";
+    let package = find(&spdx["packages"], version);
+    assert_eq!(package["licenseDeclared"], "MIT OR Apache-2.0");
+    assert!(
+        package["checksums"][0]["checksumValue"]
+            .as_str()
+            .unwrap()
+            .starts_with("6f4e")
+    );
+    let purl = "pkg:cargo/toml@1.2.1%2Bspec-1.1.0";
+    assert_eq!(package["externalRefs"][0]["referenceLocator"], purl);
+    let linked = |unit: &str| {
+        spdx["relationships"].as_array().unwrap().iter().any(|one| {
+            one["relationshipType"] == "STATIC_LINK"
+                && one["spdxElementId"] == format!("SPDXRef-Unit-{unit}")
+                && one["relatedSpdxElement"] == package["SPDXID"]
+        })
+    };
+    assert!(linked("host") && !linked("wiki"));
+    assert_eq!(find(&spdx["packages"], "0.9.0")["licenseDeclared"], "NOASSERTION");
+    let component = find(&cyclonedx["components"], version);
+    assert_eq!(component["purl"], purl);
+    assert!(component["hashes"][0]["content"].as_str().unwrap().starts_with("6f4e"));
+    let needs = |unit: &str| {
+        let all = cyclonedx["dependencies"].as_array().unwrap();
+        let one = all.iter().find(|one| one["ref"] == format!("unit:{unit}")).unwrap();
+        one["dependsOn"].as_array().unwrap().contains(&component["bom-ref"])
+    };
+    assert!(needs("host") && !needs("wiki"));
+}

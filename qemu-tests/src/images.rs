@@ -262,9 +262,22 @@ fn programs() -> Option<PathBuf> {
 /// # Errors
 /// When there is none.
 pub fn imagegen() -> Result<PathBuf, HarnessError> {
-    if let Some(path) = std::env::var_os("IMAGEGEN") {
-        return Ok(path.into());
+    match std::env::var_os("IMAGEGEN") {
+        Some(path) => Ok(path.into()),
+        None => own("imagegen", "or name it in IMAGEGEN"),
     }
+}
+
+/// The `cairn` program for this machine that was built with these tests.
+///
+/// # Errors
+/// When there is none.
+pub fn cairn() -> Result<PathBuf, HarnessError> {
+    own("cairn", "which `make qemu-test` does")
+}
+
+/// A program of the workspace that was built beside these tests.
+fn own(name: &str, more: &str) -> Result<PathBuf, HarnessError> {
     // Of our own profile (tests are in `deps` below it): one of another may be left from another version.
     let here = std::env::current_exe().unwrap_or_default();
     let folder = here.parent().unwrap_or(Path::new("."));
@@ -273,16 +286,13 @@ pub fn imagegen() -> Result<PathBuf, HarnessError> {
     } else {
         folder
     };
-    let path = folder.join("imagegen");
+    let path = folder.join(name);
     if path.is_file() {
         return Ok(path);
     }
     Err(HarnessError::Image {
         name: "any".into(),
-        reason: format!(
-            "there is no {}; run `cargo build -p imagegen`, or name it in IMAGEGEN",
-            path.display()
-        ),
+        reason: format!("there is no {}; run `cargo build -p {name}`, {more}", path.display()),
     })
 }
 

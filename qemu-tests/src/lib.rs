@@ -17,6 +17,7 @@ pub mod machine;
 pub mod prepared;
 pub mod python;
 pub mod random;
+pub mod seed;
 pub mod serial;
 pub mod served;
 pub mod share;

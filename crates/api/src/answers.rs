@@ -300,4 +300,21 @@ pub struct EventLine {
 pub struct Problem {
     /// In words, with what to do.
     pub error: String,
+    /// Where in a text that was sent, and why, if a text was sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Place>,
+}
+
+/// One thing that is wrong in a text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Place {
+    /// Its line, from 1; `null` where the whole text is meant.
+    pub line: Option<usize>,
+    /// Its column, from 1.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub error: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }

@@ -6,6 +6,7 @@ mod accounts;
 mod answers;
 mod certificates;
 mod learned;
+mod machine;
 mod markdown;
 mod network;
 mod openapi;
@@ -17,11 +18,12 @@ mod upgrade;
 
 pub use accounts::{Account, Accounts};
 pub use answers::{
-    Accepted, Boot, Change, Edge, EdgeKind, EventLine, Explained, Graph, Health, Node, Pressure, Problem, Reloaded,
-    RestartPlan, Status, Step, Top, UnitPhases, UnitStatus, Use,
+    Accepted, Boot, Change, Edge, EdgeKind, EventLine, Explained, Graph, Health, Node, Place, Pressure, Problem,
+    Reloaded, RestartPlan, Status, Step, Top, UnitPhases, UnitStatus, Use,
 };
 pub use certificates::{Authority, Certificate, Certificates, ImportCertificate, Imported};
 pub use learned::{Advice, Direction, LearnState, Learned, Sighting, Sightings};
+pub use machine::{Clock, MachineState, Room};
 pub use markdown::markdown;
 pub use network::{
     NetworkAddress, NetworkChoice, NetworkChoices, NetworkDevice, NetworkLease, NetworkPending, NetworkRoute,
@@ -31,7 +33,7 @@ pub use openapi::openapi;
 pub use parameters::Parameter;
 pub use routes::{Endpoint, Method, ROUTES, Route, Scope, find};
 pub use setup::{Administrator, FirstAccount, Machine, Part, Setup, SetupAnswers, SetupCode};
-pub use site::{SiteDiff, SiteHistory, SiteVersion};
+pub use site::{SiteDiff, SiteHistory, SiteText, SiteVersion, SiteWritten};
 pub use upgrade::{
     FailedVersion, Proving, UpgradeHistory, UpgradeHold, UpgradeLine, UpgradeOffer, UpgradePolicy, UpgradeTask,
     UpgradeVersion, UpgradeVersions, Upgrades,

@@ -6,10 +6,11 @@ use crate::accounts::Accounts;
 use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Status, Top};
 use crate::certificates::{Certificates, ImportCertificate, Imported};
 use crate::learned::Learned;
+use crate::machine::MachineState;
 use crate::network::{NetworkChoices, NetworkState};
 use crate::parameters::{self, Parameter};
 use crate::setup::{FirstAccount, Setup, SetupAnswers, SetupCode};
-use crate::site::{SiteDiff, SiteHistory};
+use crate::site::{SiteDiff, SiteHistory, SiteText, SiteWritten};
 use crate::upgrade::{UpgradeHistory, Upgrades};
 
 /// How a route is asked.
@@ -81,6 +82,9 @@ pub enum Endpoint {
     Enable,
     Disable,
     Reload,
+    Machine,
+    Site,
+    WriteSite,
     SiteHistory,
     SiteDiff,
     SiteRollback,
@@ -340,6 +344,33 @@ pub const ROUTES: &[Route] = &[
             Endpoint::Reload,
             "/v1/reload",
             "Put the owner's choices in force; only what differs is touched.",
+            of::<Reloaded>,
+        )
+    },
+    get(
+        Endpoint::Machine,
+        "/v1/machine",
+        "The machine: its memory, the room for data, and the clock.",
+        Some(of::<MachineState>),
+    ),
+    Route {
+        scope: Scope::Operate,
+        ..get(
+            Endpoint::Site,
+            "/v1/site",
+            "The owner's choices as they are written (site.toml).",
+            Some(of::<SiteText>),
+        )
+    },
+    Route {
+        query: parameters::CONFIRM,
+        scope: Scope::Own,
+        body: Some(of::<SiteWritten>),
+        ..post(
+            Endpoint::WriteSite,
+            "/v1/site",
+            "Write the owner's choices as a whole, as a new version, and put them in force. If something is wrong with them, nothing changes, \
+             and each mistake is told with its line. Another network has to be confirmed.",
             of::<Reloaded>,
         )
     },

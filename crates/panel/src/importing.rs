@@ -119,8 +119,14 @@ pub(crate) async fn import(
 ) -> Result<Imported, Failure> {
     // Passwords are judged, which takes a while.
     let read = tokio::task::spawn_blocking(move || Import::read(&table)).await;
-    let import = read.map_err(|_| StoreError::Broken)?;
+    let mut import = read.map_err(|_| StoreError::Broken)?;
     if !import.problems.is_empty() {
+        // What can be told without the directory is told if it is away, too.
+        if !import.is_empty()
+            && let Err(error) = app.directory.compare(&mut import, &others).await
+        {
+            eprintln!("<5>a table with mistakes was not compared with the directory: {error}");
+        }
         return Ok(Imported::Wrong(import.problems));
     }
     let total = import.len();

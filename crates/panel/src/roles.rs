@@ -61,6 +61,7 @@ pub const ROUTES: &[Route] = &[
     post("/account/totp/off", Person),
     post("/account/passkeys", Person),
     post("/account/passkeys/begin", Person),
+    post("/account/passkeys/rename", Person),
     post("/account/passkeys/remove", Person),
     post("/account/recovery", Owner),
     get("/sessions", Person),
@@ -120,10 +121,11 @@ pub const ROUTES: &[Route] = &[
     post("/store/go-on", Owner),
 ];
 
-/// Whether who has this role may do what can hand over another's account: make a code for the password, end the second factor, remove the
-/// person (the name could be given anew), take away the role that protects it. An administrator's is the owner's to hand over, the own
-/// one too: there the page of the own account asks for the password.
-pub fn may_hand_over(role: Role, whose: Role) -> bool {
+/// Whether who has this role may close or open another's account, or do what can hand it over: make a code for the password, end the
+/// second factor, remove the person (the name could be given anew), take away the role that protects it. An administrator's is the
+/// owner's: else one administrator could keep out all others, or let in again whom the owner has shut out. So is the own one: there the
+/// page of the own account asks for the password.
+pub fn may_decide_on(role: Role, whose: Role) -> bool {
     match role {
         Role::Owner => true,
         Role::Administrator => whose == Role::Person,
@@ -180,9 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn an_administrators_account_is_the_owners_to_hand_over() {
+    fn an_administrators_account_is_the_owners_to_decide_on() {
         let all = [Person, Administrator, Owner];
-        let may = |role| all.map(|whose| may_hand_over(role, whose));
+        let may = |role| all.map(|whose| may_decide_on(role, whose));
         assert_eq!(may(Person), [false, false, false]);
         assert_eq!(may(Administrator), [true, false, false]);
         assert_eq!(may(Owner), [true, true, true]);

@@ -300,6 +300,9 @@ async fn a_token_does_what_its_scope_says_and_no_more() {
         ("GET", "/api/v1/units/wiki", 0),
         ("POST", "/api/v1/units/wiki/restart", 1),
         ("GET", "/api/v1/site/history", 2),
+        ("GET", "/api/v1/machine", 0),
+        ("GET", "/api/v1/logs", 1),
+        ("GET", "/api/v1/site", 2),
         ("POST", "/api/v1/power/reboot", 2),
     ];
     let mut done = 0;

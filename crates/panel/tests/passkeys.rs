@@ -292,7 +292,7 @@ async fn a_passkey_belongs_to_a_name_of_the_appliance_and_the_page_says_to_which
     let panel = Panel::new().await;
     let mut owner = panel.owner().await;
     let phone = added(&mut owner, "My phone").await;
-    // Elsewhere is also another port: there is another service's page.
+    // Elsewhere is also the port of another service (the wiki's): there is another page.
     for host in [
         "192.168.1.20",
         "192.168.1.20:443",
@@ -341,6 +341,84 @@ async fn a_passkey_belongs_to_a_name_of_the_appliance_and_the_page_says_to_which
     let mut browser = panel.browser();
     browser.host = "LOCALHOST:443".into();
     assert_eq!(log_in(&mut browser, &phone).await.location, "/");
+}
+
+#[tokio::test]
+async fn passkeys_work_at_a_forwarded_port_as_the_browser_sees_it() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    owner.host = "localhost:18443".into();
+    let options = begun(&mut owner, "My phone").await;
+    assert_eq!(options["rp"]["id"], "localhost");
+    let mut phone = Authenticator::new(&options);
+    // Not of another page of that name, and not of the panel's own port, since that was not asked for.
+    for origin in [
+        "https://localhost",
+        "https://localhost:9443",
+        "http://localhost:18443",
+        "https://birch.local:18443",
+    ] {
+        let options = begun(&mut owner, "My phone").await;
+        phone.origin = origin.into();
+        let page = owner.post("/account/passkeys", &pairs(&phone.made(&options))).await;
+        assert_eq!(page.status, 403, "{origin}");
+    }
+    let options = begun(&mut owner, "My phone").await;
+    phone.origin = "https://localhost:18443".into();
+    let page = owner.post("/account/passkeys", &pairs(&phone.made(&options))).await;
+    assert_eq!(page.location, "/account?said=passkey-added", "{}", page.text);
+    // There, at the panel's own port, and at any other that is not another service's.
+    for (host, origin, status) in [
+        ("localhost:18443", "https://localhost:18443", 303),
+        ("localhost", "https://localhost", 303),
+        ("localhost:2443", "https://localhost:2443", 303),
+        ("localhost:2443", "https://localhost:18443", 403),
+        ("localhost", "https://localhost:18443", 403),
+    ] {
+        let mut browser = panel.browser();
+        browser.host = host.into();
+        phone.origin = origin.into();
+        assert_eq!(log_in(&mut browser, &phone).await.status, status, "{host} {origin}");
+    }
+    // Nothing is believed of a port when nobody can tell whose it is.
+    std::fs::remove_file(&panel.settings.control).unwrap();
+    let mut browser = panel.browser();
+    browser.host = "localhost:18443".into();
+    assert_eq!(browser.get("/login/passkey").await.status, 409);
+    phone.origin = "https://localhost".into();
+    assert_eq!(log_in(&mut panel.browser(), &phone).await.location, "/");
+}
+
+#[tokio::test]
+async fn a_passkey_is_renamed_by_whose_it_is() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let phone = added(&mut owner, "My phone").await;
+    let id = data_encoding::BASE64URL_NOPAD.encode(&phone.id);
+    owner.get("/account").await.says("action=\"/account/passkeys/rename\"");
+    for (id, name, status) in [
+        (id.as_str(), " ", 400),
+        (&id, &"x".repeat(65), 400),
+        (&id, "a\u{7}b", 400),
+        ("AAAA", "Blue key", 404),
+        ("", "Blue key", 404),
+        (&id, " Blue key ", 303),
+    ] {
+        owner.get("/account").await;
+        let page = owner
+            .post("/account/passkeys/rename", &[("id", id), ("name", name)])
+            .await;
+        assert_eq!(page.status, status, "{name}: {}", page.text);
+    }
+    let page = owner.get("/account?said=passkey-renamed").await;
+    page.says("The passkey has its new name.");
+    page.says("<strong>Blue key</strong>");
+    assert!(!page.text.contains("My phone"));
+    owner
+        .get("/audit")
+        .await
+        .says("the passkey “My phone” is now called “Blue key”");
+    assert_eq!(log_in(&mut panel.browser(), &phone).await.location, "/");
 }
 
 #[tokio::test]

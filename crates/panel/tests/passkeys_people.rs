@@ -30,6 +30,10 @@ async fn a_persons_passkey_opens_the_persons_account_and_ends_with_it() {
         .post("/account/passkeys/remove", &[("id", &id), ("current", PASSWORD)])
         .await;
     assert_eq!(page.status, 404);
+    let rename = [("id", id.as_str()), ("name", "Mine")];
+    bob.get("/account").await;
+    assert_eq!(bob.post("/account/passkeys/rename", &rename).await.status, 404);
+    dora.get("/account").await.says("<strong>Key</strong>");
     // Who is disabled is not let in; opened again, the passkey is good again.
     owner.get("/people/bob").await;
     owner.post("/people/bob/disable", &[]).await;

@@ -203,11 +203,13 @@ async fn a_table_is_imported_whole_or_not_at_all() {
     owner.get("/groups").await;
     owner.post("/groups", &[("name", "friends")]).await;
     owner.get("/people-import").await;
-    let wrong = "uid,given,mail,groups\ncid,Cid,cid@birch.example,friends\nbob,Again,,\ndora,Dora,bob@birch.example,\neve,Eve,,enemies\n";
+    let wrong = "uid,given,mail,groups\ncid,Cid,cid@birch.example,friends\nbob,Again,,\ndora,Dora,bob@birch.example,\neve,Eve,,enemies\nBAD NAME,,,friends\n";
     let page = owner.post("/people-import", &[("table", wrong)]).await;
     assert_eq!(page.status, 400);
     for what in [
-        "Wrong places: 3",
+        // Faults of form and clashes with the directory, all at once.
+        "Wrong places: 5",
+        ">6<",
         "Somebody has this login name already",
         "enemies",
         ">5<",

@@ -77,6 +77,14 @@ async fn a_program_looks_after_people_by_the_api() {
     let (status, value) = ask("POST", "/people/bob/reset", "").await;
     assert_eq!((status, value["code"].as_str().unwrap().len()), (201, 19));
     assert_eq!(ask("POST", "/people/nobody/reset", "").await.0, 404);
+    for verb in ["totp-off", "passkeys-off"] {
+        assert_eq!(ask("POST", &format!("/people/bob/{verb}"), "").await.0, 200, "{verb}");
+        assert_eq!(
+            ask("POST", &format!("/people/nobody/{verb}"), "").await.0,
+            404,
+            "{verb}"
+        );
+    }
     let (status, value) = ask("POST", "/people/import", "uid,given\ncid,Cid\nbob,Bob\n").await;
     assert_eq!((status, &value["problems"][0]["line"]), (400, &serde_json::json!(3)));
     assert_eq!(ask("POST", "/people/import", "uid,given\ncid,Cid\n").await.1["made"], 1);

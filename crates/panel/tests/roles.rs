@@ -215,6 +215,9 @@ async fn an_administrator_cannot_get_into_another_administrators_account_or_the_
     let fields = [("code", early.as_str()), ("password", NEW), ("again", NEW)];
     assert_eq!(guest.post("/reset", &fields).await.status, 403);
     for (path, fields, status) in [
+        ("/people/bob/disable", vec![], 403),
+        ("/people/bob/enable", vec![], 403),
+        ("/people/bob/passkeys-off", vec![], 403),
         ("/people/bob/reset", vec![], 403),
         ("/people/bob/totp-off", vec![], 403),
         ("/people/bob/remove", vec![("sure", "bob")], 403),
@@ -238,11 +241,12 @@ async fn an_administrator_cannot_get_into_another_administrators_account_or_the_
         assert_eq!(page.status, status, "{path} {fields:?}: {}", page.text);
     }
     let page = dora.get("/people/bob").await;
-    page.says("Only the owner may hand over");
+    page.says("Only the owner may disable, hand over or remove");
     for gone in [
         "/people/bob/reset",
         "/people/bob/totp-off",
         "/people/bob/remove",
+        "/people/bob/disable",
         "administrators/drop",
     ] {
         assert!(!page.text.contains(gone), "{gone}");
@@ -255,8 +259,15 @@ async fn an_administrator_cannot_get_into_another_administrators_account_or_the_
             .contains("administrators/drop")
     );
     assert_eq!(bob.get("/people").await.status, 200);
-    // The owner may.
+    // The owner may; and whom the owner has shut out, no administrator lets in again.
     owner.make_code("bob").await;
+    owner.get("/people/bob").await.says("/people/bob/disable");
+    assert_eq!(owner.post("/people/bob/disable", &[]).await.status, 303);
+    assert_eq!(bob.get("/people").await.location, "/login");
+    assert!(!dora.get("/people/bob").await.text.contains("/people/bob/enable"));
+    assert_eq!(dora.post("/people/bob/enable", &[]).await.status, 403);
+    owner.get("/people/bob").await;
+    assert_eq!(owner.post("/people/bob/enable", &[]).await.status, 303);
     for (path, fields) in [
         ("/people/bob/totp-off", vec![]),
         ("/groups/administrators/drop", vec![("uid", "bob")]),

@@ -4,6 +4,7 @@
 //! cargo and of the toolchain are written as fixed names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +13,7 @@ use cairn_unit::{Arch, Name, Unit};
 use rustix::process::Pid;
 
 use super::BuildError;
+use super::crates::Compiled;
 use crate::leftovers;
 use crate::tree::{Content, Node, Tree};
 
@@ -51,7 +53,7 @@ pub(super) fn programs(extras: Extras) -> impl Iterator<Item = (&'static str, &'
 }
 
 /// The names of all programs that an image is made of.
-fn needed(extras: Extras) -> impl Iterator<Item = &'static str> {
+pub(super) fn needed(extras: Extras) -> impl Iterator<Item = &'static str> {
     let recovery = Some(RECOVERY).filter(|_| extras.upgrade);
     programs(extras).map(|(name, _)| name).chain(recovery)
 }
@@ -313,8 +315,9 @@ fn build(root: &Path, arch: Arch) -> Result<PathBuf, BuildError> {
             command.env(&linker, format!("{}-gcc", arch.multiarch()));
         }
     }
-    for name in compiled(&root) {
-        command.args(["-p", &name]);
+    let packages = compiled(&root);
+    for name in &packages {
+        command.args(["-p", name]);
     }
     // In a group of its own, which an interruption ends: of cargo alone, its compilers would live on.
     let child = command
@@ -332,7 +335,53 @@ fn build(root: &Path, arch: Arch) -> Result<PathBuf, BuildError> {
             String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         ));
     }
-    Ok(folder.join(target).join("appliance"))
+    let folder = folder.join(target).join("appliance");
+    linked(&root, target, &packages, &cargo, &rustc)?.keep(&folder)?;
+    Ok(folder)
+}
+
+/// What is compiled into these packages' programs.
+fn linked(
+    root: &Path,
+    target: &str,
+    packages: &BTreeSet<String>,
+    cargo: &OsStr,
+    rustc: &OsStr,
+) -> Result<Compiled, BuildError> {
+    let failed = |program: &str, why: String| BuildError::Cargo {
+        program: program.to_owned(),
+        why,
+    };
+    let said = |program: &str, command: &mut Command| {
+        let output = command.current_dir(root).stdin(Stdio::null()).output();
+        let output = output.map_err(|e| failed(program, e.to_string()))?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(failed(
+                program,
+                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            )),
+        }
+    };
+    let mut tree = Command::new(cargo);
+    tree.args(["tree", "--locked", "--no-default-features", "--target", target])
+        .args([
+            "--edges",
+            "normal,no-proc-macro",
+            "--prefix",
+            "depth",
+            "--format",
+            "{p}|{l}",
+        ])
+        .env_remove("RUSTFLAGS");
+    for name in packages {
+        tree.args(["-p", name]);
+    }
+    let tree = said("cargo", &mut tree)?;
+    let version = said("rustc", Command::new(rustc).arg("--version"))?;
+    let lock = root.join("Cargo.lock");
+    let lock = std::fs::read_to_string(&lock).map_err(BuildError::io("read", &lock))?;
+    Compiled::read(&tree, &lock, &version).map_err(|why| failed("cargo", why))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use cairn_unit::StateVersion;
 use serde::{Deserialize, Serialize};
 
 use super::contents::Loaded;
+use super::crates::Compiled;
 use super::roots::Root;
 use super::{BuildPlan, RootPlan};
 use crate::sbom::{self, Inventory};
@@ -114,6 +115,7 @@ pub(super) fn describe(
     plan: &BuildPlan,
     roots: &BTreeMap<String, (&RootPlan, &Root)>,
     loaded: &BTreeMap<String, Loaded>,
+    compiled: &Compiled,
 ) -> (Inventory, BTreeMap<String, RootEntry>) {
     let mut holders: BTreeMap<[u8; 32], BTreeSet<&str>> = BTreeMap::new();
     for (name, (_, root)) in roots {
@@ -187,6 +189,7 @@ pub(super) fn describe(
         sha256: None,
         units,
         packages: packages.into_values().collect(),
+        crates: compiled.of(plan),
     };
     (inventory, entries)
 }

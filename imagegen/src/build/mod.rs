@@ -6,6 +6,7 @@
 
 mod binaries;
 pub(crate) mod contents;
+mod crates;
 mod error;
 mod host;
 mod ids;

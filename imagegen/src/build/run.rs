@@ -192,8 +192,9 @@ fn make(
         .map(|(name, root)| (name.to_string(), (&plan.roots[name], root)))
         .collect();
     all.insert(crate::sbom::HOST.into(), (&plan.host, &host_root));
+    let compiled = super::crates::Compiled::beside(&programs)?;
     let (root, initrd, (inventory, entries)) = std::thread::scope(|scope| {
-        let described = scope.spawn(|| describe(plan, &all, &loaded));
+        let described = scope.spawn(|| describe(plan, &all, &loaded, &compiled));
         let initrd = scope.spawn(|| {
             let watch = Watch::start("initrd");
             let path = programs.join("cairn-init");

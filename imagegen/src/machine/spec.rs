@@ -45,6 +45,8 @@ pub struct MachineSpec {
     pub control: bool,
     /// First choices that the appliance finds in the firmware's configuration, as `opt/cairn.setup`.
     pub setup: Option<PathBuf>,
+    /// A file with a string of the firmware for whoever provides the machine (SMBIOS, type 11).
+    pub oem_string: Option<PathBuf>,
     /// True for an i6300ESB watchdog, which resets the machine when it is not fed.
     pub watchdog: bool,
     /// True for a virtio random number generator.
@@ -206,6 +208,7 @@ impl MachineSpec {
             video: Video::Off,
             control: false,
             setup: None,
+            oem_string: None,
             watchdog: true,
             rng: true,
             acpi: true,
@@ -257,6 +260,9 @@ impl MachineSpec {
         if let Some(file) = &self.setup {
             a.pair("-fw_cfg", format!("name=opt/cairn.setup,file={}", path(file)));
         }
+        if let Some(file) = &self.oem_string {
+            a.pair("-smbios", format!("type=11,path={}", path(file)));
+        }
         if self.watchdog {
             a.pair("-device", "i6300esb,id=watchdog0")
                 .pair("-action", "watchdog=reset");
@@ -270,7 +276,8 @@ impl MachineSpec {
     /// Every file that QEMU opens, so that a sandbox can show it those and no others.
     pub fn binds(&self, sockets: &Sockets) -> Vec<Bind> {
         let mut binds = vec![Bind::writable(&sockets.qmp)];
-        binds.extend(self.setup.as_deref().map(Bind::read_only));
+        let files = self.setup.iter().chain(&self.oem_string);
+        binds.extend(files.map(|file| Bind::read_only(file)));
         if self.control {
             binds.push(Bind::writable(&sockets.control));
         }

@@ -2,26 +2,30 @@
 
 use serde_json::{Value, json};
 
-use super::{Inventory, Package};
+use super::{Crate, Inventory, Package};
 
 /// The inventory as a CycloneDX 1.6 document.
 pub fn cyclonedx(inventory: &Inventory) -> Value {
-    let packages = inventory.sorted();
+    let (packages, crates) = (inventory.sorted(), inventory.sorted_crates());
     let units = inventory.units.iter().map(|(name, description)| {
         json!({
             "type": "application", "bom-ref": unit_ref(name), "name": name, "version": inventory.version,
             "description": description,
         })
     });
-    let components: Vec<Value> = units.chain(packages.iter().map(|p| component(p))).collect();
+    let components: Vec<Value> = units
+        .chain(packages.iter().map(|p| component(p)))
+        .chain(crates.iter().map(|one| crate_component(one)))
+        .collect();
     let mut dependencies = vec![json!({
         "ref": "appliance", "dependsOn": inventory.units.keys().map(|u| unit_ref(u)).collect::<Vec<_>>(),
     })];
     for unit in inventory.units.keys() {
+        let packages = packages.iter().filter(|p| p.units.contains(unit));
+        let crates = crates.iter().filter(|one| one.units.contains(unit));
         let needs: Vec<String> = packages
-            .iter()
-            .filter(|p| p.units.contains(unit))
             .map(|p| package_ref(p))
+            .chain(crates.map(|one| crate_ref(one)))
             .collect();
         dependencies.push(json!({ "ref": unit_ref(unit), "dependsOn": needs }));
     }
@@ -63,6 +67,31 @@ fn component(package: &Package) -> Value {
         component["licenses"] = json!([{ "expression": expression, "acknowledgement": "declared" }]);
     }
     component
+}
+
+fn crate_component(one: &Crate) -> Value {
+    let properties: Vec<Value> = one
+        .units
+        .iter()
+        .map(|unit| json!({ "name": "cairn:unit", "value": unit }))
+        .collect();
+    let mut component = json!({
+        "type": "library", "bom-ref": crate_ref(one), "name": one.name, "version": one.version, "properties": properties,
+    });
+    if let Some(purl) = one.purl() {
+        component["purl"] = json!(purl);
+    }
+    if let Some(sha256) = &one.sha256 {
+        component["hashes"] = json!([{ "alg": "SHA-256", "content": sha256 }]);
+    }
+    if let Some(expression) = &one.license {
+        component["licenses"] = json!([{ "expression": expression, "acknowledgement": "declared" }]);
+    }
+    component
+}
+
+fn crate_ref(one: &Crate) -> String {
+    format!("crate:{}@{}", one.name, one.version)
 }
 
 fn unit_ref(name: &str) -> String {

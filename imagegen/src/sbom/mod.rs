@@ -1,8 +1,9 @@
 //! The software bill of materials: every package of an image with version, source, hash, licence, and the units that
-//! need it, as SPDX 2.3 or CycloneDX 1.6 JSON.
+//! need it, and every crate that is compiled into our own programs, as SPDX 2.3 or CycloneDX 1.6 JSON.
 //!
 //! Promises: the same inventory gives the same bytes (times come from the image, identifiers from the content); a licence
-//! is stated only where the package's copyright file states it in the machine-readable form, otherwise NOASSERTION.
+//! is stated only where the package's copyright file states it in the machine-readable form, or the crate declares it, otherwise
+//! NOASSERTION.
 
 mod copyright;
 mod cyclonedx;
@@ -35,6 +36,39 @@ pub struct Inventory {
     pub units: BTreeMap<String, String>,
     /// The packages.
     pub packages: Vec<Package>,
+    /// The crates that are compiled into our programs; empty for programs of a folder that does not say them, and of an image from before
+    /// they were listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crates: Vec<Crate>,
+}
+
+/// One crate that is compiled into programs of ours.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Crate {
+    /// Its name; `std` is the standard library of the compiler.
+    pub name: String,
+    /// Its version; that of `std` is the compiler's.
+    pub version: String,
+    /// Whether it comes from crates.io; else it is of our own workspace, or `std`.
+    pub registry: bool,
+    /// SHA-256 of the crate file, in lower case hexadecimal, if it comes from there.
+    pub sha256: Option<String>,
+    /// The SPDX licence expression that it declares.
+    pub license: Option<String>,
+    /// The units (or [`HOST`]) that have programs with it.
+    pub units: BTreeSet<String>,
+}
+
+impl Crate {
+    /// The crate's URL, as the purl specification writes it; none for a crate of our own, which is published nowhere.
+    fn purl(&self) -> Option<String> {
+        let (name, version) = (quote(&self.name), quote(&self.version));
+        match self.registry {
+            true => Some(format!("pkg:cargo/{name}@{version}")),
+            false if self.name == "std" => Some(format!("pkg:generic/rust-std@{version}")),
+            false => None,
+        }
+    }
 }
 
 /// One binary package.
@@ -96,6 +130,7 @@ impl Inventory {
             &self.sha256,
             &self.units,
             self.sorted(),
+            self.sorted_crates(),
         );
         let mut bytes: [u8; 32] = Sha256::digest(serde_json::to_vec(&content).unwrap_or_default()).into();
         bytes[6] = bytes[6] & 0x0f | 0x80;
@@ -114,6 +149,13 @@ impl Inventory {
     /// The packages in one order, whatever order they came in.
     fn sorted(&self) -> Vec<&Package> {
         let mut all: Vec<&Package> = self.packages.iter().collect();
+        all.sort();
+        all
+    }
+
+    /// The crates in one order.
+    fn sorted_crates(&self) -> Vec<&Crate> {
+        let mut all: Vec<&Crate> = self.crates.iter().collect();
         all.sort();
         all
     }
@@ -168,6 +210,7 @@ mod tests {
     fn the_order_of_packages_does_not_change_a_document() {
         let mut turned = sample();
         turned.packages.reverse();
+        turned.crates.reverse();
         assert_eq!(spdx(&turned), spdx(&sample()));
         assert_eq!(cyclonedx(&turned), cyclonedx(&sample()));
     }
@@ -175,6 +218,9 @@ mod tests {
     #[test]
     fn another_content_is_another_document() {
         let mut other = sample();
+        other.crates[0].version.push('1');
+        assert_ne!(spdx(&other)["documentNamespace"], spdx(&sample())["documentNamespace"]);
+        other = sample();
         other.packages[0].version.push('1');
         assert_ne!(spdx(&other)["documentNamespace"], spdx(&sample())["documentNamespace"]);
         assert_ne!(cyclonedx(&other)["serialNumber"], cyclonedx(&sample())["serialNumber"]);

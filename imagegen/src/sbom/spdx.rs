@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Inventory, Package};
+use super::{Crate, Inventory, Package};
 
 /// The inventory as an SPDX 2.3 document.
 pub fn spdx(inventory: &Inventory) -> Value {
@@ -34,6 +34,12 @@ pub fn spdx(inventory: &Inventory) -> Value {
         }));
         for unit in &package.units {
             relationships.push(relation(&unit_id(unit), "DEPENDS_ON", &package_id(package)));
+        }
+    }
+    for one in inventory.sorted_crates() {
+        packages.push(crate_package(one));
+        for unit in &one.units {
+            relationships.push(relation(&unit_id(unit), "STATIC_LINK", &crate_id(one)));
         }
     }
     let mut document = json!({
@@ -88,6 +94,36 @@ fn declared(package: &Package, texts: &mut BTreeMap<String, (String, String)>) -
         texts.insert(used, (name, text.clone()));
     }
     words.join(" ")
+}
+
+fn crate_package(one: &Crate) -> Value {
+    let Crate { name, version, .. } = one;
+    let download = match one.registry {
+        true => format!("https://crates.io/api/v1/crates/{name}/{version}/download"),
+        false => "NOASSERTION".to_owned(),
+    };
+    let mut package = json!({
+        "SPDXID": crate_id(one), "name": name, "versionInfo": version,
+        "downloadLocation": download, "filesAnalyzed": false, "copyrightText": "NOASSERTION",
+        "licenseConcluded": "NOASSERTION", "licenseDeclared": one.license.as_deref().unwrap_or("NOASSERTION"),
+        "supplier": "NOASSERTION", "primaryPackagePurpose": "LIBRARY",
+    });
+    if let Some(sha256) = &one.sha256 {
+        package["checksums"] = json!([{ "algorithm": "SHA256", "checksumValue": sha256 }]);
+    }
+    if let Some(purl) = one.purl() {
+        package["externalRefs"] = json!([{
+            "referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl,
+        }]);
+    }
+    package
+}
+
+fn crate_id(one: &Crate) -> String {
+    // Neither `_` nor `+` is a character of an identifier, and names differ by them.
+    let text = format!("{}-{}", one.name, one.version);
+    let text = text.replace('_', ".under.").replace('+', ".plus.");
+    format!("SPDXRef-Crate-{}", clean(&text))
 }
 
 fn relation(from: &str, kind: &str, to: &str) -> Value {

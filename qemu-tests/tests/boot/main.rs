@@ -15,6 +15,7 @@ mod damage;
 mod demand;
 mod example;
 mod first_boot;
+mod first_choices;
 mod forward;
 mod harness;
 mod hostile;

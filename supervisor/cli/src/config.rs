@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use cairn_api::{SiteDiff, SiteHistory};
+use std::path::Path;
+
+use cairn_api::{SiteDiff, SiteHistory, SiteWritten};
 use clap::Subcommand;
 
 use crate::table::Paint;
+use crate::{Outcome, Refused};
 
 /// What can be done with the owner's choices.
 #[derive(Subcommand)]
@@ -19,11 +22,31 @@ pub(crate) enum Config {
         /// The newer one's number; what is in force if left out.
         to: Option<u64>,
     },
+    /// Print them as they are written (site.toml).
+    Show,
+    /// Write them anew from a file, and put them in force. If something is wrong with it, nothing changes.
+    Write {
+        /// The file; `-` is the standard input.
+        file: std::path::PathBuf,
+        /// The version that was changed: if another one is in force by now, nothing is written.
+        #[arg(long, value_name = "NUMBER")]
+        version: Option<u64>,
+    },
     /// Put an earlier version in force, as a new version.
     Rollback {
         /// Its number.
         to: u64,
     },
+}
+
+/// The request's body for a file.
+pub(crate) fn written(file: &Path, version: Option<u64>) -> Outcome<Vec<u8>> {
+    let text = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(|e| Refused(format!("cannot read {}: {e}", file.display()), 1))?;
+    serde_json::to_vec(&SiteWritten { text, version }).map_err(|e| Refused(e.to_string(), 1))
 }
 
 /// The path of a comparison.

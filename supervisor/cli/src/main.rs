@@ -24,7 +24,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cairn_api::{Boot, Explained, Graph, LearnState, Learned, Reloaded, SiteDiff, SiteHistory, Status, Top};
+use cairn_api::{
+    Boot, Explained, Graph, LearnState, Learned, MachineState, Reloaded, SiteDiff, SiteHistory, SiteText, Status, Top,
+};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -159,6 +161,8 @@ enum Command {
     /// The owner's choices (site.toml): their versions, and the way back.
     #[command(subcommand)]
     Config(config::Config),
+    /// Show the machine: its memory, the room for data, and the clock.
+    Machine,
     /// The outside network: what it is, and the confirmation of a change.
     Network {
         #[command(subcommand)]
@@ -322,6 +326,14 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
         Command::Config(config::Config::Rollback { to }) => {
             shown::<Reloaded>(cli, post(format!("/v1/site/rollback?to={to}"))?, table::reloaded)?;
         }
+        Command::Config(config::Config::Show) => {
+            shown::<SiteText>(cli, get("/v1/site")?, |site| site.text.clone())?;
+        }
+        Command::Config(config::Config::Write { file, version }) => {
+            let body = config::written(file, *version)?;
+            shown::<Reloaded>(cli, ask_with(cli, "POST", "/v1/site", &body)?, table::reloaded)?;
+        }
+        Command::Machine => drop(shown::<MachineState>(cli, get("/v1/machine")?, table::machine)?),
         Command::Secrets { command } => accounts::run(cli, command.as_ref(), paint)?,
         Command::Purge { unit } => accounts::purge(cli, unit)?,
         Command::Network { command } => network::run(cli, command.as_ref(), paint)?,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cairn_api::{Explained, Reloaded, Status, Top, UnitPhases, UnitStatus};
+use cairn_api::{Explained, MachineState, Reloaded, Status, Top, UnitPhases, UnitStatus};
 
 /// Colours by meaning; plain where nobody looks.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +50,26 @@ pub(crate) fn size(bytes: u64) -> String {
         1_048_576..1_073_741_824 => format!("{} M", bytes >> 20),
         _ => format!("{:.1} G", bytes as f64 / f64::from(1u32 << 30)),
     }
+}
+
+/// The machine, a line each.
+pub(crate) fn machine(machine: &MachineState) -> String {
+    let MachineState {
+        memory,
+        cpus,
+        data,
+        clock,
+    } = machine;
+    let kept = match clock.error_us {
+        Some(us) => format!("kept by a time server, off by at most {} ms", us.div_ceil(1000)),
+        None => "kept by no time server: as the firmware or the host set it".to_owned(),
+    };
+    let (all, used, free) = (size(data.size), size(data.used), size(data.free));
+    format!(
+        "memory      {}\nprocessors  {cpus}\ndata        {all}, {used} used, {free} free\nclock       {} (UTC), {kept}\n",
+        size(*memory),
+        clock.now
+    )
 }
 
 fn width<'a>(names: impl Iterator<Item = &'a str>) -> usize {

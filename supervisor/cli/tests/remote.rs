@@ -16,6 +16,8 @@ use sha2::{Digest as _, Sha256};
 const TOKEN: &str = "cairn_abcdefghijklmnop";
 const STATUS: &str = r#"{"appliance":"birch","version":"1.4.0","address":"","ready":true,"firewall":true,"going_down":null,"uptime_ms":1000,"units":[]}"#;
 
+const MACHINE: &str = r#"{"memory":2147483648,"cpus":2,"data":{"size":8589934592,"used":1073741824,"free":6442450944},"clock":{"now":"2026-11-23T19:00:00Z","synchronised":false,"error_us":null}}"#;
+
 /// An authority and a panel whose certificate is its.
 struct Appliance {
     port: u16,
@@ -68,6 +70,8 @@ fn appliance(port: u16, honest: bool) -> Appliance {
                 "GET /trust/cairn-ca.crt HTTP/1.1" => (200, pem.as_str()),
                 _ if !known => (401, r#"{"error":"who are you?"}"#),
                 "GET /api/v1/status HTTP/1.1" => (200, STATUS),
+                "GET /api/v1/machine HTTP/1.1" => (200, MACHINE),
+                "POST /api/v1/site HTTP/1.1" => (400, r#"{"error":"site.toml:2:1: unknown key `shoe`","problems":[]}"#),
                 "POST /api/v1/units/web/restart HTTP/1.1" => (409, r#"{"error":"unit web is disabled"}"#),
                 "GET /api/v1/units/db HTTP/1.1" => (404, r#"{"error":"there is no unit db"}"#),
                 _ => (
@@ -131,6 +135,17 @@ fn an_appliance_that_is_known_is_asked_as_if_it_were_this_one() {
     assert_eq!((code, said.as_str()), (1, "cairn: unit web is disabled\n"));
     let (code, said) = cairn(home.path(), &["explain", "db", "--remote", "birch"], "");
     assert_eq!((code, said.as_str()), (1, "cairn: there is no unit db\n"));
+    let (code, said) = cairn(home.path(), &["--remote", "birch", "machine"], "");
+    assert!(code == 0 && said.contains("8.0 G, 1.0 G used, 6.0 G free"), "{said}");
+    assert!(
+        said.contains("2026-11-23T19:00:00Z (UTC), kept by no time server"),
+        "{said}"
+    );
+    let words = ["--remote", "birch", "config", "write", "-"];
+    let (code, said) = cairn(home.path(), &words, "\nshoe = 1\n");
+    assert_eq!((code, said.as_str()), (1, "cairn: site.toml:2:1: unknown key `shoe`\n"));
+    let (code, said) = cairn(home.path(), &["--remote", "birch", "config", "write", "/no/file"], "");
+    assert!(code == 1 && said.contains("cannot read /no/file"), "{said}");
     // What only the appliance itself can do is said to be so.
     for words in [
         &["--remote", "birch", "logs"][..],

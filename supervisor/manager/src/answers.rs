@@ -1,8 +1,8 @@
 //! The control API's answers: what each endpoint does with the supervisor.
 
 use cairn_api::{
-    Accepted, Boot, Edge, EdgeKind, Endpoint, Explained, Graph, Health, ImportCertificate, Node, SetupCode, Status,
-    Step, Top, UnitPhases, UnitStatus,
+    Accepted, Boot, Clock, Edge, EdgeKind, Endpoint, Explained, Graph, Health, ImportCertificate, MachineState, Node,
+    Room, SetupCode, Status, Step, Top, UnitPhases, UnitStatus,
 };
 use cairn_init::protocol::Request;
 use cairn_sandbox::{Enter, Job};
@@ -24,6 +24,30 @@ enum Command {
 }
 
 impl Supervisor {
+    /// The machine, as it is now.
+    fn machine_state(&self) -> MachineState {
+        let machine = crate::setup::machine(&self.config);
+        let data = rustix::fs::statvfs(self.config.at("/data")).map_or_else(
+            |_| Room::default(),
+            |fs| Room {
+                size: fs.f_blocks.saturating_mul(fs.f_frsize),
+                used: fs.f_blocks.saturating_sub(fs.f_bfree).saturating_mul(fs.f_frsize),
+                free: fs.f_bavail.saturating_mul(fs.f_frsize),
+            },
+        );
+        let error_us = crate::io::clock_kept();
+        MachineState {
+            memory: machine.memory,
+            cpus: machine.cpus,
+            data,
+            clock: Clock {
+                now: crate::clock::timestamp().to_string(),
+                synchronised: error_us.is_some(),
+                error_us,
+            },
+        }
+    }
+
     /// Answers a control request. Who may ask was decided before.
     pub(crate) fn answer(&mut self, asked: Asked) {
         let name = asked.values.first().cloned().unwrap_or_default();
@@ -62,6 +86,12 @@ impl Supervisor {
             Endpoint::Enable => self.enable(name, true, &asked.who),
             Endpoint::Disable => self.enable(name, false, &asked.who),
             Endpoint::Reload => self.reload_site(),
+            Endpoint::Machine => Answered::of(200, &self.machine_state()),
+            Endpoint::Site => self.site_text(),
+            Endpoint::WriteSite => match asked.body() {
+                Ok(written) => self.write_site(&written, asked.query("within"), &asked.who),
+                Err(refused) => refused,
+            },
             Endpoint::SiteHistory => self.site_history(),
             Endpoint::SiteDiff => self.site_diff(asked.query("from"), asked.query("to")),
             Endpoint::SiteRollback => self.roll_back(asked.query("to"), &asked.who),

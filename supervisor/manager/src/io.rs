@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
-/// The one module with `unsafe`: taking over a descriptor by its number, and giving one to the reactor.
+/// The one module with `unsafe`: taking over a descriptor by its number, giving one to the reactor, and asking how the clock is kept.
 #[allow(unsafe_code)]
 mod handed {
     use std::os::fd::{FromRawFd as _, OwnedFd};
@@ -26,6 +26,17 @@ mod handed {
         unsafe { AsyncFd::register(fd) }.map_err(std::io::Error::from)
     }
 
+    /// Whether a program keeps the clock by a time server, and its estimated error then, in microseconds (adjtimex(2)).
+    pub(crate) fn clock_kept() -> Option<u64> {
+        // SAFETY: `timex` is of integers alone, for which zero is a value; with `modes` 0 the call changes nothing but the struct.
+        let (kept, time) = unsafe {
+            let mut time: nix::libc::timex = std::mem::zeroed();
+            (nix::libc::adjtimex(&raw mut time), time)
+        };
+        let unsynchronised = kept < 0 || time.status & nix::libc::STA_UNSYNC != 0;
+        (!unsynchronised).then(|| u64::try_from(time.maxerror).unwrap_or(0))
+    }
+
     /// The socket to cairn-init. Call once, first thing in `main`.
     pub(crate) fn manager_socket() -> OwnedFd {
         // SAFETY: cairn-init's protocol gives this number to us alone, and nothing has been opened or closed yet. If it is
@@ -33,7 +44,7 @@ mod handed {
         unsafe { OwnedFd::from_raw_fd(cairn_init::protocol::MANAGER_FD) }
     }
 }
-pub(crate) use handed::{manager_socket, register};
+pub(crate) use handed::{clock_kept, manager_socket, register};
 
 /// A file in memory with this content, at its start.
 pub(crate) fn memory(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {

@@ -130,6 +130,14 @@ fn read(text: &str) -> SiteNetwork {
     toml::from_str::<All>(text).unwrap_or_default().network
 }
 
+/// How long a change waits to be confirmed, as a request says it.
+pub(crate) fn waits(within: Option<&str>) -> Result<Seconds, Answered> {
+    match within.map_or(Ok(WITHIN), str::parse::<Seconds>) {
+        Ok(within) if (BOUNDS[0]..=BOUNDS[1]).contains(&within) => Ok(within),
+        _ => Err(Answered::error(400, "`within` is a duration from 1s to 1h, like 3m")),
+    }
+}
+
 impl Supervisor {
     /// Takes up what waits to be confirmed. What was not confirmed before a restart of the machine is undone, before anything uses it.
     pub(crate) fn find_pending(&mut self) {
@@ -194,9 +202,9 @@ impl Supervisor {
         if self.is_unset() {
             return Answered::error(409, "the appliance waits to be set up: choose the network there");
         }
-        let within = match within.map_or(Ok(WITHIN), str::parse::<Seconds>) {
-            Ok(within) if (BOUNDS[0]..=BOUNDS[1]).contains(&within) => within,
-            _ => return Answered::error(400, "`within` is a duration from 1s to 1h, like 3m"),
+        let within = match waits(within) {
+            Ok(within) => within,
+            Err(refused) => return refused,
         };
         let failed = |why: String| Answered::error(500, &why);
         let before = match self.written() {

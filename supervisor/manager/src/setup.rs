@@ -142,7 +142,7 @@ fn picture(address: &str) -> Vec<String> {
 }
 
 /// What this machine has.
-fn machine(config: &Config) -> Machine {
+pub(crate) fn machine(config: &Config) -> Machine {
     let text = std::fs::read_to_string(config.at("/proc/meminfo")).unwrap_or_default();
     let memory = text
         .lines()

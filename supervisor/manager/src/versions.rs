@@ -1,8 +1,9 @@
 //! The versions of the owner's choices, as the control API gives them, and the way back to an earlier one.
 
-use cairn_api::{SiteDiff, SiteHistory, SiteVersion};
+use cairn_api::{Place, Problem, SiteDiff, SiteHistory, SiteText, SiteVersion, SiteWritten};
 use cairn_config::Real;
 use cairn_config::history::{History, Version, diff};
+use cairn_unit::Problems;
 
 use crate::choices::in_one_line;
 use crate::control::Answered;
@@ -12,7 +13,77 @@ use crate::supervisor::Supervisor;
 /// A text with what it is called.
 struct Named(String, String);
 
+/// Each mistake of a text with its place, in the shape of a refusal.
+fn places(problems: Problems) -> Vec<Place> {
+    let place = |problem: cairn_unit::Problem| Place {
+        line: problem.at.map(|(line, _)| line),
+        column: problem.at.map(|(_, column)| column),
+        error: problem.message,
+        help: problem.help,
+    };
+    problems.0.into_iter().map(place).collect()
+}
+
 impl Supervisor {
+    /// The text of the owner's choices.
+    pub(crate) fn site_text(&self) -> Answered {
+        let read = self.versions().and_then(|history| Ok((history, self.written()?)));
+        match read {
+            Ok((SiteHistory { versions, instead }, text)) => {
+                let version = versions.iter().find(|version| version.in_force);
+                let version = version.map(|version| version.number);
+                let text = text.unwrap_or_default();
+                Answered::of(200, &SiteText { text, version, instead })
+            }
+            Err(e) => Answered::error(500, &e.to_string()),
+        }
+    }
+
+    /// Makes a whole text the owner's choices, if it can be.
+    pub(crate) fn write_site(&mut self, written: &SiteWritten, within: Option<&str>, who: &str) -> Answered {
+        if self.is_unset() {
+            return Answered::error(409, "the appliance waits to be set up: make the first choices there");
+        }
+        let within = match crate::net_change::waits(within) {
+            Ok(within) => within,
+            Err(refused) => return refused,
+        };
+        match self.parse_site(&written.text) {
+            Err(problems) => {
+                let error = format!("{problems}\nNothing was changed.");
+                let problems = places(problems);
+                return Answered::of(400, &Problem { error, problems });
+            }
+            Ok(site) if site.only.is_some() => {
+                let why = "without [appliance] the appliance would wait to be set up again; nothing was changed";
+                return Answered::error(400, why);
+            }
+            Ok(_) => {}
+        }
+        let now = match self.versions() {
+            Ok(history) => history
+                .versions
+                .iter()
+                .find(|version| version.in_force)
+                .map(|one| one.number),
+            Err(e) => return Answered::error(500, &e.to_string()),
+        };
+        if written.version.is_some() && written.version != now {
+            let now = now.map_or("no version".to_owned(), |number| format!("version {number}"));
+            let why = format!("{now} is in force by now: read it again; nothing was changed");
+            return Answered::error(409, &why);
+        }
+        // So that one can come back to it.
+        let first = match now {
+            None => self.accept_site("", "cairn", "nothing was chosen"),
+            Some(_) => Ok(()),
+        };
+        match first {
+            Ok(()) => self.accept_guarded(&written.text, who, "the choices were written anew", within),
+            Err(e) => Answered::error(500, &e.to_string()),
+        }
+    }
+
     /// Lists the versions.
     pub(crate) fn site_history(&self) -> Answered {
         match self.versions() {

@@ -147,3 +147,84 @@ fn a_lost_or_wrong_file_leaves_the_last_good_choices_in_force_and_the_console_sa
     let text = std::fs::read_to_string(&site).unwrap();
     assert!(text.contains("[units.web]") && text.contains("[units.db]"), "{text}");
 }
+
+#[test]
+fn the_choices_are_written_as_a_whole_and_a_mistake_is_told_with_its_line_and_changes_nothing() {
+    let mut world = world();
+    let write = |world: &World, text: &str, version: Option<u64>| {
+        let body = serde_json::json!({ "text": text, "version": version }).to_string();
+        world.ask_with("POST", "/v1/site", &body).expect("an answer")
+    };
+    assert_eq!(
+        get(&world, "/v1/site"),
+        serde_json::json!({ "text": "", "version": null, "instead": null })
+    );
+    let own = "# mine\n[units.web]\nenabled = false\n";
+    let (status, told) = write(&world, own, None);
+    assert_eq!(
+        (status, &told["changes"][0]["change"]),
+        (200, &"disabled".into()),
+        "{told}"
+    );
+    world.until("down", |w| w.state("web") == "stopped");
+    assert_eq!(
+        get(&world, "/v1/site"),
+        serde_json::json!({ "text": own, "version": 2, "instead": null })
+    );
+    assert_eq!(
+        versions(&world),
+        ["*2 the choices were written anew", "1 nothing was chosen"]
+    );
+    // Every mistake with its place.
+    let wrong = "[units.web]\nenabled = 3\n";
+    let (status, told) = write(&world, wrong, Some(2));
+    assert_eq!((status, &told["problems"][0]["line"]), (400, &2.into()), "{told}");
+    let why = told["error"].as_str().unwrap();
+    assert!(
+        why.contains("site.toml:2:") && why.ends_with("Nothing was changed."),
+        "{why}"
+    );
+    let (status, told) = write(&world, "[units.gone]\nenabled = true\n\n[units.wep]\n", None);
+    let lines: Vec<&Value> = told["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["line"])
+        .collect();
+    assert_eq!((status, lines), (400, vec![&1.into(), &4.into()]), "{told}");
+    // Somebody else was first, or the request is none.
+    assert_eq!(write(&world, "", Some(1)).0, 409);
+    let (status, _) = world.ask_with("POST", "/v1/site", "{\"texts\": \"\"}").unwrap();
+    assert_eq!(status, 400);
+    assert_eq!(get(&world, "/v1/site")["text"], own);
+    assert_eq!(write(&world, "", Some(2)).0, 200);
+    world.until("up", |w| w.state("web") == "ready");
+    assert_eq!(versions(&world).len(), 3);
+}
+
+#[test]
+fn another_network_in_the_choices_waits_to_be_confirmed() {
+    let mut world = world();
+    let text = "[network]\ndns = [\"192.0.2.53\"]\n";
+    let body = serde_json::json!({ "text": text }).to_string();
+    let ask = |world: &World, path: &str| world.ask_with("POST", path, &body).expect("an answer").0;
+    assert_eq!(ask(&world, "/v1/site?within=2h"), 400);
+    assert_eq!(ask(&world, "/v1/site?within=2s"), 200);
+    assert_eq!(get(&world, "/v1/network")["chosen"]["dns"][0], "192.0.2.53");
+    world.until("undone", |w| get(w, "/v1/network")["chosen"]["dns"].is_null());
+}
+
+#[test]
+fn the_machine_tells_its_room_for_data_and_its_clock() {
+    let world = world();
+    let machine = get(&world, "/v1/machine");
+    let of = |value: &Value| value.as_u64().unwrap();
+    let data = &machine["data"];
+    assert!(of(&data["size"]) >= of(&data["used"]) + of(&data["free"]), "{machine}");
+    assert!(of(&data["free"]) > 0 && of(&machine["cpus"]) > 0, "{machine}");
+    assert!(machine["clock"]["now"].as_str().unwrap().ends_with('Z'), "{machine}");
+    assert_eq!(
+        machine["clock"]["synchronised"].as_bool(),
+        Some(machine["clock"]["error_us"].is_u64())
+    );
+}

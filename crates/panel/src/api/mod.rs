@@ -1,6 +1,7 @@
 //! The panel's API for programs: `/api/v1`, with a bearer token, as far as its scope goes. The manager's answers are handed on; of people and groups
 //! the panel answers itself.
 
+mod facts;
 mod openapi;
 mod people;
 mod routes;
@@ -10,7 +11,7 @@ use std::time::Instant;
 use hyper::{Method, header};
 use serde_json::{Value, json};
 
-use self::routes::{ROUTES, Route, To};
+use self::routes::{Own, ROUTES, Route, To};
 use crate::app::{App, Failure, path};
 use crate::control::{ControlError, encode};
 use crate::http::{Request, Response};
@@ -90,18 +91,21 @@ pub(crate) async fn answer(app: &App, request: &Request) -> Response {
 
 /// Has a route's work done; a status, and what is said.
 async fn done(app: &App, route: &Route, request: &Request, values: &[&str], who: &str) -> (u16, Value) {
+    // A program that meant something by it is not to get something else.
+    let strict = !matches!(route.to, To::Panel(_)) || !route.query.is_empty();
+    let other = request
+        .query
+        .0
+        .iter()
+        .find(|(name, _)| !route.query.contains(&name.as_str()));
+    if let Some((name, _)) = other.filter(|_| strict) {
+        return (400, json!({ "error": format!("there is no parameter `{name}` here") }));
+    }
     let answered = match route.to {
+        To::Panel(Own::LookUp) => facts::look_up(app, request).await,
+        To::Panel(Own::Logs) => facts::logs(app, request, &query(route, request)).await,
         To::Panel(own) => people::answer(app, own, request, values, who).await,
         To::Manager(to) => {
-            // A program that meant something by it is not to get something else.
-            let other = request
-                .query
-                .0
-                .iter()
-                .find(|(name, _)| !route.query.contains(&name.as_str()));
-            if let Some((name, _)) = other {
-                return (400, json!({ "error": format!("there is no parameter `{name}` here") }));
-            }
             let to = filled(to, values) + &query(route, request);
             let answered = match route.method {
                 "GET" => app.control.get::<Value>(&to).await,
@@ -116,7 +120,14 @@ async fn done(app: &App, route: &Route, request: &Request, values: &[&str], who:
     };
     match answered {
         Ok(answer) => answer,
-        Err(Failure::Control(ControlError::Refused { status, error, .. })) => (status, json!({ "error": error })),
+        Err(Failure::Control(ControlError::Refused { status, error, answer })) => {
+            let mut told = json!({ "error": error });
+            // Each mistake of a text with its line.
+            if answer["problems"].is_array() {
+                told["problems"] = answer["problems"].clone();
+            }
+            (status, told)
+        }
         Err(Failure::Directory(error)) => (people::status(&error), json!({ "error": error.to_string() })),
         Err(Failure::Refused(status, key)) => (status, json!({ "error": app.view.say(Lang::En, key, &[]) })),
         Err(Failure::Control(error)) => (502, json!({ "error": error.to_string() })),

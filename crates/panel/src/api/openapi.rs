@@ -36,11 +36,15 @@ fn answered(own: Own) -> (&'static str, Value) {
         Own::Group => ("200", reference("PanelGroup")),
         Own::AddGroup => ("201", text("name")),
         Own::Diagnosis => ("200", list("findings", "PanelFinding")),
+        Own::LookUp => ("200", reference("PanelLookup")),
+        Own::Logs => ("200", text("text")),
         Own::Audit => ("200", list("entries", "PanelAuditEntry")),
         Own::EditPerson
         | Own::RemovePerson
         | Own::Disable
         | Own::Enable
+        | Own::TotpOff
+        | Own::PasskeysOff
         | Own::RemoveGroup
         | Own::AddMember
         | Own::DropMember => ("200", json!({ "type": "object" })),
@@ -147,6 +151,14 @@ fn schemas() -> Value {
             "properties": {
                 "topic": text(), "state": { "enum": ["bad", "warn", "good", "off"] }, "what": text(), "means": text(), "todo": text(),
                 "unit": { "type": ["string", "null"] },
+            },
+        },
+        "PanelLookup": {
+            "type": "object", "required": ["name", "addresses", "here"],
+            "properties": {
+                "name": text(),
+                "addresses": { "type": ["array", "null"], "items": { "type": "string" }, "description": "`null`: it cannot be looked up here." },
+                "here": { "type": ["boolean", "null"], "description": "Whether one of them is this appliance's." },
             },
         },
         "PanelAuditEntry": {

@@ -156,6 +156,17 @@ pub(super) async fn answer(app: &App, own: Own, request: &Request, values: &[&st
                 json!({ "code": pages::make_code(app, first).await?, "at": "/reset" }),
             )
         }
+        Own::TotpOff | Own::PasskeysOff => {
+            let uid = directory.person(first).await?.ok_or(DirectoryError::Gone)?.uid;
+            if own == Own::TotpOff {
+                app.store.with(move |db| db.set_person_totp(&uid, None, 0)).await?;
+            } else {
+                app.store.with(move |db| db.end_passkeys(Some(&uid))).await?;
+                // Else they would come back with the copy.
+                let _ = app.store.with(|db| db.copy()).await;
+            }
+            done
+        }
         Own::Groups => (200, json!({ "groups": directory.groups().await? })),
         Own::AddGroup => {
             let group: GroupIn = match read(request) {
@@ -189,6 +200,8 @@ pub(super) async fn answer(app: &App, own: Own, request: &Request, values: &[&st
             let said: Vec<_> = found.iter().map(|finding| finding.say(&app.view, Lang::En)).collect();
             (200, json!({ "findings": said }))
         }
+        // Answered before.
+        Own::LookUp | Own::Logs => (404, json!({ "error": "there is nothing here" })),
         Own::Audit => (200, json!({ "entries": app.store.with(|db| db.audit(500)).await? })),
     })
 }

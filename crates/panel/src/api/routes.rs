@@ -23,6 +23,8 @@ pub(super) enum Own {
     Disable,
     Enable,
     Reset,
+    TotpOff,
+    PasskeysOff,
     Groups,
     AddGroup,
     Group,
@@ -30,6 +32,8 @@ pub(super) enum Own {
     AddMember,
     DropMember,
     Diagnosis,
+    LookUp,
+    Logs,
     Audit,
 }
 
@@ -80,6 +84,9 @@ const fn own(method: &'static str, path: &'static str, to: Own, summary: &'stati
 
 use Scope::{Operate, Own as Owner, Read};
 
+/// What is asked of logs; the manager knows more.
+pub(super) const LOGS: &[&str] = &["unit", "since", "until", "grep", "priority", "lines"];
+
 /// Every route.
 #[rustfmt::skip]
 pub(super) const ROUTES: &[Route] = &[
@@ -101,6 +108,9 @@ pub(super) const ROUTES: &[Route] = &[
     manager("POST", "/api/v1/units/{unit}/reload", "/v1/units/{unit}/reload", Operate, "Let a unit read its configuration again."),
     manager("POST", "/api/v1/units/{unit}/enable", "/v1/units/{unit}/enable", Owner, "Let a unit start with the appliance, and now."),
     manager("POST", "/api/v1/units/{unit}/disable", "/v1/units/{unit}/disable", Owner, "Stop a unit and keep it from starting."),
+    manager("GET", "/api/v1/machine", "/v1/machine", Read, "The machine: its memory, the room for data, and the clock."),
+    manager("GET", "/api/v1/site", "/v1/site", Owner, "The owner's choices as they are written."),
+    Route { query: &["within"], body: true, ..manager("POST", "/api/v1/site", "/v1/site", Owner, "Write the owner's choices as a whole, as a new version, and put them in force. Mistakes change nothing and are told with their lines; another network has to be confirmed.") },
     manager("GET", "/api/v1/site/history", "/v1/site/history", Owner, "The versions of the owner's choices."),
     Route { query: &["from", "to"], ..manager("GET", "/api/v1/site/diff", "/v1/site/diff", Owner, "What differs between two versions of the owner's choices.") },
     Route { query: &["to"], ..manager("POST", "/api/v1/site/rollback", "/v1/site/rollback", Owner, "Put an earlier version of the owner's choices in force.") },
@@ -116,6 +126,8 @@ pub(super) const ROUTES: &[Route] = &[
     manager("POST", "/api/v1/power/poweroff", "/v1/power/poweroff", Owner, "Switch the machine off."),
     Route { query: &["name"], ..manager("POST", "/api/v1/power/factory-reset", "/v1/power/factory-reset", Owner, "Remove all data and the owner's choices, and start again to be set up; `name` is the appliance's.") },
     Route { method: "GET", path: "/api/v1/diagnosis", to: To::Panel(Own::Diagnosis), query: &[], body: false, scope: Read, summary: "How the appliance is, what that means and what to do; the worst first." },
+    Route { scope: Read, query: &["name"], ..own("GET", "/api/v1/dns", Own::LookUp, "To where the owner's domain leads, or a name in it, as the diagnosis looks it up.") },
+    Route { scope: Operate, query: LOGS, ..own("GET", "/api/v1/logs", Own::Logs, "What units have written; the last 200 lines, or as many as `lines` says, up to 2000.") },
     own("GET", "/api/v1/audit", Own::Audit, "What was asked for, the newest first."),
     own("GET", "/api/v1/people", Own::People, "People; with `search` those of whom the login, the name or an address has this text."),
     own("POST", "/api/v1/people", Own::AddPerson, "Make a person, without a password."),
@@ -126,6 +138,8 @@ pub(super) const ROUTES: &[Route] = &[
     own("POST", "/api/v1/people/{uid}/disable", Own::Disable, "Close a person's account, and end the sessions."),
     own("POST", "/api/v1/people/{uid}/enable", Own::Enable, "Open a person's account again."),
     own("POST", "/api/v1/people/{uid}/reset", Own::Reset, "Make a code by which the person sets a password at `/reset`, once and within a day."),
+    own("POST", "/api/v1/people/{uid}/totp-off", Own::TotpOff, "End a person's authenticator."),
+    own("POST", "/api/v1/people/{uid}/passkeys-off", Own::PasskeysOff, "Remove a person's passkeys."),
     own("GET", "/api/v1/groups", Own::Groups, "The groups with their members."),
     own("POST", "/api/v1/groups", Own::AddGroup, "Make a group."),
     own("GET", "/api/v1/groups/{group}", Own::Group, "A group."),

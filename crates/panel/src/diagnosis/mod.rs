@@ -96,13 +96,8 @@ pub(crate) struct Facts {
 /// Asks for everything.
 pub(crate) async fn ask(app: &App) -> Facts {
     let certificates: Option<Certificates> = app.control.get("/v1/certificates").await.ok();
-    let permitted = certificates
-        .iter()
-        .flat_map(|all| &all.authority)
-        .flat_map(|authority| &authority.permitted);
-    let own = |name: &&String| !name.ends_with(".local") && !name.ends_with(".internal");
-    let domain = match permitted.clone().find(own) {
-        Some(name) => Some((name.clone(), look_up(name).await)),
+    let domain = match certificates.as_ref().and_then(domain) {
+        Some(name) => Some((name.to_owned(), look_up(name).await)),
         None => None,
     };
     let directory = match app.directory.answers().await {
@@ -123,8 +118,18 @@ pub(crate) async fn ask(app: &App) -> Facts {
     }
 }
 
+/// The owner's domain, if one was chosen.
+pub(crate) fn domain(certificates: &Certificates) -> Option<&str> {
+    let mut permitted = certificates.authority.iter().flat_map(|authority| &authority.permitted);
+    let own = |name: &&String| {
+        let text = name.trim_start_matches('.');
+        !text.ends_with(".local") && !text.ends_with(".internal")
+    };
+    permitted.find(own).map(String::as_str)
+}
+
 /// Where a name leads. A panel without a way to the outside does not know.
-async fn look_up(name: &str) -> Option<Vec<IpAddr>> {
+pub(crate) async fn look_up(name: &str) -> Option<Vec<IpAddr>> {
     let asked = tokio::time::timeout(Duration::from_secs(3), tokio::net::lookup_host((name.to_owned(), 443))).await;
     Some(asked.ok()?.ok()?.map(|address| address.ip()).collect())
 }

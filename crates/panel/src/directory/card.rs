@@ -26,46 +26,52 @@ impl Card {
     /// # Errors
     /// The first field that is wrong, and the key of the sentence that says why.
     pub fn new(uid: &str, given: &str, surname: &str, mail: &str, aliases: &str) -> Result<Card, Wrong> {
-        let uid = uid.trim().to_lowercase();
-        let form = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
-        match uid.as_str() {
-            "" => return Err(("uid", "wrong.uid-empty")),
-            _ if uid.len() > 32 => return Err(("uid", "wrong.uid-long")),
-            _ if !uid.starts_with(|c: char| c.is_ascii_lowercase()) || !uid.chars().all(form) => {
-                return Err(("uid", "wrong.uid-form"));
-            }
-            _ => {}
+        let (card, wrong) = Card::read(uid, given, surname, mail, aliases);
+        wrong.first().map_or(Ok(card), |wrong| Err(*wrong))
+    }
+
+    /// The same with every field that is wrong, each once; such a field is left empty.
+    pub(super) fn read(uid: &str, given: &str, surname: &str, mail: &str, aliases: &str) -> (Card, Vec<Wrong>) {
+        let (mut card, mut wrong) = (Card::default(), Vec::new());
+        match login(uid) {
+            Ok(uid) => card.uid = uid,
+            Err(why) => wrong.push(("uid", why)),
         }
-        let mut names = [("given", given), ("surname", surname)].map(|(field, text)| (field, text.trim().to_owned()));
-        for (field, text) in &names {
+        let names = [
+            ("given", given, &mut card.given),
+            ("surname", surname, &mut card.surname),
+        ];
+        for (field, text, own) in names {
+            let text = text.trim();
             if text.chars().count() > 100 || text.chars().any(char::is_control) {
-                return Err((field, "wrong.person-name"));
+                wrong.push((field, "wrong.person-name"));
+            } else {
+                text.clone_into(own);
             }
         }
-        if names.iter().all(|(_, text)| text.is_empty()) {
-            return Err(("surname", "wrong.person-name-empty"));
+        if [given, surname].iter().all(|text| text.trim().is_empty()) {
+            wrong.push(("surname", "wrong.person-name-empty"));
         }
-        let mail = match mail.trim() {
-            "" => String::new(),
-            text => address(text).ok_or(("mail", "wrong.mail"))?,
-        };
-        let mut further = Vec::new();
+        match address(mail) {
+            Some(mail) => card.mail = mail,
+            None if mail.trim().is_empty() => {}
+            None => wrong.push(("mail", "wrong.mail")),
+        }
+        let mut further = true;
         for text in aliases
             .split([',', ';', ' ', '\n', '\r', '\t'])
             .filter(|text| !text.is_empty())
         {
-            let one = address(text).ok_or(("aliases", "wrong.mail"))?;
-            if one != mail && !further.contains(&one) {
-                further.push(one);
+            match address(text) {
+                Some(one) if one == card.mail || card.aliases.contains(&one) => {}
+                Some(one) => card.aliases.push(one),
+                None => further = false,
             }
         }
-        Ok(Card {
-            uid,
-            given: std::mem::take(&mut names[0].1),
-            surname: std::mem::take(&mut names[1].1),
-            mail,
-            aliases: further,
-        })
+        if !further {
+            wrong.push(("aliases", "wrong.mail"));
+        }
+        (card, wrong)
     }
 
     /// Every mail address.
@@ -94,6 +100,18 @@ impl Card {
             ("mail", some(&self.mail)),
             ("mailLocalAddress", self.aliases.iter().map(String::as_str).collect()),
         ]
+    }
+}
+
+/// A login name as it is kept.
+fn login(text: &str) -> Result<String, &'static str> {
+    let uid = text.trim().to_lowercase();
+    let form = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
+    match uid.as_str() {
+        "" => Err("wrong.uid-empty"),
+        _ if uid.len() > 32 => Err("wrong.uid-long"),
+        _ if !uid.starts_with(|c: char| c.is_ascii_lowercase()) || !uid.chars().all(form) => Err("wrong.uid-form"),
+        _ => Ok(uid),
     }
 }
 
@@ -146,5 +164,13 @@ mod tests {
                 "{uid} {mail}"
             );
         }
+    }
+
+    #[test]
+    fn every_wrong_field_is_told_and_what_is_right_of_the_others_is_kept() {
+        let (card, wrong) = Card::read("Ada", "A\u{0}", "", "no address", "al@birch.example x y");
+        assert_eq!((card.uid.as_str(), card.aliases.len()), ("ada", 1));
+        let fields: Vec<_> = wrong.iter().map(|(field, _)| *field).collect();
+        assert_eq!(fields, ["given", "mail", "aliases"]);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{Card, Directory, DirectoryError, Person};
+use super::{Bound, Card, Directory, DirectoryError, Group, Person};
 use crate::setup;
 
 /// The columns, of which only the first has to be there.
@@ -33,6 +33,7 @@ pub struct Problem {
     pub value: String,
 }
 
+/// A row; of one in which something is wrong, what is right, so that all of it is compared at once.
 #[derive(Debug, Clone)]
 struct Row {
     line: u64,
@@ -158,13 +159,10 @@ impl Import {
                 .and_then(|i| record.get(i))
                 .unwrap_or_default()
         };
-        let card = match Card::new(get("uid"), get("given"), get("surname"), get("mail"), get("aliases")) {
-            Ok(card) => card,
-            Err((column, why)) => {
-                self.wrong(line, column, why, get(column));
-                return;
-            }
-        };
+        let (card, wrong) = Card::read(get("uid"), get("given"), get("surname"), get("mail"), get("aliases"));
+        for (column, why) in wrong {
+            self.wrong(line, column, why, get(column));
+        }
         let mut groups = Vec::new();
         for text in get("groups").split([' ', ',', ';']).filter(|text| !text.is_empty()) {
             match super::group_name(text) {
@@ -192,7 +190,7 @@ impl Import {
     fn twice(&mut self) {
         let (mut names, mut addresses, mut wrong) = (HashMap::new(), HashMap::new(), Vec::new());
         for row in &self.rows {
-            if names.insert(&row.card.uid, row.line).is_some() {
+            if !row.card.uid.is_empty() && names.insert(&row.card.uid, row.line).is_some() {
                 wrong.push((row.line, "uid", "wrong.csv-again", row.card.uid.clone()));
             }
             for address in row.card.addresses() {
@@ -210,7 +208,7 @@ impl Import {
     }
 
     /// Compares it with what is there: `others` are names that nobody may have.
-    fn compare(&mut self, people: &[Person], groups: &[super::Group], others: &[String]) {
+    fn compare(&mut self, people: &[Person], groups: &[Group], others: &[String]) {
         let names: HashSet<&str> = people
             .iter()
             .map(|person| person.uid.as_str())
@@ -247,7 +245,25 @@ impl Import {
     }
 }
 
+impl Bound {
+    /// All that a table is compared with.
+    async fn there(&mut self) -> Result<(Vec<Person>, Vec<Group>), DirectoryError> {
+        Ok((self.people("(objectClass=inetOrgPerson)").await?, self.groups().await?))
+    }
+}
+
 impl Directory {
+    /// Adds to a table what the directory has against it, so that all that is wrong is told at once. `others` are names that nobody
+    /// may have.
+    ///
+    /// # Errors
+    /// If the directory is away or refuses.
+    pub async fn compare(&self, import: &mut Import, others: &[String]) -> Result<(), DirectoryError> {
+        let (people, groups) = self.work(async |bound| bound.there().await).await?;
+        import.compare(&people, &groups, others);
+        Ok(())
+    }
+
     /// Makes everybody who stands in a table, or nobody; `Err` has what is wrong with it. `count` has how many are made so far.
     ///
     /// # Errors
@@ -259,10 +275,7 @@ impl Directory {
         count: &AtomicUsize,
     ) -> Result<Result<usize, Vec<Problem>>, DirectoryError> {
         self.work_within(PATIENCE, async |bound| {
-            let (people, groups) = (
-                bound.people("(objectClass=inetOrgPerson)").await?,
-                bound.groups().await?,
-            );
+            let (people, groups) = bound.there().await?;
             import.compare(&people, &groups, others);
             if !import.problems.is_empty() {
                 return Ok(Err(import.problems));

@@ -23,8 +23,8 @@ fn a_table_may_come_from_any_spreadsheet() {
 
 #[test]
 fn every_wrong_row_is_reported_with_its_line() {
-    let table = "uid,given,mail,password\nada,Ada,ada@birch.example,\nÄ,A,,\nada,Again,,\nbob,Bob,ADA@birch.example,\ncid,Cid\n\
-                 eve,Eve,,12345678\nfay,,,\n";
+    let table = "uid,given,mail,password,groups\nada,Ada,ada@birch.example,,\nÄ,A,,,\nada,Again,,,\nbob,Bob,ADA@birch.example,,\ncid,Cid\n\
+                 eve,Eve,,12345678,\nfay,,,,\n?,Gus,x,,a+b\n";
     assert_eq!(
         problems(table),
         [
@@ -34,6 +34,9 @@ fn every_wrong_row_is_reported_with_its_line() {
             (6, "", "wrong.csv-fields"),
             (7, "password", "wrong.password-weak"),
             (8, "surname", "wrong.person-name-empty"),
+            (9, "uid", "wrong.uid-form"),
+            (9, "mail", "wrong.mail"),
+            (9, "groups", "wrong.group-form"),
         ]
     );
     assert_eq!(problems("uid\n"), [(1, "", "wrong.csv-empty")]);
@@ -92,6 +95,30 @@ fn what_is_in_the_directory_already_is_reported_too() {
             (3, "wrong.uid-taken"),
             (4, "wrong.mail-taken"),
             (4, "wrong.group-gone")
+        ]
+    );
+}
+
+#[test]
+fn what_is_wrong_in_a_row_does_not_hide_what_the_directory_has_against_the_rest_of_it() {
+    let mut import = Import::read("uid,given,mail,aliases\nada,,AL@birch.example,x\n?,B,al@birch.example,\n");
+    let ada = Person {
+        uid: "ada".into(),
+        aliases: vec!["al@birch.example".into()],
+        ..Person::default()
+    };
+    import.compare(&[ada], &[], &[]);
+    let found: Vec<_> = import.problems.iter().map(|one| (one.line, one.why)).collect();
+    assert_eq!(
+        found,
+        [
+            (2, "wrong.person-name-empty"),
+            (2, "wrong.mail"),
+            (2, "wrong.uid-taken"),
+            (2, "wrong.mail-taken"),
+            (3, "wrong.uid-form"),
+            (3, "wrong.csv-again"),
+            (3, "wrong.mail-taken"),
         ]
     );
 }

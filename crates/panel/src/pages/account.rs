@@ -45,7 +45,7 @@ async fn page(
     let unseen = app.store.with(|db| db.recovery_unseen()).await?;
     let passkeys = passkeys::shown(app, visit).await?;
     let values = values! { person => visit.person, owner => visit.account.as_ref().filter(|_| visit.person.is_none()).map(|account| &account.name),
-    totp, form, wrong, after, key, unseen, passkeys, place => passkeys::Where::of(app, visit) };
+    totp, form, wrong, after, key, unseen, passkeys, place => passkeys::Where::of(app, visit).await };
     app.page(visit, status, "account.html", values)
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn act(app: &App, visit: &mut Visit, name: &str, verb: &str) ->
     let special = group.name == ADMINISTRATORS;
     if special && ["add", "drop"].contains(&verb) {
         let person = people::found(app, uid).await?;
-        if verb == "drop" && !people::may_hand_over(visit, &person) {
+        if verb == "drop" && !people::may_decide_on(visit, &person) {
             return Err(match visit.whose().as_deref() == Some(uid) {
                 // Who takes the own right away could not give it back.
                 true => Failure::Refused(409, "error.self"),

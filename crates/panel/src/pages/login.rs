@@ -36,7 +36,7 @@ pub(super) async fn form(
     let template = if half { "totp.html" } else { "login.html" };
     let name = visit.request.form.get("name");
     let passkeys = app.store.with(|db| db.has_passkeys()).await?;
-    let place = passkeys::Where::of(app, visit);
+    let place = passkeys::Where::of(app, visit).await;
     app.page(visit, status, template, values! { wrong, after, name, passkeys, place })
 }
 

@@ -58,7 +58,7 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
     match (get, &parts[..]) {
         (true, ["login"]) => return login::show(app, visit).await,
         (false, ["login"]) => return login::password(app, visit).await,
-        (true, ["login", "passkey"]) => return passkeys::challenge(app, visit),
+        (true, ["login", "passkey"]) => return passkeys::challenge(app, visit).await,
         (false, ["login", "passkey"]) => return passkeys::log_in(app, visit).await,
         (false, ["login", "code"]) => return login::code(app, visit).await,
         (true, ["login", "recovery"]) => return login::show_recovery(app, visit),
@@ -90,6 +90,7 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
         (false, ["account", "totp", "off"]) => account::end_totp(app, visit).await,
         (false, ["account", "passkeys", "begin"]) => passkeys::begin(app, visit).await,
         (false, ["account", "passkeys"]) => passkeys::add(app, visit).await,
+        (false, ["account", "passkeys", "rename"]) => passkeys::rename(app, visit).await,
         (false, ["account", "passkeys", "remove"]) => passkeys::remove(app, visit).await,
         (false, ["account", "recovery"]) => account::renew_recovery(app, visit).await,
         (true, ["sessions"]) => account::sessions(app, visit).await,

@@ -28,9 +28,14 @@ pub(super) struct Where {
     script: String,
 }
 
+/// Where a request was made, if passkeys can belong to it.
+async fn party(app: &App, visit: &Visit) -> Option<Party> {
+    app.place.party(&visit.request, &app.control).await
+}
+
 impl Where {
-    pub(super) fn of(app: &App, visit: &Visit) -> Where {
-        let here = app.place.party(&visit.request).is_some();
+    pub(super) async fn of(app: &App, visit: &Visit) -> Where {
+        let here = party(app, visit).await.is_some();
         let address = app.place.address().unwrap_or_default();
         let script = crate::assets::passkey_script_path();
         Where { here, address, script }
@@ -79,8 +84,8 @@ fn challenged(
 }
 
 /// A challenge for who wants to log in.
-pub(super) fn challenge(app: &App, visit: &Visit) -> Result<Response, Failure> {
-    match app.place.party(&visit.request) {
+pub(super) async fn challenge(app: &App, visit: &Visit) -> Result<Response, Failure> {
+    match party(app, visit).await {
         Some(party) => challenged(app, visit, party, Purpose::LogIn, webauthn::request),
         None => Ok(refused(app, visit, 409, "passkey.elsewhere", 0)),
     }
@@ -114,15 +119,15 @@ async fn believed(
 ) -> Result<(), Denied> {
     let pending = pending.filter(|pending| pending.purpose == Purpose::LogIn);
     let pending = pending.ok_or(Refused::Challenge)?;
-    let (id, party) = (passkey.credential.id.clone(), &pending.party);
-    if app.place.party(&visit.request).as_ref() != Some(party) || passkey.party != party.name {
+    let (id, expected) = (passkey.credential.id.clone(), &pending.party);
+    if party(app, visit).await.as_ref() != Some(expected) || passkey.party != expected.name {
         return Err(Refused::Name.into());
     }
     if field(visit, "user_handle") != holder.handle {
         return Err(Denied::Because("it says that it is another account's".into()));
     }
     let expected = Expected {
-        party,
+        party: expected,
         challenge: &pending.challenge,
         verified: true,
     };
@@ -198,15 +203,21 @@ async fn denied(app: &App, visit: &mut Visit) -> Result<Response, Failure> {
     login::form(app, visit, 403, Some("wrong.passkey"), 0).await
 }
 
+/// What somebody calls a passkey, if it can be its name.
+fn name(visit: &Visit) -> Option<String> {
+    let name = visit.request.form.get("name").trim();
+    let right = !name.is_empty() && name.chars().count() <= 64 && !name.chars().any(char::is_control);
+    right.then(|| name.to_owned())
+}
+
 /// Asks for the password, and gives a challenge for a new passkey.
 pub(super) async fn begin(app: &App, visit: &mut Visit) -> Result<Response, Failure> {
-    let Some(party) = app.place.party(&visit.request) else {
+    let Some(party) = party(app, visit).await else {
         return Ok(refused(app, visit, 409, "passkey.elsewhere", 0));
     };
-    let name = visit.request.form.get("name").trim().to_owned();
-    if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
+    let Some(name) = name(visit) else {
         return Ok(refused(app, visit, 400, "wrong.passkey-name", 0));
-    }
+    };
     if let Err((why, after)) = confirmed(app, visit).await? {
         visit.told = "wrong password".into();
         return Ok(refused(app, visit, if after > 0 { 429 } else { 403 }, why, after));
@@ -248,12 +259,13 @@ pub(super) async fn begin(app: &App, visit: &mut Visit) -> Result<Response, Fail
 /// Keeps a new passkey.
 pub(super) async fn add(app: &App, visit: &mut Visit) -> Result<Response, Failure> {
     let pending = app.challenges.take(&visit.kept(), Instant::now());
+    let here = party(app, visit).await;
     let made = match pending {
         Some(Pending {
             challenge,
             party,
             purpose: Purpose::Add { name, handle },
-        }) if app.place.party(&visit.request).as_ref() == Some(&party) => {
+        }) if here.as_ref() == Some(&party) => {
             let expected = Expected {
                 party: &party,
                 challenge: &challenge,
@@ -281,6 +293,23 @@ pub(super) async fn add(app: &App, visit: &mut Visit) -> Result<Response, Failur
     }
     visit.told = told;
     Ok(Response::see("/account?said=passkey-added"))
+}
+
+/// Gives one of the own passkeys another name.
+pub(super) async fn rename(app: &App, visit: &mut Visit) -> Result<Response, Failure> {
+    let Some(name) = name(visit) else {
+        return account::show(app, visit, 400, Some(("passkey", "wrong.passkey-name")), 0).await;
+    };
+    let (id, whose) = (field(visit, "id"), visit.whose());
+    let told = name.clone();
+    let renamed = app
+        .store
+        .with(move |db| db.rename_passkey(whose.as_deref(), &id, &name));
+    let Some(before) = renamed.await? else {
+        return Err(Failure::Refused(404, "error.no-passkey"));
+    };
+    visit.told = format!("the passkey “{before}” is now called “{told}”");
+    Ok(Response::see("/account?said=passkey-renamed"))
 }
 
 /// Forgets one of the own passkeys.

@@ -129,8 +129,8 @@ async fn page(
         .as_ref()
         .map(|code| format!("https://{}/reset#{code}", visit.request.header("host")));
     let own = visit.whose().as_ref() == Some(&person.uid);
-    let (hand_over, administrators) = (may_hand_over(visit, &person), ADMINISTRATORS);
-    let values = values! { person, others, totp, passkeys, field, why, code, link, own, hand_over, administrators };
+    let (decide, administrators) = (may_decide_on(visit, &person), ADMINISTRATORS);
+    let values = values! { person, others, totp, passkeys, field, why, code, link, own, decide, administrators };
     app.page(visit, status, "person.html", values)
 }
 
@@ -156,9 +156,9 @@ pub(super) async fn edit(app: &App, visit: &mut Visit, uid: &str) -> Result<Resp
     Ok(Response::see(&format!("/people/{uid}?said=person-changed")))
 }
 
-/// Whether who asks may do what can hand over this person's account.
-pub(super) fn may_hand_over(visit: &Visit, person: &Person) -> bool {
-    visit.role.is_some_and(|role| roles::may_hand_over(role, person.role()))
+/// Whether who asks may close, open or hand over this person's account.
+pub(super) fn may_decide_on(visit: &Visit, person: &Person) -> bool {
+    visit.role.is_some_and(|role| roles::may_decide_on(role, person.role()))
 }
 
 /// Closes or opens an account, makes a code for a password, ends the authenticator or passkeys, removes somebody.
@@ -168,7 +168,7 @@ pub(super) async fn act(app: &App, visit: &mut Visit, uid: &str, verb: &str) -> 
     if matches!(verb, "disable" | "remove") && visit.whose().as_ref() == Some(&uid) {
         return Err(Failure::Refused(409, "error.self"));
     }
-    if matches!(verb, "reset" | "totp-off" | "passkeys-off" | "remove") && !may_hand_over(visit, &person) {
+    if !may_decide_on(visit, &person) {
         return Err(Failure::Refused(403, "error.administrators"));
     }
     let said = match verb {

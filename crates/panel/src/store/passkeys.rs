@@ -155,6 +155,26 @@ impl Db {
         Ok(self.connection.execute(sql, (id, counter, now()))? == 1)
     }
 
+    /// Gives a passkey of a person (or of the owner) another name; gives the one before, if there is such a passkey.
+    ///
+    /// # Errors
+    /// If SQLite refuses.
+    pub fn rename_passkey(
+        &mut self,
+        person: Option<&str>,
+        id: &[u8],
+        name: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let change = self.connection.transaction()?;
+        let sql = "SELECT name FROM passkey JOIN passkey_holder USING (handle) WHERE id = ?1 AND person IS ?2";
+        let before = change.query_row(sql, (id, person), |row| row.get(0)).optional()?;
+        if before.is_some() {
+            change.execute("UPDATE passkey SET name = ?2 WHERE id = ?1", (id, name))?;
+        }
+        change.commit()?;
+        Ok(before)
+    }
+
     /// Forgets a passkey of a person (or of the owner); gives its name, if there was one.
     ///
     /// # Errors

@@ -95,7 +95,14 @@ pub(super) fn top(clock: u64) -> Value {
 pub(super) fn graph() -> Value {
     let nodes: Vec<Value> = UNITS
         .iter()
-        .map(|(name, ..)| json!({ "name": name, "state": "ready", "publishes": if *name == "caddy" { vec!["443/tcp"] } else { vec![] } }))
+        .map(|(name, ..)| {
+            let publishes: &[&str] = match *name {
+                "caddy" => &["443/tcp"],
+                "wiki" => &["9443/tcp"],
+                _ => &[],
+            };
+            json!({ "name": name, "state": "ready", "publishes": publishes })
+        })
         .collect();
     json!({
         "nodes": nodes,

@@ -39,6 +39,8 @@ pub(crate) struct Told {
     pub(crate) settled: bool,
     /// Every unit's log.
     pub(crate) log: String,
+    /// The domain that the owner chose.
+    pub(crate) domain: Option<String>,
     /// What it says of the network.
     pub(crate) network: Value,
     /// What it says of versions; null: it was built without upgrades.
@@ -74,6 +76,7 @@ impl Manager {
                 administrator: Value::Null,
                 settled: !open,
                 log: LOG.to_owned(),
+                domain: None,
                 network: network(),
                 upgrade: upgrade("new"),
                 clock: 90_000,
@@ -133,6 +136,7 @@ impl Manager {
             return stream(self.events.subscribe());
         }
         if path.starts_with("/v1/logs") {
+            self.told.lock().unwrap().looks.push(path);
             let log = self.told.lock().unwrap().log.clone();
             let body = Full::new(Bytes::from(log)).boxed();
             return Response::new(body);
@@ -171,6 +175,13 @@ impl Manager {
             }
             _ if path.starts_with("/v1/power/factory-reset") && !path.ends_with("?name=birch") => {
                 (409, json!({ "error": "nothing was removed" }))
+            }
+            "/v1/site" if body["text"].as_str().is_none_or(|text| text.contains("wrong")) => {
+                let place = json!({ "line": 2, "column": 1, "error": "unknown key `wrong`", "help": null });
+                (
+                    400,
+                    json!({ "error": "site.toml:2:1: unknown key `wrong`", "problems": [place] }),
+                )
             }
             _ if path.starts_with("/v1/network") => {
                 told.posts.push((path.to_owned(), body.clone()));
@@ -222,12 +233,23 @@ impl Manager {
                 None => return (404, json!({ "error": format!("there is no unit {unit}") })),
             },
             ["units", unit, "security"] => security(unit),
-            ["certificates"] => certificates(),
+            ["certificates"] => {
+                let mut all = certificates();
+                if let (Some(names), Some(domain)) = (all["authority"]["permitted"].as_array_mut(), &told.domain) {
+                    names.push(json!(domain));
+                }
+                all
+            }
             ["upgrade"] if told.upgrade.is_null() => {
                 return (409, json!({ "error": "this appliance was built without upgrades" }));
             }
             ["upgrade"] => told.upgrade.clone(),
             ["upgrade", "history"] => past(),
+            ["machine"] => json!({
+                "memory": 4u64 << 30, "cpus": 2, "data": { "size": 10u64 << 30, "used": 2u64 << 30, "free": 7u64 << 30 },
+                "clock": { "now": "2026-11-23T19:00:00Z", "synchronised": false, "error_us": null },
+            }),
+            ["site"] => json!({ "text": "[appliance]\nname = \"birch\"\n", "version": 3, "instead": null }),
             ["site", "history"] => history(),
             ["site", "diff"] => {
                 told.looks.push(path.to_owned());
