@@ -30,24 +30,25 @@ PRAGMA user_version = 1;
 
 /// What came with people: whose a session is (nobody's name: the owner's), authenticators, and codes by which a password is set.
 const PEOPLE: &str = "
-BEGIN;
 ALTER TABLE session ADD COLUMN person TEXT;
 CREATE TABLE person (uid TEXT PRIMARY KEY, totp TEXT NOT NULL, totp_used INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE reset (hash BLOB PRIMARY KEY, uid TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT;
 PRAGMA user_version = 2;
-COMMIT;
 ";
 
 /// Passkeys, each of an account that authenticators know by its handle.
 const PASSKEYS: &str = "
-BEGIN;
 CREATE TABLE passkey_holder (handle BLOB PRIMARY KEY, person TEXT UNIQUE, entry TEXT NOT NULL) STRICT;
 CREATE TABLE passkey (
   id BLOB PRIMARY KEY, handle BLOB NOT NULL REFERENCES passkey_holder (handle) ON DELETE CASCADE, key BLOB NOT NULL, counter INTEGER NOT NULL,
   backup INTEGER NOT NULL, name TEXT NOT NULL, party TEXT NOT NULL, created INTEGER NOT NULL, used INTEGER) STRICT;
 PRAGMA user_version = 3;
-COMMIT;
 ";
+
+/// What leads to each version of the store.
+const STEPS: [(i64, &str); 3] = [(1, SCHEMA), (2, PEOPLE), (CURRENT, PASSKEYS)];
+/// The last version.
+const CURRENT: i64 = 3;
 
 impl Db {
     pub(super) fn open(folder: &Path) -> Result<Db, StoreError> {
@@ -163,7 +164,7 @@ impl Db {
 }
 
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = Connection::open(path)?;
+    let mut connection = Connection::open(path)?;
     // FULL: what was answered is on the disk. secure_delete: what was removed is not in the file any more.
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;",
@@ -174,14 +175,15 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
         return Err(rusqlite::Error::SqliteFailure(code, Some(told)));
     }
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version < 1 {
-        connection.execute_batch(SCHEMA)?;
-    }
-    if version < 2 {
-        connection.execute_batch(PEOPLE)?;
-    }
-    if version < 3 {
-        connection.execute_batch(PASSKEYS)?;
+    // All or nothing, and the disk is waited for once.
+    if version < CURRENT {
+        let change = connection.transaction()?;
+        for (number, text) in STEPS {
+            if version < number {
+                change.execute_batch(text)?;
+            }
+        }
+        change.commit()?;
     }
     Ok(connection)
 }
