@@ -109,9 +109,9 @@ fn no_power_cut_while_everything_is_generated_leaves_half_of_it() {
     let mut random = Random::seeded();
     // One in each equal part of the first boot; how far into it, in millionths.
     let chances: Vec<u32> = (0..count).map(|_| random.below(1_000_000) as u32).collect();
-    // As slow as those with a cut: so many at a time, too.
+    // As slow as those with a cut: so many at a time, too, where there are many.
     let uncut = std::thread::scope(|scope| {
-        let runs: Vec<_> = (0..AT_ONCE)
+        let runs: Vec<_> = (0..AT_ONCE.min(count as usize / 2).max(1))
             .map(|run| {
                 let image = &image;
                 scope.spawn(move || goes_on_to_the_end(&start(&format!("first-uncut-{run}"), image)))
