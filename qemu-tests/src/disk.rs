@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -21,22 +22,26 @@ pub fn copy_grown(from: &Path, to: &Path, size: u64) -> Result<(), HarnessError>
     let target = File::create(to).map_err(HarnessError::io("create", to))?;
     let length = source.metadata().map_err(HarnessError::io("look at", from))?.len();
     if ioctl_ficlone(&target, &source).is_err() {
-        copy_data(&source, &target, length).map_err(HarnessError::io("copy to", to))?;
+        copy_data(&source, 0..length, &target).map_err(HarnessError::io("copy to", to))?;
     }
     target.set_len(size.max(length)).map_err(HarnessError::io("grow", to))
 }
 
-fn copy_data(source: &File, target: &File, length: u64) -> std::io::Result<()> {
-    let mut at = 0;
-    while at < length {
+/// Copies a region to the beginning of another file, but for its holes.
+fn copy_data(source: &File, region: Range<u64>, target: &File) -> std::io::Result<()> {
+    let mut at = region.start;
+    while at < region.end {
         let start = match seek(source, Region::Data(at)) {
             Ok(start) => start,
             // No data after here.
             Err(rustix::io::Errno::NXIO) => break,
             Err(error) => return Err(error.into()),
         };
-        let end = seek(source, Region::Hole(start))?;
-        let (mut from, mut to) = (start, start);
+        if start >= region.end {
+            break;
+        }
+        let end = seek(source, Region::Hole(start))?.min(region.end);
+        let (mut from, mut to) = (start, start - region.start);
         while from < end {
             let wanted = usize::try_from(end - from).unwrap_or(usize::MAX);
             if copy_file_range(source, Some(&mut from), target, Some(&mut to), wanted)? == 0 {
@@ -275,14 +280,14 @@ pub fn data_files(disk: &Path, folder: &str) -> Result<BTreeMap<PathBuf, Vec<u8>
     };
     let failed = |error: std::io::Error| HarnessError::io("read the data of", disk)(error);
     let scratch = tempfile::tempdir_in(disk.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-    let (copy, out) = (scratch.path().join("disk.raw"), scratch.path().join("out"));
-    let size = std::fs::metadata(disk).map_err(failed)?.len();
-    copy_grown(disk, &copy, size)?;
+    let (copy, out) = (scratch.path().join("data.raw"), scratch.path().join("out"));
+    let (source, target) = (File::open(disk).map_err(failed)?, File::create(&copy).map_err(failed)?);
+    copy_data(&source, data.start..data.start + data.length, &target).map_err(failed)?;
+    target.set_len(data.length).map_err(failed)?;
     std::fs::create_dir(&out).map_err(failed)?;
-    let place = format!("{}?offset={}", copy.display(), data.start);
     let dump = format!("rdump {folder} {}", out.display());
     for (writes, request) in [(true, "journal_run"), (false, dump.as_str())] {
-        let mut args: Vec<std::ffi::OsString> = vec!["-R".into(), request.into(), place.clone().into()];
+        let mut args: Vec<std::ffi::OsString> = vec!["-R".into(), request.into(), copy.clone().into()];
         if writes {
             args.insert(0, "-w".into());
         }
