@@ -163,9 +163,9 @@ fn node(line: &str) -> Option<(usize, String, &str)> {
 mod tests {
     use super::*;
 
-    const TREE: &str = "0manager v0.1.0 (/work/manager)|MIT OR Apache-2.0\n\
+    const TREE: &str = "0manager v0.1.0 (/src/manager)|MIT OR Apache-2.0\n\
         1serde v1.0.2|MIT/Apache-2.0\n2serde_core v1.0.2|MIT OR Apache-2.0\n1ring v0.17.0|Apache-2.0 AND ISC\n\n\
-        0panel v0.1.0 (/work/panel)|MIT OR Apache-2.0\n1serde v1.0.2|MIT/Apache-2.0 (*)\n1odd v2.0.0+x|\n";
+        0panel v0.1.0 (/src/panel)|MIT OR Apache-2.0\n1serde v1.0.2|MIT/Apache-2.0 (*)\n1odd v2.0.0+x|\n";
     const LOCK: &str = "version = 4\n\
         [[package]]\nname = \"manager\"\nversion = \"0.1.0\"\n[[package]]\nname = \"panel\"\nversion = \"0.1.0\"\n\
         [[package]]\nname = \"serde\"\nversion = \"1.0.2\"\nsource = \"registry\"\nchecksum = \"aa\"\n\

@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use qemu_tests::client::browser::Browser;
@@ -13,7 +11,7 @@ use qemu_tests::machine::{Home, Options};
 use qemu_tests::random::Random;
 
 use super::daemons::Guest;
-use super::power_cuts::{AT_ONCE, Cut, report, row, why};
+use super::power_cuts::{AT_ONCE, Cut, make, none_is_lost, report, why};
 use super::setup::{CHOICES, PASSWORD};
 use super::*;
 
@@ -124,32 +122,14 @@ fn no_power_cut_while_everything_is_generated_leaves_half_of_it() {
     let (ready, whole) = uncut.unwrap();
     assert!(whole.keys().any(|path| path.starts_with(".ca")), "{:?}", whole.keys());
     let spread = ready + BEYOND;
-    let next = AtomicU32::new(0);
-    let done = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(chance) = chances.get(index as usize) else {
-                        return;
-                    };
-                    let part = u64::from(index) * 1_000_000 + u64::from(*chance);
-                    let after = spread.mul_f64(part as f64 / (f64::from(count) * 1e6));
-                    let cut = cut(&image, &whole, index + 1, after);
-                    eprintln!("{}", row(&cut));
-                    done.lock().unwrap().push(cut);
-                }
-            });
-        }
+    let cuts = make(count, |index| {
+        let part = u64::from(index) * 1_000_000 + u64::from(chances[index as usize]);
+        let after = spread.mul_f64(part as f64 / (f64::from(count) * 1e6));
+        cut(&image, &whole, index + 1, after)
     });
-    let mut cuts = done.into_inner().unwrap();
-    cuts.sort_by_key(|cut| cut.number);
     if soak {
         let title = "Power cuts while everything is generated";
         must(report("soak-first-boot.md", title, &random, &cuts));
     }
-    let lost: Vec<String> = cuts.iter().filter(|cut| cut.result.is_err()).map(row).collect();
-    assert_eq!(cuts.len(), count as usize);
-    assert!(lost.is_empty(), "{}", lost.join("\n"));
+    none_is_lost(&cuts, count);
 }

@@ -54,6 +54,24 @@ fn no_power_cut_during_the_first_boot_loses_the_machine() {
     // Fractions, in millionths: the odd cuts are spread over the whole first boot, one in each equal part of it.
     let chances: Vec<u32> = (0..count).map(|_| random.below(1_000_000) as u32).collect();
     let spread = count.div_ceil(2);
+    let cuts = make(count, |index| {
+        let chance = chances[index as usize];
+        let when = if index.is_multiple_of(2) {
+            let whole = must(prepared::base()).first_boot;
+            When::AfterPower(whole * (index / 2 * 1_000_000 + chance) / spread / 1_000_000)
+        } else {
+            When::AfterMaking(MAKING_TAKES * chance / 1_000_000)
+        };
+        cut(index + 1, when)
+    });
+    if soak {
+        must(report("soak.md", "Power cuts during the first boot", &random, &cuts));
+    }
+    none_is_lost(&cuts, count);
+}
+
+/// Makes so many cuts, a few at a time, and tells each as it comes; returns them in their order.
+pub(super) fn make(count: u32, cut: impl Fn(u32) -> Cut + Sync) -> Vec<Cut> {
     let next = AtomicU32::new(0);
     let done = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -61,16 +79,10 @@ fn no_power_cut_during_the_first_boot_loses_the_machine() {
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(chance) = chances.get(index as usize) else {
+                    if index >= count {
                         return;
-                    };
-                    let when = if index.is_multiple_of(2) {
-                        let whole = must(prepared::base()).first_boot;
-                        When::AfterPower(whole * (index / 2 * 1_000_000 + chance) / spread / 1_000_000)
-                    } else {
-                        When::AfterMaking(MAKING_TAKES * *chance / 1_000_000)
-                    };
-                    let cut = cut(index + 1, when);
+                    }
+                    let cut = cut(index);
                     eprintln!("{}", row(&cut));
                     done.lock().unwrap().push(cut);
                 }
@@ -79,9 +91,10 @@ fn no_power_cut_during_the_first_boot_loses_the_machine() {
     });
     let mut cuts = done.into_inner().unwrap();
     cuts.sort_by_key(|cut| cut.number);
-    if soak {
-        must(report("soak.md", "Power cuts during the first boot", &random, &cuts));
-    }
+    cuts
+}
+
+pub(super) fn none_is_lost(cuts: &[Cut], count: u32) {
     let lost: Vec<String> = cuts.iter().filter(|cut| cut.result.is_err()).map(row).collect();
     assert_eq!(cuts.len(), count as usize);
     assert!(lost.is_empty(), "{}", lost.join("\n"));
@@ -119,7 +132,7 @@ fn cut(number: u32, when: When) -> Cut {
     }
 }
 
-pub(super) fn row(cut: &Cut) -> String {
+fn row(cut: &Cut) -> String {
     let said: String = cut.said.chars().filter(|c| !c.is_control() && *c != '|').collect();
     format!(
         "| {} | {} | {:.2} | {} | {} |",
