@@ -27,6 +27,8 @@ function followPage(region) {
     if (again) { again = false; refresh(); }
   }
   source.addEventListener("change", () => { if (!document.hidden) refresh(); });
+  // Given up: the session may have ended, and then this leads to the login.
+  source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) refresh(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 }
 

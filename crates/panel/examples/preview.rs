@@ -37,6 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         body_max: 64 << 10,
         import_wait: Duration::from_secs(15),
         sample_every: Duration::from_millis(200),
+        recheck_every: Duration::from_secs(10),
     })
     .await
 }

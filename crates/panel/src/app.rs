@@ -45,6 +45,7 @@ pub struct App {
     pub(crate) changes: broadcast::Sender<()>,
     /// Browsers that follow a log or events; each holds one of the manager's few places.
     pub(crate) followers: Arc<Semaphore>,
+    pub(crate) recheck_every: Duration,
     pub(crate) stopped: watch::Receiver<bool>,
     form_key: Vec<u8>,
 }
@@ -164,6 +165,7 @@ impl App {
             place: Place::new(identity, settings.port),
             changes: broadcast::channel(16).0,
             followers: Arc::new(Semaphore::new(12)),
+            recheck_every: settings.recheck_every,
             stopped,
             form_key,
         });

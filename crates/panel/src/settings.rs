@@ -27,6 +27,8 @@ pub struct Settings {
     pub import_wait: Duration,
     /// How often what the units use is read.
     pub sample_every: Duration,
+    /// How often it is looked whether who follows a stream still may.
+    pub recheck_every: Duration,
 }
 
 impl Settings {
@@ -52,6 +54,7 @@ impl Settings {
             body_max: 64 << 10,
             import_wait: Duration::from_secs(15),
             sample_every: Duration::from_secs(5),
+            recheck_every: Duration::from_secs(10),
         })
     }
 }

@@ -6,6 +6,7 @@ use cairn_panel::roles::{ROUTES, Role};
 use cairn_panel::secret;
 use common::slapd::Slapd;
 use common::{Browser, PASSWORD, Panel};
+use http_body_util::BodyExt;
 
 const REFUSED: &str = "Your account may not do that.";
 const NEW: &str = "cobalt heron 3 lantern moss";
@@ -119,6 +120,28 @@ async fn a_person_changes_the_own_password_and_every_other_session_ends() {
     assert_eq!(panel.browser().log_in_as("bob", NEW).await.location, "/");
     // The owner's session is not a person's to end.
     panel.owner_again().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_right_to_it() {
+    let Some(slapd) = Slapd::start() else { return };
+    let panel = Panel::bound_to(&slapd).await;
+    let [_, (_, mut dora), (_, mut owner)] = people(&panel).await;
+    let whole = async |mut body: hyper::body::Incoming| {
+        let end = async { while let Some(Ok(_)) = body.frame().await {} };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(60), end).await;
+        waited.expect("the stream ends");
+    };
+    let followed = [dora.stream("/units/wiki/log").await, dora.stream("/live").await];
+    let mut kept = owner.stream("/units/wiki/log").await;
+    owner.get("/people/dora").await;
+    assert_eq!(owner.post("/people/dora/disable", &[]).await.status, 303);
+    for body in followed {
+        whole(body).await;
+    }
+    kept.frame().await.unwrap().unwrap();
+    owner.post("/logout", &[]).await;
+    whole(kept).await;
 }
 
 fn code_of(text: &str) -> (String, String) {

@@ -23,7 +23,9 @@ mod version;
 
 pub(crate) use people::make_code;
 
-use hyper::Method;
+use std::sync::Arc;
+
+use hyper::{Method, header};
 
 use crate::app::{App, Failure, Visit};
 use crate::http::Response;
@@ -32,7 +34,7 @@ use crate::secret;
 use crate::store::Level;
 
 /// The answer to a request that may be made.
-pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Failure> {
+pub(crate) async fn route(app: &Arc<App>, visit: &mut Visit) -> Result<Response, Failure> {
     let parts = visit.request.parts.clone();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let get = visit.request.method != Method::POST;
@@ -68,6 +70,9 @@ pub(crate) async fn route(app: &App, visit: &mut Visit) -> Result<Response, Fail
         _ => {}
     }
     if !visit.logged_in() {
+        if get && visit.request.header(header::ACCEPT) == "text/event-stream" {
+            return Ok(Response::text(204, "")); // As in live::changes
+        }
         return match (get, visit.session.as_ref().map(|session| session.level)) {
             (true, _) => Ok(Response::see("/login")),
             (false, Some(Level::Half) | None) => Err(Failure::Refused(401, "error.login")),

@@ -75,6 +75,7 @@ impl Panel {
             body_max: 64 << 10,
             import_wait: Duration::from_secs(20),
             sample_every: Duration::from_secs(3600),
+            recheck_every: Duration::from_millis(50),
         };
         change(&mut settings);
         let root = certificate(&settings.tls);
