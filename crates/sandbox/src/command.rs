@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use crate::child::die_with_helper;
 use crate::confine::{self, Rules};
 use crate::helper::Setup;
-use crate::plan::{FIRST_LISTEN_FD, OnViolation, Plan, Seccomp};
+use crate::plan::{FIRST_LISTEN_FD, Plan, Seccomp};
 use crate::report::Failure;
 use crate::{handover, sys};
 
@@ -85,14 +85,13 @@ fn restrict(setup: &Setup, rules: Rules) -> Result<(), Failure> {
         confine::restrict(rules, setup.plan.no_new_privs)?;
     }
     let failed = |error: std::io::Error| Failure::new("seccomp", "filter", error);
-    let learns = |seccomp: &Seccomp| seccomp.on_violation == OnViolation::UnsafeLearn;
     let Some((told, filters)) = setup.filters.split_last() else {
         return Ok(());
     };
     for filter in filters {
         sys::seccomp(filter).map_err(failed)?;
     }
-    if !setup.plan.seccomp.as_ref().is_some_and(learns) {
+    if !setup.plan.seccomp.as_ref().is_some_and(Seccomp::has_listener) {
         return sys::seccomp(told).map_err(failed);
     }
     let listener = sys::seccomp_listener(told).map_err(|error| match error.raw_os_error() {
@@ -101,7 +100,7 @@ fn restrict(setup: &Setup, rules: Rules) -> Result<(), Failure> {
             "listener",
             "another listener already hears this process's calls",
         ),
-        _ => Failure::new("seccomp", "listener", format!("{error}; learning needs Linux 5.19")),
+        _ => Failure::new("seccomp", "listener", format!("{error}; a listener needs Linux 5.19")),
     })?;
     // The last thing before the command: nothing from here on may wait for an answer before the listener has a reader.
     handover::listener(&setup.status, &listener).map_err(|error| Failure::new("seccomp", "listener", error))

@@ -101,13 +101,16 @@ pub enum Access {
 
 impl Enter {
     /// `argv` beside process `pid` of the sandbox made from `plan`: same user, environment, folder, limits, filter and
-    /// Landlock rules, no capabilities, no terminal. Where the sandbox is learned from, what enters is not: it has the ordinary
-    /// filter.
+    /// Landlock rules, no capabilities, no terminal. Where the sandbox is learned from or keeps the clock, what enters is and does
+    /// not: it has the ordinary filter.
     #[must_use]
     pub fn new(plan: &Plan, pid: i32, cgroup: &Path, argv: Vec<String>) -> Self {
         let mut seccomp = plan.seccomp.clone();
-        if let Some(learns) = seccomp.as_mut().filter(|s| s.on_violation == OnViolation::UnsafeLearn) {
-            learns.on_violation = OnViolation::default();
+        if let Some(seccomp) = &mut seccomp {
+            if seccomp.on_violation == OnViolation::UnsafeLearn {
+                seccomp.on_violation = OnViolation::default();
+            }
+            seccomp.clock = false;
         }
         Self {
             name: plan.name.clone(),

@@ -4,8 +4,10 @@
 //! privileges. [`Enter`] is a further command in a sandbox that runs. Every step of its application that fails stops the start
 //! and reports its own name and path ([`Failure`]). Nothing degrades.
 
+mod calls;
 mod check;
 mod child;
+pub mod clock;
 mod command;
 mod confine;
 mod content;

@@ -329,6 +329,11 @@ pub struct Seccomp {
     /// that is flushed as a whole afterwards, or not kept at all.
     #[serde(skip_serializing_if = "is_false")]
     pub skip_sync: bool,
+    /// Calls that read and set the machine's clock (adjtimex, clock_adjtime, clock_settime, settimeofday) wait for a
+    /// [`crate::clock::Keeper`]. Its listener comes over the status socket with [`crate::Report::Listener`], and until it is read the
+    /// command waits.
+    #[serde(skip_serializing_if = "is_false")]
+    pub clock: bool,
 }
 
 impl Seccomp {
@@ -336,6 +341,11 @@ impl Seccomp {
     #[must_use]
     pub fn programs(&self) -> u32 {
         1 + u32::from(self.on_violation == OnViolation::UnsafeLearn && self.hides_clone3())
+    }
+
+    /// Whether some calls wait for a listener.
+    pub(crate) fn has_listener(&self) -> bool {
+        self.clock || self.on_violation == OnViolation::UnsafeLearn
     }
 
     /// Whether clone3 is answered as if the kernel lacked it: always, unless it is granted.

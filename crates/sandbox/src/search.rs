@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use nix::libc;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, sock_filter};
 
 use crate::report::Failure;
@@ -32,8 +33,17 @@ enum Fate {
     Other,
     /// Its arguments decide.
     Asked,
-    /// This number, without a look at it; 0 is success.
-    Answered(u16),
+    /// Not done here, whatever the rules say.
+    Answered(Answer),
+}
+
+/// What answers a call that the kernel does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// This error; 0 is success.
+    Number(u16),
+    /// Whoever listens.
+    Listener,
 }
 
 /// As [`SeccompFilter`]'s program: `matched` for a call with an empty list of rules or one of whose rules fits, `other` for the
@@ -46,9 +56,9 @@ pub(crate) fn program(
     program_answering(&[], rules, other, matched)
 }
 
-/// The same, where some calls are not done, but answered with a number, whatever the rules say.
+/// The same, where some calls are answered in another way, whatever the rules say.
 pub(crate) fn program_answering(
-    answers: &[(i64, u16)],
+    answers: &[(i64, Answer)],
     mut rules: BTreeMap<i64, Vec<SeccompRule>>,
     other: SeccompAction,
     matched: SeccompAction,
@@ -58,9 +68,9 @@ pub(crate) fn program_answering(
         let call = u32::try_from(*call).map_err(failed)?;
         fates.insert(call, if rules.is_empty() { Fate::Matched } else { Fate::Asked });
     }
-    for (call, number) in answers {
+    for (call, answer) in answers {
         rules.remove(call);
-        fates.insert(u32::try_from(*call).map_err(failed)?, Fate::Answered(*number));
+        fates.insert(u32::try_from(*call).map_err(failed)?, Fate::Answered(*answer));
     }
     rules.retain(|_, rules| !rules.is_empty());
     let asked: BpfProgram = if rules.is_empty() {
@@ -122,7 +132,9 @@ impl Ends {
                 Fate::Matched => step(RETURN, self.matched),
                 Fate::Other => step(RETURN, self.other),
                 Fate::Asked => step(JUMP, after as u32),
-                Fate::Answered(number) => step(RETURN, SeccompAction::Errno(u32::from(*number)).into()),
+                Fate::Answered(Answer::Number(number)) => step(RETURN, SeccompAction::Errno(u32::from(*number)).into()),
+                // For which seccompiler has no word.
+                Fate::Answered(Answer::Listener) => step(RETURN, libc::SECCOMP_RET_USER_NOTIF),
             }];
         }
         let upper = self.tree(&stretches[half..], after);

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use nix::libc;
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
+use crate::clock;
 use crate::learn::filter;
 use crate::plan::{OnViolation, Profile, Seccomp};
 use crate::report::Failure;
-use crate::search;
+use crate::search::{self, Answer};
 use crate::syscalls::{here, number};
 
 /// The groups of the `service` profile.
@@ -107,6 +108,10 @@ const NAMESPACE_FLAGS: u64 = (libc::CLONE_NEWNS
 
 /// Compiles the filter: the programs to install, in order.
 pub(crate) fn compile(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
+    if seccomp.has_listener() && seccomp.profile != Profile::Service {
+        let why = "what has a listener needs the service profile: with less it could not be handed over";
+        return Err(Failure::new("seccomp", "listener", why));
+    }
     let refused = match seccomp.on_violation {
         OnViolation::Errno => SeccompAction::Errno(libc::EPERM as u32),
         OnViolation::Kill => SeccompAction::KillProcess,
@@ -117,17 +122,26 @@ pub(crate) fn compile(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
     Ok(vec![program])
 }
 
+/// The calls that wait for a listener.
+fn waiting(seccomp: &Seccomp) -> Result<Vec<i64>, Failure> {
+    let calls = clock::CALLS.iter().filter(|_| seccomp.clock);
+    calls.filter_map(|name| known(name).transpose()).collect()
+}
+
 /// The calls that are not done, and what they are answered.
-fn answers(seccomp: &Seccomp) -> Result<Vec<(i64, u16)>, Failure> {
-    let mut answers = Vec::new();
+fn answers(seccomp: &Seccomp) -> Result<Vec<(i64, Answer)>, Failure> {
+    let mut answers: Vec<_> = waiting(seccomp)?
+        .into_iter()
+        .map(|call| (call, Answer::Listener))
+        .collect();
     if seccomp.hides_clone3() {
-        answers.push((libc::SYS_clone3, libc::ENOSYS as u16));
+        answers.push((libc::SYS_clone3, Answer::Number(libc::ENOSYS as u16)));
     }
     for name in SYNC.iter().filter(|_| seccomp.skip_sync) {
         // What the unit may not call stays refused.
         let denied = seccomp.deny.iter().any(|denied| denied == name);
         if let Some(number) = known(name)?.filter(|_| !denied) {
-            answers.push((number, 0));
+            answers.push((number, Answer::Number(0)));
         }
     }
     Ok(answers)
@@ -135,9 +149,9 @@ fn answers(seccomp: &Seccomp) -> Result<Vec<(i64, u16)>, Failure> {
 
 /// The programs of a unit that is learned from. The last one has to be installed with a listener.
 fn learning(seccomp: &Seccomp) -> Result<Vec<BpfProgram>, Failure> {
-    if seccomp.profile != Profile::Service {
-        let why = "learning needs the service profile: the listener could not be handed over with less";
-        return Err(Failure::new("seccomp", "filter", why));
+    if seccomp.clock {
+        let why = "a unit that keeps the clock is not learned from: it has a listener already";
+        return Err(Failure::new("seccomp", "listener", why));
     }
     let mut programs = Vec::new();
     if seccomp.hides_clone3() {
@@ -298,15 +312,39 @@ mod tests {
             answers(seccomp)
                 .unwrap()
                 .iter()
-                .filter(|(_, number)| *number == 0)
+                .filter(|(_, answer)| *answer == Answer::Number(0))
                 .count()
         };
         assert_eq!(success(&seccomp), 0);
         seccomp.skip_sync = true;
         assert_eq!(success(&seccomp), SYNC.len());
-        assert!(answers(&seccomp).unwrap().contains(&(libc::SYS_fsync, 0)));
+        assert!(
+            answers(&seccomp)
+                .unwrap()
+                .contains(&(libc::SYS_fsync, Answer::Number(0)))
+        );
         seccomp.deny.push("fsync".into());
-        assert!(!answers(&seccomp).unwrap().contains(&(libc::SYS_fsync, 0)));
+        assert!(
+            !answers(&seccomp)
+                .unwrap()
+                .contains(&(libc::SYS_fsync, Answer::Number(0)))
+        );
+    }
+
+    #[test]
+    fn the_clocks_calls_wait_where_the_unit_keeps_the_clock_and_nowhere_else() {
+        let mut seccomp = Seccomp::default();
+        let asks = |seccomp: &Seccomp| {
+            let programs = compile(seccomp).unwrap();
+            let asks = |step: &seccompiler::sock_filter| step.code == 6 && step.k == libc::SECCOMP_RET_USER_NOTIF;
+            programs.iter().flatten().filter(|step| asks(step)).count()
+        };
+        assert_eq!((asks(&seccomp), seccomp.has_listener()), (0, false));
+        seccomp.clock = true;
+        assert!(asks(&seccomp) > 0 && seccomp.has_listener());
+        assert_eq!(waiting(&seccomp).unwrap().len(), clock::CALLS.len());
+        seccomp.on_violation = OnViolation::UnsafeLearn;
+        assert!(compile(&seccomp).unwrap_err().to_string().contains("keeps the clock"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{null, null_mut};
 
+use nix::errno::Errno;
 use nix::libc;
 use seccompiler::BpfProgram;
 
@@ -161,15 +162,45 @@ pub(crate) fn still_waits(listener: &OwnedFd, id: u64) -> bool {
 
 /// Lets a call that waits be done by the kernel as if there was no filter.
 pub(crate) fn let_pass(listener: &OwnedFd, id: u64) -> io::Result<()> {
-    let mut answer = libc::seccomp_notif_resp {
-        id,
-        val: 0,
-        error: 0,
-        flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
+    send(
+        listener,
+        libc::seccomp_notif_resp {
+            id,
+            val: 0,
+            error: 0,
+            flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
+        },
+    )
+}
+
+/// Ends a call that waits with what it gives back.
+pub(crate) fn answer(listener: &OwnedFd, id: u64, given: Result<i64, Errno>) -> io::Result<()> {
+    let (val, error) = match given {
+        Ok(value) => (value, 0),
+        Err(error) => (0, -(error as i32)),
     };
+    send(
+        listener,
+        libc::seccomp_notif_resp {
+            id,
+            val,
+            error,
+            flags: 0,
+        },
+    )
+}
+
+fn send(listener: &OwnedFd, mut answer: libc::seccomp_notif_resp) -> io::Result<()> {
     // SAFETY: answer is valid and has the size that the request's number carries.
     check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) }.into())?;
     Ok(())
+}
+
+/// Reads and steers the machine's clock by a `struct __kernel_timex` (208 bytes): the clock's state.
+pub(crate) fn adjust_clock(timex: &mut [u64; 26]) -> Result<i32, Errno> {
+    // SAFETY: timex is valid for reading and writing, aligned, and as large as the kernel's structure.
+    let state = unsafe { libc::syscall(libc::SYS_clock_adjtime, libc::CLOCK_REALTIME, timex.as_mut_ptr()) };
+    Errno::result(state).map(|state| state as i32)
 }
 
 fn resource(resource: Resource) -> libc::__rlimit_resource_t {

@@ -4,14 +4,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use nix::libc;
-use rustix::event::{PollFd, PollFlags, poll};
 
 use super::call::{self, Heard, Inside as _};
 use super::filter::Ordinary;
 use super::process::Process;
 use crate::plan::{Ids, Plan};
 use crate::report::Failure;
-use crate::{sys, syscalls};
+use crate::{calls, sys, syscalls};
 
 /// Hears the calls of one sandbox. It has to be kept, and [`Listener::hear`] called, for as long as the sandbox runs: without
 /// it every call that would be told fails with `ENOSYS`.
@@ -61,26 +60,7 @@ impl Listener {
     /// # Errors
     /// The descriptor is not a listener, or a call cannot be let pass: whoever gets this ends the sandbox, whose caller waits.
     pub fn hear(&self) -> io::Result<Option<Heard>> {
-        loop {
-            let mut watched = [PollFd::new(&self.descriptor, PollFlags::IN)];
-            match poll(&mut watched, None) {
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-                Ok(_) => {}
-            }
-            let ready = watched[0].revents();
-            if !ready.contains(PollFlags::IN) {
-                return match ready {
-                    ready if ready.contains(PollFlags::NVAL) => Err(io::ErrorKind::InvalidInput.into()),
-                    _ => Ok(None),
-                };
-            }
-            let call = match sys::notification(&self.descriptor) {
-                Ok(call) => call,
-                // The caller was killed before it was heard.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => continue,
-                Err(error) => return Err(error),
-            };
+        while let Some(call) = calls::next(&self.descriptor)? {
             let heard = self.read(&call);
             // Otherwise its number may be another process's already, and what was read that one's.
             if !sys::still_waits(&self.descriptor, call.id) {
@@ -88,10 +68,11 @@ impl Listener {
             }
             match sys::let_pass(&self.descriptor, call.id) {
                 Ok(()) => return Ok(Some(heard)),
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 Err(error) => return Err(error),
             }
         }
+        Ok(None)
     }
 
     fn read(&self, call: &libc::seccomp_notif) -> Heard {
