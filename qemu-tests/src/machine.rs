@@ -36,6 +36,8 @@ pub struct Options {
     pub secure_boot: bool,
     /// Whether all writes of all its starts are logged ([`Home::writes`]).
     pub log_writes: bool,
+    /// What its clock shows when it is switched on; left out, the time.
+    pub clock: Option<String>,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             direct: None,
             secure_boot: false,
             log_writes: false,
+            clock: None,
         }
     }
 }
@@ -124,6 +127,7 @@ impl Home {
         spec.cpus = self.options.cpus;
         spec.memory_mib = self.options.memory_mib;
         spec.video = Video::Offscreen;
+        spec.clock.clone_from(&self.options.clock);
         spec.control = true;
         spec.forwards = self
             .options

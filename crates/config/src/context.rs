@@ -42,9 +42,11 @@ pub fn host(manifest: &Manifest, address: &str) -> Host {
 /// The owner's choices as templates see them.
 pub fn site(manifest: &Manifest) -> BTreeMap<String, String> {
     let domain = manifest.domain.as_ref().map_or(String::new(), ToString::to_string);
+    let time: Vec<String> = manifest.time.iter().map(ToString::to_string).collect();
     BTreeMap::from([
         ("name".to_owned(), manifest.name.to_string()),
         ("domain".to_owned(), domain),
+        ("time".to_owned(), time.join(" ")),
     ])
 }
 

@@ -150,7 +150,10 @@ impl Plan {
         if none_of("syslog") && masked("/proc/kmsg") {
             say("ProtectKernelLogs", "yes");
         }
-        if none_of("clock_settime clock_settime64 settimeofday adjtimex clock_adjtime") && !self.holds("CAP_SYS_TIME") {
+        if none_of("clock_settime clock_settime64 settimeofday adjtimex clock_adjtime")
+            && !self.holds("CAP_SYS_TIME")
+            && !self.seccomp.as_ref().is_some_and(|seccomp| seccomp.clock)
+        {
             say("ProtectClock", "yes");
         }
         // The session keyring cannot be reached: no call for it is left.

@@ -380,6 +380,7 @@ fn sandbox(unit: &Unit, refuse: &mut Refuse<'_>) {
     let granted = !grants.capabilities.is_empty()
         || !grants.system_calls.is_empty()
         || grants.writable_code
+        || grants.clock
         || grants.control.is_some()
         || grants.new_privileges;
     let granted = granted || unit.network.mode == NetworkMode::Host;

@@ -122,6 +122,9 @@ pub struct SandboxGrants {
     pub system_calls: Vec<String>,
     /// Whether memory may be both writable and executable (just-in-time compilers).
     pub writable_code: bool,
+    /// Whether it keeps the machine's clock: its calls that read and set it are done in its place, and any time client does. No time
+    /// before the image was built is set, and each step is told in the log. One unit of an appliance may.
+    pub clock: bool,
     /// How much of the control API it may ask: the socket is `/run/cairn/control.sock` in its sandbox. Left out: it does not see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlScope>,
@@ -140,6 +143,7 @@ impl Default for SandboxGrants {
             capabilities: Vec::new(),
             system_calls: Vec::new(),
             writable_code: false,
+            clock: false,
             control: None,
             reason: None,
             new_privileges: false,

@@ -163,6 +163,16 @@ impl Graph {
                 found.0.push(source.problem_at(&at, message, Some(help)));
             }
         }
+        let mut keeper: Option<&Name> = None;
+        for (name, (_, source)) in units.iter().filter(|(_, (unit, _))| unit.sandbox.clock) {
+            if let Some(other) = keeper.replace(name) {
+                let message = format!("`{other}` and `{name}` keep the clock");
+                let help = "one does: leave the other out of the recipe".to_owned();
+                found
+                    .0
+                    .push(source.problem_at(&["sandbox", "clock"], message, Some(help)));
+            }
+        }
         let mut ports: BTreeMap<(Protocol, u16), &Name> = BTreeMap::new();
         for (name, (unit, source)) in units {
             for (i, publish) in unit.network.publish.iter().enumerate() {

@@ -31,7 +31,7 @@ pub use graph::{Binding, Graph, account_name};
 pub use manifest::{Account, Manifest, ManifestUnit, Template};
 pub use migration::{Migration, MigrationStep, StateVersion};
 pub use need::{Ask, AskKind, Bond, Need, Upstream};
-pub use net_values::{DeviceName, INTERNAL, Mac, NetAddress, SearchDomain};
+pub use net_values::{DeviceName, INTERNAL, Mac, NetAddress, SearchDomain, TimeServer};
 pub use outside::{DNS_MAX, Ipv6, Method, SEARCH_MAX, SiteDevice, SiteNetwork};
 pub use policy::{Hold, Moment, SiteUpgrade, UpgradeMode, UpgradePolicy, Window};
 pub use problem::{Problem, Problems, Source, nearest};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::migration::StateVersion;
+use crate::net_values::TimeServer;
 use crate::recipe::Upgrade;
 use crate::unit::Unit;
 use crate::values::{Domain, Name, Path};
@@ -26,6 +27,9 @@ pub struct Manifest {
     /// The domain that the owner chose; a build knows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<Domain>,
+    /// The time servers that the owner chose; a build knows none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time: Vec<TimeServer>,
     /// The unit by which the owner sets the appliance up. Until that is done, only it and what it needs run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Name>,

@@ -251,3 +251,38 @@ text_value!(
     "A domain of the DNS in lower case, also of one part.",
     ["lan", "office.example.org"]
 );
+
+/// A server that tells the time by NTP (RFC 5905): a name or an address, and its port if that is not 123.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeServer(String);
+
+impl fmt::Display for TimeServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for TimeServer {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        // An address of IPv6 has colons of its own.
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) if !port.contains(':') => (host, Some(port)),
+            _ => (text, None),
+        };
+        let numeric = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+        let port_fits = port.is_none_or(|port| numeric(port) && port.parse::<u16>().is_ok_and(|port| port > 0));
+        if port_fits && (host.parse::<IpAddr>().is_ok() || host.parse::<SearchDomain>().is_ok()) {
+            return Ok(TimeServer(text.to_owned()));
+        }
+        Err(ValueError::new(format!(
+            "`{text}` is not a time server: write a name or an address, like `ntp.example.org` or `192.0.2.1:123`"
+        )))
+    }
+}
+text_value!(
+    TimeServer,
+    "^[a-z0-9:.-]+$",
+    "A server that tells the time by NTP: a name or an address, with `:PORT` if it is not 123 (not after an address of IPv6).",
+    ["ntp.example.org", "192.0.2.1:123", "2001:db8::1"]
+);

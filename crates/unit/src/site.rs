@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::Limits;
 use crate::manifest::{Manifest, ManifestUnit};
+use crate::net_values::TimeServer;
 use crate::outside::SiteNetwork;
 use crate::policy::SiteUpgrade;
 use crate::problem::{Problems, Source, nearest};
@@ -42,6 +43,9 @@ pub struct SiteAppliance {
     /// The domain that it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<Domain>,
+    /// Servers that tell the time, in place of those that the unit which keeps the clock asks else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time: Vec<TimeServer>,
 }
 
 /// The owner's choices for one unit.

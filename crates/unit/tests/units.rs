@@ -287,6 +287,7 @@ fn every_grant_needs_a_reason() {
         "capabilities = [\"net-bind-service\"]",
         "system_calls = [\"bpf\"]",
         "writable_code = true",
+        "clock = true",
         "new_privileges = true",
     ];
     for grant in grants {

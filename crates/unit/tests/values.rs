@@ -1,6 +1,6 @@
 //! The small values: what is read is written back the same.
 
-use cairn_unit::{Bytes, Mode, Name, Path, Seconds};
+use cairn_unit::{Bytes, Mode, Name, Path, Seconds, TimeServer};
 
 #[test]
 fn sizes_are_powers_of_1024_and_keep_their_shortest_form() {
@@ -53,4 +53,24 @@ fn the_longest_name_is_32_characters() {
 #[test]
 fn the_root_is_a_path() {
     assert_eq!("/".parse::<Path>().unwrap().as_str(), "/");
+}
+
+#[test]
+fn a_time_server_is_a_name_or_an_address_and_may_have_a_port() {
+    for text in ["ntp", "ntp.example.org", "192.0.2.1:1123", "2001:db8::1", "192.0.2.1"] {
+        assert_eq!(text.parse::<TimeServer>().unwrap().to_string(), text);
+    }
+    for text in [
+        "",
+        "ntp:",
+        "ntp:0",
+        "ntp:70000",
+        "ntp:+1",
+        "NTP.example.org",
+        "a b",
+        "ntp\niburst",
+        "[2001:db8::1]:1",
+    ] {
+        assert!(text.parse::<TimeServer>().is_err(), "{text}");
+    }
 }

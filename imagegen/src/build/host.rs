@@ -182,6 +182,7 @@ pub(super) fn manifest(plan: &BuildPlan, roots: &BTreeMap<Name, Root>) -> Result
         description: plan.recipe.description.clone(),
         built: plan.epoch,
         domain: None,
+        time: Vec::new(),
         setup: plan.recipe.setup.clone(),
         disabled: std::collections::BTreeSet::new(),
         upgrade: plan.recipe.upgrade.clone(),

@@ -57,6 +57,7 @@ impl Project {
             description: recipe.description.clone(),
             built: 0,
             domain: None,
+            time: Vec::new(),
             setup: recipe.setup.clone(),
             upgrade: recipe.upgrade.clone(),
             disabled: BTreeSet::new(),

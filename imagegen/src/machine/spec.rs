@@ -55,6 +55,8 @@ pub struct MachineSpec {
     pub acpi: bool,
     /// True ends QEMU where the guest would reset.
     pub exit_on_reset: bool,
+    /// What its clock shows when it is switched on (`1970-01-01T00:00:00`, in UTC); left out, the time.
+    pub clock: Option<String>,
 }
 
 /// How a machine starts.
@@ -213,6 +215,7 @@ impl MachineSpec {
             rng: true,
             acpi: true,
             exit_on_reset: false,
+            clock: None,
         }
     }
 
@@ -226,7 +229,7 @@ impl MachineSpec {
         self.machine(&mut a);
         a.pair("-smp", self.cpus.to_string());
         a.pair("-m", format!("{}M", self.memory_mib));
-        a.pair("-rtc", "base=utc");
+        a.pair("-rtc", format!("base={}", self.clock.as_deref().unwrap_or("utc")));
         a.pair("-boot", "menu=off,strict=on");
         a.pair("-chardev", format!("socket,id=qmp,path={}", path(&sockets.qmp)));
         a.pair("-mon", "chardev=qmp,mode=control");

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cairn_config::Real;
 use cairn_config::history::{Current, History, Note};
-use cairn_unit::{Domain, Limits, Manifest, Name, Problems, Site, Source};
+use cairn_unit::{Domain, Limits, Manifest, Name, Problems, Site, Source, TimeServer};
 
 use cairn_api::{Change as Told, Reloaded};
 
@@ -25,6 +25,8 @@ pub enum Change {
     Disable(String),
     /// The outside network is to be another one.
     Network,
+    /// Other servers tell the time.
+    Time(Vec<TimeServer>),
     /// The appliance has another name or domain.
     Identity(Name, Option<Domain>),
 }
@@ -39,6 +41,10 @@ pub fn changes(built: &Manifest, old: &Site, new: &Site) -> Vec<Change> {
     let (name, domain) = identity(new);
     if (&name, &domain) != (&identity(old).0, &identity(old).1) {
         all.push(Change::Identity(name, domain));
+    }
+    let time = |site: &Site| site.appliance.as_ref().map_or(Vec::new(), |chosen| chosen.time.clone());
+    if time(old) != time(new) {
+        all.push(Change::Time(time(new)));
     }
     if old.network != new.network {
         all.push(Change::Network);
@@ -71,6 +77,7 @@ pub fn choose(manifest: &mut Manifest, changes: &[Change]) {
                 manifest.name = name.clone();
                 manifest.domain.clone_from(domain);
             }
+            Change::Time(servers) => manifest.time.clone_from(servers),
             Change::Network => {}
             Change::Enable(name) => manifest.disabled.retain(|disabled| disabled.as_str() != name),
             Change::Disable(name) => manifest.disabled.extend(name.parse::<Name>().ok()),
@@ -203,6 +210,7 @@ impl Supervisor {
                     self.find_due();
                     told(name.to_string(), "identity", None)
                 }
+                Change::Time(_) => told("time".into(), "time", None),
                 Change::Network => {
                     self.network_chosen();
                     told("network".into(), "network", None)
@@ -378,7 +386,16 @@ mod tests {
             (chosen.name.as_str(), chosen.domain.as_ref().unwrap().as_str()),
             ("office", "example.org")
         );
-        choose(&mut chosen, &changes(&built, &named, &Site::default()));
+        let timed = site(
+            "[appliance]\nname = \"office\"\ndomain = \"example.org\"\ntime = [\"ntp.lan:1123\"]\n",
+            &built,
+        );
+        let time = changes(&built, &named, &timed);
+        assert_eq!(time, [Change::Time(vec!["ntp.lan:1123".parse().unwrap()])]);
+        choose(&mut chosen, &time);
+        assert_eq!(cairn_config::context::site(&chosen)["time"], "ntp.lan:1123");
+        choose(&mut chosen, &changes(&built, &timed, &Site::default()));
+        assert_eq!(chosen.time, []);
         assert_eq!((&chosen.name, &chosen.domain), (&built.name, &None));
         // Back again.
         choose(&mut chosen, &changes(&built, &new, &old));

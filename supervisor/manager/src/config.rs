@@ -64,6 +64,11 @@ impl Config {
         self.at("/data/timers").join(unit)
     }
 
+    /// Changed every hour: when it was last later than ever before.
+    pub fn time(&self) -> PathBuf {
+        self.at("/data/timers/.now")
+    }
+
     /// A unit's state on the data partition.
     pub fn state(&self, unit: &str) -> PathBuf {
         self.at("/data/state").join(unit)

@@ -124,6 +124,9 @@ pub fn exceptions(unit: &Unit) -> Vec<String> {
     if grants.writable_code {
         all.push("memory that is writable and executable".to_owned());
     }
+    if grants.clock {
+        all.push("the machine's clock".to_owned());
+    }
     if let Some(scope) = grants.control {
         all.push(format!("the control API, to {}", format!("{scope:?}").to_lowercase()));
     }

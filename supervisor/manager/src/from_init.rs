@@ -116,6 +116,7 @@ impl Supervisor {
             "logr" | "logs" | "logw" | "devlog" => self.take_log(kind, name, fd),
             kind if kind == "netns" || kind.starts_with("sock") => live.demand.take(kind, fd),
             "learn" => self.take_listener(name, fd),
+            "clock" => self.keep_clock(name, fd),
             "notify" => live.notify = watch(fd, send, move || Msg::Notify(unit.clone())).ok().map(|w| w.0),
             "status" => {
                 if let Ok((watched, task)) = watch(fd, send, move || Msg::Status(unit.clone())) {

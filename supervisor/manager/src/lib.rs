@@ -62,6 +62,7 @@ mod setup;
 mod supervisor;
 #[cfg(test)]
 mod testing;
+mod timekeeping;
 pub mod timers;
 mod unattended;
 mod units;

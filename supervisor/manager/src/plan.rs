@@ -316,6 +316,7 @@ pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
         seccomp.allow.extend(unit.unit.sandbox.system_calls.iter().cloned());
         // All of a first state is flushed at once before it is in place; until then none of it counts.
         seccomp.skip_sync = matches!(role, Role::Setup(_));
+        seccomp.clock = role == Role::Main && unit.unit.sandbox.clock;
     }
     let lang = if input.optional.contains(&LOCALE) {
         "C.UTF-8"

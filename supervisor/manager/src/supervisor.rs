@@ -61,6 +61,10 @@ pub(crate) enum Msg {
     Opened(String, Result<Opened, Error>),
     /// The unit's listener of this number has ended: why, if somebody may still wait for it.
     Unheard(String, u64, Option<String>),
+    /// A unit that keeps the clock set it by a step.
+    ClockSet(String, cairn_sandbox::clock::Set),
+    /// The unit's keeper of this number has ended: why, if calls may still come.
+    ClockLeft(String, u64, Option<String>),
     Net(News),
     /// The unit's state is again what it was at this time, in seconds since 1970.
     Restored(String, u64),
@@ -97,6 +101,8 @@ pub(crate) struct Live {
     pub(crate) shown: String,
     pub(crate) began: u64,
     pub(crate) lesson: crate::learn::Lesson,
+    /// The number of the last thread that does its calls for the clock.
+    pub(crate) keeper: u64,
     /// Set to have the copying of its state end.
     pub(crate) halt: Arc<AtomicBool>,
     /// Held by the thread that works on its state's folders.
@@ -167,6 +173,9 @@ pub(crate) struct Supervisor {
 pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     let (send, receive) = unbounded_channel();
     let manifest = Arc::new(config.read_manifest()?);
+    if config.network {
+        crate::timekeeping::begin(&config, &manifest);
+    }
     let manager = config.at("/run/cairn/manager");
     cairn_config::private_folder(&manager)?;
     cairn_config::private_folder(&config.at("/run/cairn/notify"))?;
@@ -198,6 +207,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
             shown: String::new(),
             began: now_ms(),
             lesson: crate::learn::Lesson::default(),
+            keeper: 0,
             halt: Arc::default(),
             folders: Arc::default(),
         };
@@ -377,6 +387,8 @@ impl Supervisor {
             Msg::Wanted(name) => self.wanted(&name),
             Msg::Opened(name, opened) => self.opened(&name, opened),
             Msg::Unheard(name, number, why) => self.unheard(&name, number, why),
+            Msg::ClockSet(name, set) => self.clock_set(&name, set),
+            Msg::ClockLeft(name, number, why) => self.clock_left(&name, number, why),
             Msg::Settled(wrong) => wrong.iter().for_each(|why| self.console.say(why)),
             Msg::Restored(name, since) => self.restored(&name, since),
             Msg::Unrecorded(why) => self

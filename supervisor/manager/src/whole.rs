@@ -245,6 +245,7 @@ impl Supervisor {
         if self.saved.power.replace(kind.to_owned()).is_none() {
             self.saved.power_since = now_ms();
             self.waited = now_ms();
+            crate::timekeeping::note(&self.config);
             if self.built.upgrade.is_some() {
                 crate::outage::leave(&self.config, crate::clock::real_ns() / 1_000_000_000);
             }

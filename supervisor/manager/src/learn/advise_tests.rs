@@ -168,7 +168,13 @@ fn a_refused_call_is_asked_for_by_name_with_its_example() {
         all[0].why.contains("only if the service fails") && !all[1].why.contains("only if"),
         "{all:?}"
     );
-    for nobody in ["settimeofday", "number 1073741824"] {
+    let all = whole(
+        PLAIN,
+        &[("clock_adjtime", true, vec![]), ("settimeofday", true, vec![])],
+    );
+    let keys: Vec<&str> = all.iter().map(|one| one.key.as_str()).collect();
+    assert_eq!(keys, ["sandbox.clock"]);
+    for nobody in ["swapon", "number 1073741824"] {
         let all = whole(PLAIN, &[(nobody, true, vec![])]);
         assert_eq!(
             (all.len(), all[0].direction, all[0].key.as_str()),

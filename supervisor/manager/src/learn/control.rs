@@ -78,6 +78,17 @@ impl Supervisor {
         if !self.saved.units.get(name).is_some_and(|kept| kept.up) {
             return refuse(409, format!("{name} is not to run; `cairn start {name}` starts it"));
         }
+        if self
+            .manifest
+            .units
+            .get(name)
+            .is_some_and(|unit| unit.unit.sandbox.clock)
+        {
+            return refuse(
+                409,
+                format!("{name} cannot be learned from: it keeps the clock, and its calls for that need an answer"),
+            );
+        }
         if learning {
             return refuse(
                 409,
@@ -122,7 +133,15 @@ impl Supervisor {
     /// more, but lets pass what would wait for ever without it, until the unit has been started again.
     pub(crate) fn take_listener(&mut self, name: &str, descriptor: OwnedFd) {
         if !self.saved.units.get(name).is_some_and(|kept| kept.open) {
-            return self.forget_listener(name);
+            let keeps = self
+                .manifest
+                .units
+                .get(name)
+                .is_some_and(|unit| unit.unit.sandbox.clock);
+            return match keeps {
+                true => self.keep_clock(name, descriptor),
+                false => self.forget_listener(name),
+            };
         }
         if let Ok(copy) = descriptor.try_clone() {
             self.store("learn", name, copy);

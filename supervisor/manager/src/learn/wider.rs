@@ -14,9 +14,6 @@ use super::places::{self, Written};
 /// Calls that act on the whole machine: the kernel refuses them to whoever is not its root, whatever a unit is granted.
 const MACHINE: &[&str] = &[
     "acct",
-    "adjtimex",
-    "clock_adjtime",
-    "clock_settime",
     "delete_module",
     "finit_module",
     "init_module",
@@ -25,12 +22,14 @@ const MACHINE: &[&str] = &[
     "kexec_file_load",
     "kexec_load",
     "quotactl",
-    "settimeofday",
     "swapoff",
     "swapon",
     "syslog",
     "uselib",
 ];
+
+/// Calls that read and set the machine's clock.
+const CLOCK: &[&str] = &["adjtimex", "clock_adjtime", "clock_settime", "settimeofday"];
 
 /// Calls that open much of the kernel, and that most programs try and do without.
 const OPEN: &[&str] = &[
@@ -90,6 +89,13 @@ fn calls(trace: &Trace, all: &mut Vec<Advice>) {
                 format!("calls {name}, which has no name here, so that no unit can be granted it"),
                 Some(seen),
             ));
+            continue;
+        }
+        if CLOCK.contains(&name.as_str()) {
+            let why = format!("calls {name}, which is for the machine's clock; one unit of an appliance may keep it");
+            if !all.iter().any(|one| one.key == "sandbox.clock") {
+                all.push(wider("sandbox.clock", "true", why, Some(seen)));
+            }
             continue;
         }
         if MACHINE.contains(&name.as_str()) {

@@ -47,6 +47,9 @@ pub fn exceptions(unit: &ManifestUnit) -> Vec<Exception> {
     if grants.writable_code {
         add("memory both writable and executable".into(), because());
     }
+    if grants.clock {
+        add("the machine's clock, set in its place".into(), because());
+    }
     if grants.new_privileges {
         add("new privileges by exec".into(), because());
     }

@@ -495,7 +495,8 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
         .seccomp
         .as_ref()
         .is_some_and(|s| s.on_violation == OnViolation::UnsafeLearn);
-    if open {
+    let heard = open || plan.seccomp.as_ref().is_some_and(|seccomp| seccomp.clock);
+    if heard {
         all.listeners.insert(plan.name.clone(), send_listener(&status));
     }
     say(Report::Execed { execed: true });
@@ -511,7 +512,7 @@ fn spawn(shared: &Arc<Mutex<Shared>>, all: &mut Shared, fds: Vec<OwnedFd>) {
         let mut all = shared.lock().unwrap();
         all.seq += 1;
         all.alive.remove(&pid);
-        if open && all.pids.get(&plan.name) == Some(&pid) {
+        if heard && all.pids.get(&plan.name) == Some(&pid) {
             all.listeners.remove(&plan.name);
         }
         all.ended.push(plan.name);
