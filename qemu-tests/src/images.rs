@@ -110,6 +110,14 @@ pub fn first_with(choices: &Path) -> Result<PathBuf, HarnessError> {
     )
 }
 
+/// The raw image of `appliances/clock-test.toml`: a time client.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+pub fn clock() -> Result<PathBuf, HarnessError> {
+    build("clock-test")
+}
+
 /// The raw image of `appliances/daemons-test.toml`: daemons of many kinds, and units that do what a test tells them.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ pub mod esp;
 pub mod gpt_edit;
 pub mod images;
 pub mod machine;
+pub mod ntp;
 pub mod prepared;
 pub mod python;
 pub mod random;

@@ -8,6 +8,7 @@ mod api;
 mod bad_versions;
 mod bindings;
 mod browser;
+mod clock;
 mod confined;
 mod crash_points;
 mod daemons;
