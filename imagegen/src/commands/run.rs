@@ -1,12 +1,13 @@
 //! `imagegen run`: builds if needed and boots the image under QEMU at this terminal.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use cairn_unit::Protocol;
+use cairn_unit::{Name, Protocol, Unit};
 use serde_json::json;
 
 use super::arguments::{Build, Run};
@@ -155,9 +156,40 @@ fn forwards(options: &Run, plan: &BuildPlan) -> Vec<Forward> {
             })
             .collect();
     }
-    let published = plan.units.values().flat_map(|unit| &unit.network.publish);
-    published
-        .filter(|p| p.protocol == Protocol::Tcp)
-        .map(|p| Forward { host: 0, guest: p.port })
+    let guests = published(&plan.units, plan.recipe.setup.as_ref());
+    guests.into_iter().map(|guest| Forward { host: 0, guest }).collect()
+}
+
+/// The TCP ports that units publish; first those of the unit by which the appliance is set up, which alone answers until then.
+fn published(units: &BTreeMap<Name, Unit>, setup: Option<&Name>) -> Vec<u16> {
+    let mut units: Vec<(&Name, &Unit)> = units.iter().collect();
+    units.sort_by_key(|(name, _)| Some(*name) != setup);
+    let all = units.into_iter().flat_map(|(_, unit)| &unit.network.publish);
+    all.filter(|publish| publish.protocol == Protocol::Tcp)
+        .map(|publish| publish.port)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_unit::Source;
+
+    #[test]
+    fn the_address_at_which_an_appliance_is_set_up_comes_first() {
+        let unit = |name: &str, ports: &[u16]| {
+            let publish: String = ports
+                .iter()
+                .map(|port| format!("[[network.publish]]\nport = {port}\n"))
+                .collect();
+            let text = format!("description = \"d\"\n[service]\ncommand = [\"/bin/true\"]\n{publish}");
+            let file = "unit.toml".into();
+            let unit: Unit = Source { file, text }.parse().unwrap();
+            (name.parse::<Name>().unwrap(), unit)
+        };
+        let units = BTreeMap::from([unit("caddy", &[80, 443]), unit("panel", &[8443]), unit("slapd", &[636])]);
+        let setup = "panel".parse().ok();
+        assert_eq!(published(&units, setup.as_ref()), [8443, 80, 443, 636]);
+        assert_eq!(published(&units, None), [80, 443, 8443, 636]);
+    }
 }

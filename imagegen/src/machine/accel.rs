@@ -1,6 +1,7 @@
 //! How a machine's instructions are run, decided by trying.
 //!
-//! `/dev/kvm` can open, create a machine and still be useless: under some nested hypervisors a guest hangs at full load. So a
+//! `/dev/kvm` can open, create a machine and still be useless: under some nested hypervisors a guest hangs at full load, under others
+//! KVM does most instructions itself, slowly, and stops at the first that it does not know, such as those for floating point. So a
 //! guest of one sector is booted under KVM once, with a deadline, and the answer is kept for as long as the host runs the
 //! same kernel boot and QEMU stays the same.
 
@@ -144,12 +145,17 @@ fn boot_sector(
     })
 }
 
-/// A boot sector that waits for two timer interrupts and then leaves through the debug-exit port.
+/// A boot sector that waits for two timer interrupts, calculates with floating point, and then leaves through the debug-exit port.
 /// The disk is a megabyte, as SeaBIOS boots from none that is smaller than a cylinder.
 fn sector() -> Vec<u8> {
     let mut sector = vec![0; 1 << 20];
-    // sti; hlt; hlt; mov al, EXIT_VALUE; out 0xf4, al; cli; hlt; jmp $
-    let code = [0xfb, 0xf4, 0xf4, 0xb0, EXIT_VALUE, 0xe6, 0xf4, 0xfa, 0xf4, 0xeb, 0xfe];
+    let code = [
+        &[0xfb, 0xf4, 0xf4][..],                     // sti; hlt; hlt
+        &[0xdb, 0xe3, 0x9b, 0xd9, 0xeb, 0xdd, 0xd8], // fninit; fwait; fldpi; fstp st0
+        &[0xb0, EXIT_VALUE, 0xe6, 0xf4],             // mov al, EXIT_VALUE; out 0xf4, al
+        &[0xfa, 0xf4, 0xeb, 0xfe],                   // cli; hlt; jmp $
+    ]
+    .concat();
     sector[..code.len()].copy_from_slice(&code);
     sector[510..512].copy_from_slice(&[0x55, 0xaa]);
     sector

@@ -139,9 +139,11 @@ fn clock(facts: &Facts) -> Vec<Finding> {
     let values = [("now", now.unwrap_or_default())];
     let issued = facts.certificates.iter().flat_map(|all| &all.certificates);
     let ahead = issued.filter_map(|one| second(&one.from)).any(|from| from > facts.now);
-    vec![match facts.now < BEGINNING || ahead {
-        true => found("clock", Mood::Bad, "clock-behind", &values),
-        false => found("clock", Mood::Good, "clock", &values),
+    let kept = facts.machine.as_ref().is_some_and(|machine| machine.clock.synchronised);
+    vec![match (facts.now < BEGINNING || ahead, kept) {
+        (true, _) => found("clock", Mood::Bad, "clock-behind", &values),
+        (false, true) => found("clock", Mood::Good, "clock", &values),
+        (false, false) => found("clock", Mood::Off, "clock-alone", &values),
     }]
 }
 

@@ -8,7 +8,7 @@ mod tests;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cairn_api::{Certificates, Graph, NetworkState, Setup, Status, Top};
+use cairn_api::{Certificates, Graph, MachineState, NetworkState, Setup, Status, Top};
 
 pub(crate) use findings::diagnose;
 
@@ -83,6 +83,7 @@ pub(crate) struct Facts {
     pub(crate) graph: Option<Graph>,
     pub(crate) certificates: Option<Certificates>,
     pub(crate) setup: Option<Setup>,
+    pub(crate) machine: Option<MachineState>,
     pub(crate) network: Option<NetworkState>,
     /// How the directory answered, if there is one.
     pub(crate) directory: Option<Result<(), DirectoryError>>,
@@ -109,6 +110,7 @@ pub(crate) async fn ask(app: &App) -> Facts {
         top: app.control.get("/v1/top").await.ok(),
         graph: app.control.get("/v1/graph").await.ok(),
         setup: app.control.get("/v1/setup").await.ok(),
+        machine: app.control.get("/v1/machine").await.ok(),
         network: app.control.get("/v1/network").await.ok(),
         certificates,
         directory,

@@ -54,6 +54,16 @@ fn room_of(free: u64) -> Option<Setup> {
     })
 }
 
+fn kept(synchronised: bool) -> Facts {
+    let state = serde_json::json!({
+        "memory": 1, "cpus": 1, "data": { "size": 1, "used": 0, "free": 1 }, "clock": { "now": "", "synchronised": synchronised, "error_us": null },
+    });
+    Facts {
+        machine: Some(serde_json::from_value(state).unwrap()),
+        ..well()
+    }
+}
+
 fn well() -> Facts {
     Facts {
         status: status("ready", true, "192.168.1.20"),
@@ -161,6 +171,8 @@ fn each_trouble_is_found_and_the_worst_comes_first() {
             Mood::Warn,
         ),
         (Facts { now: 1_000, ..well() }, "clock-behind", Mood::Bad),
+        (kept(false), "clock-alone", Mood::Off),
+        (kept(true), "clock", Mood::Good),
         (
             Facts {
                 setup: room_of(1 << 20),
