@@ -35,6 +35,8 @@ pub struct AccelCache {
     pub boot_id: String,
     /// QEMU, by its version.
     pub qemu: String,
+    /// What was tried, by the sector's number.
+    pub tried: u32,
     /// The decision.
     pub accel: Accel,
     /// Why, for the curious.
@@ -43,6 +45,9 @@ pub struct AccelCache {
 
 /// How long the guest of one sector may take under KVM; it needs a tenth of this on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(3);
+
+/// The number of what that guest does: another one when it does something else, so that older answers are not taken.
+const SECTOR: u32 = 2;
 
 /// What that guest writes to the debug-exit port, and what QEMU makes of it: `value << 1 | 1`.
 const EXIT_VALUE: u8 = 0x15;
@@ -61,6 +66,7 @@ pub fn decide_accel(launcher: &dyn Launcher, cache: &Path) -> Result<AccelCache,
     let answer = |accel, reason: String| AccelCache {
         boot_id: boot_id.clone(),
         qemu: qemu.clone(),
+        tried: SECTOR,
         accel,
         reason,
     };
@@ -73,6 +79,7 @@ pub fn decide_accel(launcher: &dyn Launcher, cache: &Path) -> Result<AccelCache,
     if let Some(known) = read(&file)
         && known.boot_id == boot_id
         && known.qemu == qemu
+        && known.tried == SECTOR
     {
         return Ok(known);
     }
