@@ -43,7 +43,7 @@ fn a_machine_without_a_clock_never_goes_back_and_a_time_client_without_rights_se
     };
     let home = must(Home::new("clock", &must(images::clock()), options));
     let machine = must(home.start());
-    must(machine.wait_for("the clock was before a time that has been", READY));
+    must(machine.wait_for("The clock was before a time that has been", READY));
     let mut guest = Guest(machine);
     guest.wait_ready("chrony");
     // The image was built before this ran.

@@ -173,9 +173,6 @@ pub(crate) struct Supervisor {
 pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     let (send, receive) = unbounded_channel();
     let manifest = Arc::new(config.read_manifest()?);
-    if config.network {
-        crate::timekeeping::begin(&config, &manifest);
-    }
     let manager = config.at("/run/cairn/manager");
     cairn_config::private_folder(&manager)?;
     cairn_config::private_folder(&config.at("/run/cairn/notify"))?;
@@ -183,6 +180,9 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
     let (logs, store) = Logs::start(&config, &manifest, send.clone())?;
     crate::log::forward(&config, &manifest, store.clone(), &logs);
     let mut console = Console::open(&config.at("/dev/console"));
+    if config.network {
+        crate::timekeeping::begin(&config, &manifest, &mut console);
+    }
     let (saved, lost) = match Saved::read(&config.saved(), &manifest) {
         Ok(saved) => (saved, None),
         Err(e) => (None, Some(e.to_string())),

@@ -15,6 +15,7 @@ use cairn_unit::Manifest;
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::config::Config;
+use crate::console::Console;
 use crate::supervisor::{Msg, Supervisor};
 
 /// How often the time is noted, so how far the clock can be behind after a loss of power beside the time without it.
@@ -33,7 +34,7 @@ fn noted(path: &Path) -> Option<u64> {
 }
 
 /// Sets the clock if it shows a time before what is known to have been, and notes the time from then on.
-pub(crate) fn begin(config: &Config, manifest: &Manifest) {
+pub(crate) fn begin(config: &Config, manifest: &Manifest, console: &mut Console) {
     let before = crate::clock::seconds();
     let known = wanted(before, manifest.built, noted(&config.time()));
     if let Some(known) = known {
@@ -41,16 +42,12 @@ pub(crate) fn begin(config: &Config, manifest: &Manifest) {
             tv_sec: i64::try_from(known).unwrap_or(i64::MAX),
             tv_nsec: 0,
         };
-        match clock_settime(ClockId::Realtime, time) {
-            Ok(()) => eprintln!(
-                "cairn: the clock was before a time that has been, and was set to that: {}",
-                shown()
-            ),
-            Err(error) => eprintln!(
-                "cairn: the clock shows {}, which is wrong, and cannot be set: {error}",
-                shown()
-            ),
-        }
+        let set = clock_settime(ClockId::Realtime, time);
+        let now = crate::clock::timestamp();
+        console.say(&match set {
+            Ok(()) => format!("The clock was before a time that has been, and was set to that: {now}"),
+            Err(error) => format!("The clock shows {now}, which is past, and cannot be set: {error}"),
+        });
     }
     let config = config.clone();
     tokio::spawn(async move {
@@ -59,10 +56,6 @@ pub(crate) fn begin(config: &Config, manifest: &Manifest) {
             tokio::time::sleep(EVERY).await;
         }
     });
-}
-
-fn shown() -> String {
-    crate::clock::timestamp().to_string()
 }
 
 /// Notes the time, unless a later one is noted already.
@@ -106,6 +99,10 @@ impl Supervisor {
 
     /// A unit set the clock by a step.
     pub(crate) fn clock_set(&mut self, name: &str, set: Set) {
+        // Clients try by a step of nothing whether they may.
+        if matches!(set, Set::Forward(by) | Set::Back(by) if by < Duration::from_millis(1)) {
+            return;
+        }
         self.console.say(&match set {
             Set::Forward(by) => format!("unit {name}: the clock was set forward by {:.3} s", by.as_secs_f64()),
             Set::Back(by) => format!("unit {name}: the clock was set back by {:.3} s", by.as_secs_f64()),
