@@ -34,6 +34,8 @@ pub struct Options {
     pub direct: Option<PathBuf>,
     /// Whether the firmware has Secure Boot; it begins without keys.
     pub secure_boot: bool,
+    /// Whether it has a TPM, whose state the home keeps ([`Home::tpm`]).
+    pub tpm: bool,
     /// Whether all writes of all its starts are logged ([`Home::writes`]).
     pub log_writes: bool,
 }
@@ -49,6 +51,7 @@ impl Default for Options {
             keep_disk: false,
             direct: None,
             secure_boot: false,
+            tpm: false,
             log_writes: false,
         }
     }
@@ -104,6 +107,11 @@ impl Home {
         self.folder.path().join("writes.log")
     }
 
+    /// The folder of its TPM's state: without it the next start has another TPM.
+    pub fn tpm(&self) -> PathBuf {
+        self.folder.path().join("tpm")
+    }
+
     /// The folder, for what a check needs beside the disk.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -125,6 +133,7 @@ impl Home {
         spec.memory_mib = self.options.memory_mib;
         spec.video = Video::Offscreen;
         spec.control = true;
+        spec.tpm = self.options.tpm.then(|| self.tpm());
         spec.forwards = self
             .options
             .ports

@@ -107,7 +107,14 @@ pub fn lock_request(recipe: &Recipe, units: &BTreeMap<Name, Unit>, arch: Arch) -
         .iter()
         .map(|(name, unit)| (name.to_string(), unit.packages.clone()))
         .collect();
-    all.insert("@host".into(), recipe.host.packages.clone());
+    let mut host = recipe.host.packages.clone();
+    let encryption = recipe.image.data_encryption.iter().flat_map(|how| how.packages());
+    for package in encryption.map(|name| (*name).to_owned()) {
+        if !host.contains(&package) {
+            host.push(package);
+        }
+    }
+    all.insert("@host".into(), host);
     all.insert(
         "@kernel".into(),
         vec![recipe.host.kernel.replace("{arch}", arch.debian())],
@@ -266,6 +273,7 @@ impl BuildPlan {
             format!("cairn.verity={verity}"),
             format!("cairn.data-min={}", mib(image.data_min.0)),
         ];
+        words.extend(image.data_encryption.map(|how| format!("cairn.encryption={}", how.word())));
         words.extend(self.kernel_words());
         words.join(" ")
     }

@@ -43,8 +43,30 @@ pub(super) fn ask(failure: &Failure) -> Option<String> {
     Some(next)
 }
 
-/// The files among which the boot loader finds its entries.
-fn files(vars: &EfiVars) -> Option<Vec<String>> {
+/// Gives the boot loader the try back that it took for this start, where it counts. What cannot be given back costs one of three tries.
+pub(super) fn give_back_try() {
+    let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    if mount("efivarfs", efivars::FOLDER, "efivarfs", plain, c"").is_err() {
+        return;
+    }
+    let vars = EfiVars::default();
+    let given = || -> Option<()> {
+        let path = vars.text(LOADER, "LoaderBootCountPath")?.replace('\\', "/");
+        let (folder, file) = path.rsplit_once('/')?;
+        let back = super::encryption::try_given_back(file)?;
+        mount_esp(&vars, MountFlags::empty())?;
+        let folder = Path::new(ESP).join(folder.trim_start_matches('/'));
+        let renamed = fs::rename(folder.join(file), folder.join(&back));
+        debug!("{file} is called {back} again: {renamed:?}");
+        let _ = unmount(ESP, UnmountFlags::empty());
+        Some(())
+    };
+    let _ = given();
+    let _ = unmount(efivars::FOLDER, UnmountFlags::empty());
+}
+
+/// Mounts the ESP that the boot loader came from.
+fn mount_esp(vars: &EfiVars, more: MountFlags) -> Option<()> {
     let id = vars
         .text(LOADER, "LoaderDevicePartUUID")?
         .trim()
@@ -53,8 +75,13 @@ fn files(vars: &EfiVars) -> Option<Vec<String>> {
         .ok()?;
     let partition = disks::partition(id)?;
     fs::create_dir_all(ESP).ok()?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(partition.path(), ESP, "vfat", flags, c"").ok()?;
+    let flags = more | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(partition.path(), ESP, "vfat", flags, c"").ok()
+}
+
+/// The files among which the boot loader finds its entries.
+fn files(vars: &EfiVars) -> Option<Vec<String>> {
+    mount_esp(vars, MountFlags::RDONLY)?;
     let found = fs::read_dir(Path::new(ESP).join("EFI/Linux"));
     let names = found.map(|found| {
         found
