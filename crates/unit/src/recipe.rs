@@ -295,6 +295,26 @@ impl Encryption {
             ],
         }
     }
+
+    /// What Debian's dependencies bring with these and the host root does without, unless the recipe names it: the TPM's library depends on
+    /// rules for udev, and so on an init system with its accounts and logins.
+    pub fn left_out(self) -> &'static [&'static str] {
+        match self {
+            Self::Tpm => &[
+                "adduser",
+                "debconf",
+                "dmsetup",
+                "libpam-modules",
+                "libpam-modules-bin",
+                "login.defs",
+                "mount",
+                "passwd",
+                "systemd",
+                "tpm-udev",
+                "udev",
+            ],
+        }
+    }
 }
 
 /// How hard to compress the root.

@@ -126,6 +126,12 @@ pub fn lock_request(recipe: &Recipe, units: &BTreeMap<Name, Unit>, arch: Arch) -
     }
 }
 
+/// Whether the host root holds a package of its closure.
+fn in_host(recipe: &Recipe, package: &str) -> bool {
+    let left_out = recipe.image.data_encryption.iter().flat_map(|how| how.left_out());
+    recipe.host.packages.iter().any(|named| named == package) || !left_out.into_iter().any(|name| *name == package)
+}
+
 /// Plans the build of a recipe: reads recipe, units and lock, and checks that they fit each other.
 pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildError> {
     let project = Project::read(recipe_file)?;
@@ -199,7 +205,10 @@ pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildErr
         secure_boot,
         host: RootPlan {
             name: "host".into(),
-            packages: packages("@host"),
+            packages: packages("@host")
+                .into_iter()
+                .filter(|p| in_host(&recipe, &p.name))
+                .collect(),
             overlays: recipe
                 .host
                 .overlays
@@ -273,7 +282,11 @@ impl BuildPlan {
             format!("cairn.verity={verity}"),
             format!("cairn.data-min={}", mib(image.data_min.0)),
         ];
-        words.extend(image.data_encryption.map(|how| format!("cairn.encryption={}", how.word())));
+        words.extend(
+            image
+                .data_encryption
+                .map(|how| format!("cairn.encryption={}", how.word())),
+        );
         words.extend(self.kernel_words());
         words.join(" ")
     }

@@ -179,6 +179,12 @@ fn a_tpm_is_reached_by_its_socket_and_only_where_there_is_one() {
     spec.tpm = Some("/m/tpm".into());
     let args = spec.args(&sockets());
     assert_eq!(values(&args, "-tpmdev"), ["emulator,id=tpm0,chardev=tpm"]);
-    assert!(args.contains(&"socket,id=tpm,path=/s/tpm/socket".to_owned()), "{args:?}");
-    assert!(spec.binds(&sockets()).contains(&Bind::writable("/s/tpm/socket".as_ref())));
+    assert!(
+        args.contains(&"socket,id=tpm,path=/s/tpm/socket".to_owned()),
+        "{args:?}"
+    );
+    assert!(
+        spec.binds(&sockets())
+            .contains(&Bind::writable("/s/tpm/socket".as_ref()))
+    );
 }

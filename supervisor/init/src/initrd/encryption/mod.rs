@@ -14,9 +14,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use cairn_disk::efivars::{self, EfiVars};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-
 use decide::{Content, Machine};
 pub(super) use decide::{Refusal, Step, step, try_given_back};
 use key::RecoveryKey;
@@ -39,16 +36,9 @@ pub(super) fn content(partition: &KernelPartition) -> Result<Content, Failure> {
 
 /// What keys can be bound to here.
 pub(super) fn machine() -> Machine {
-    let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    // Where there are none, Secure Boot is not in force.
-    let mounted = mount("efivarfs", efivars::FOLDER, "efivarfs", plain, c"").is_ok();
-    let secure_boot = EfiVars::default().secure_boot();
-    if mounted {
-        let _ = unmount(efivars::FOLDER, UnmountFlags::empty());
-    }
     Machine {
         tpm: tpm::is_there(),
-        secure_boot,
+        secure_boot: fallback::secure_boot(),
     }
 }
 
@@ -159,7 +149,7 @@ fn lock(partition: &KernelPartition) -> Result<(), Failure> {
 /// Waits for a person who types the right key.
 fn ask(partition: &KernelPartition, why: &str) -> Result<(RecoveryKey, KernelPartition), Failure> {
     // Nobody is there, perhaps for days: no version is given up for that.
-    fallback::give_back_try();
+    let given = fallback::give_back_try();
     let mut consoles = Consoles::open()?;
     let mut wrong = 0;
     consoles.say(&format!(
@@ -174,7 +164,12 @@ fn ask(partition: &KernelPartition, why: &str) -> Result<(RecoveryKey, KernelPar
                 consoles.say("that is no recovery key: it has eight groups of four; a letter is wrong or missing")
             }
             Answer::Key(key) => match luks::open(partition, luks::By::Recovery(&key))? {
-                Ok(inner) => return Ok((key, inner)),
+                Ok(inner) => {
+                    if let Some(given) = given {
+                        fallback::take_try_again(given);
+                    }
+                    return Ok((key, inner));
+                }
                 Err(_) => {
                     wrong += 1;
                     consoles.say("that is the recovery key of another partition, or an old one");
