@@ -220,6 +220,9 @@ fn name_corruption(result: Result<(), Failure>, verified: &Verified, device: &st
 
 fn set_up_data(settings: &Settings, disk: &RootDisk) -> Result<(), Failure> {
     let target = format!("{SYSROOT}/data");
+    if !settings.encrypted || settings.data_in_memory {
+        encryption::lock_unopened();
+    }
     if settings.data_in_memory {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
         return mount("tmpfs", &target, "tmpfs", flags, c"mode=0755").doing(|| format!("mount {target} in memory"));

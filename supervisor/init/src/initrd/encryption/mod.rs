@@ -146,6 +146,15 @@ fn lock(partition: &KernelPartition) -> Result<(), Failure> {
     })
 }
 
+/// The same where nothing is opened: a start by the same signer's keys could else ask for the key of a partition that was put aside.
+pub(super) fn lock_unopened() {
+    if tpm::is_there()
+        && let Err(error) = tpm::lock()
+    {
+        say!("the TPM cannot be told to keep what was sealed in it: {error}");
+    }
+}
+
 /// Waits for a person who types the right key.
 fn ask(partition: &KernelPartition, why: &str) -> Result<(RecoveryKey, KernelPartition), Failure> {
     // Nobody is there, perhaps for days: no version is given up for that.
