@@ -71,7 +71,13 @@ fn the_tpm_opens_the_data_for_the_owners_versions_on_this_machine_and_the_recove
     let device = format!("/dev/{}", made.split(' ').next_back().unwrap_or_default());
     assert_eq!(guest.read(STATE), "sealed");
     guest.write("/data/known", KNOWN);
-    let key = guest.read("/data/recovery-key");
+    let key = guest.cairn(&["data", "recovery-key"]).trim().to_owned();
+    let shown = format!("Recovery key of the data partition: {key}");
+    must(guest.0.wait_for(&shown, READY));
+    assert!(guest.cairn(&["data"]).starts_with("LUKS2; this machine's TPM opens it; its recovery key is not saved yet"));
+    guest.cairn(&["data", "saved"]);
+    assert_eq!(guest.cairn(&["data"]), "LUKS2; this machine's TPM opens it\n");
+    assert_eq!(guest.ran(&["/usr/bin/cairn", "data", "recovery-key"], READY).0, 1);
 
     // PCR 15 is not zero any more: root itself gets nothing from the TPM.
     let (code, said) = guest.ran(

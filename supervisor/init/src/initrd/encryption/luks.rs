@@ -100,13 +100,19 @@ pub(super) fn format(partition: &KernelPartition, key: &RecoveryKey) -> Result<(
     must("cryptsetup", &device, &args)
 }
 
-/// Has the TPM keep a fresh key of the partition, in place of one that it kept before.
+/// Removes what was sealed, perhaps in another TPM: systemd-cryptenroll takes a key for the same PCRs for its own, and makes none then.
+pub(super) fn forget_sealed(partition: &KernelPartition) -> Result<(), Failure> {
+    let path = partition.path();
+    let device = path.to_string_lossy();
+    must("systemd-cryptenroll", &device, &["--wipe-slot=tpm2", &device])
+}
+
+/// Has the TPM keep a fresh key of the partition.
 pub(super) fn seal(partition: &KernelPartition, key: &RecoveryKey) -> Result<(), Failure> {
     let path = partition.path();
     let device = path.to_string_lossy();
     let _file = KeyFile::of(key)?;
     let args = [
-        "--wipe-slot=tpm2",
         "--unlock-key-file=/run/cairn-key",
         &format!("--tpm2-device={}", tpm::DEVICE),
         PCRS,

@@ -115,7 +115,7 @@ pub(super) fn open(partition: &KernelPartition) -> Result<KernelPartition, Failu
     };
     let (key, inner) = ask(partition, &why)?;
     let sealed = decide::seal_anew(machine).map_err(str::to_owned);
-    let sealed = sealed.and_then(|()| luks::seal(partition, &key).map_err(|failure| failure.to_string()));
+    let sealed = sealed.and_then(|()| seal_anew(partition, &key).map_err(|failure| failure.to_string()));
     if machine.tpm {
         lock(partition)?;
     }
@@ -130,6 +130,12 @@ pub(super) fn open(partition: &KernelPartition) -> Result<KernelPartition, Failu
         }
     }
     Ok(inner)
+}
+
+/// What another TPM keeps, or this one for another state, goes.
+fn seal_anew(partition: &KernelPartition, key: &RecoveryKey) -> Result<(), Failure> {
+    luks::forget_sealed(partition)?;
+    luks::seal(partition, key)
 }
 
 /// Closes it for being made anew.
