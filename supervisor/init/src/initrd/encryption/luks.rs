@@ -21,6 +21,8 @@ use crate::sys;
 const NAME: &str = "data";
 /// Where a key lies for as long as a program reads it: in memory.
 const KEY: &str = "/run/cairn-key";
+const KEY_FILE: &str = "--key-file=/run/cairn-key";
+const UNLOCK_KEY_FILE: &str = "--unlock-key-file=/run/cairn-key";
 
 /// The PCRs that the key is sealed for: 7 as it is now, 15 as it is before anything was opened.
 const PCRS: &str = "--tpm2-pcrs=7:sha256+15:sha256=0000000000000000000000000000000000000000000000000000000000000000";
@@ -94,7 +96,7 @@ pub(super) fn format(partition: &KernelPartition, key: &RecoveryKey) -> Result<(
         "--pbkdf-force-iterations=1000",
         "--key-slot=1",
         "--label=cairn-data",
-        "--key-file=/run/cairn-key",
+        KEY_FILE,
         &device,
     ];
     must("cryptsetup", &device, &args)
@@ -113,7 +115,7 @@ pub(super) fn seal(partition: &KernelPartition, key: &RecoveryKey) -> Result<(),
     let device = path.to_string_lossy();
     let _file = KeyFile::of(key)?;
     let args = [
-        "--unlock-key-file=/run/cairn-key",
+        UNLOCK_KEY_FILE,
         &format!("--tpm2-device={}", tpm::DEVICE),
         PCRS,
         &device,
@@ -135,7 +137,7 @@ pub(super) fn open(partition: &KernelPartition, by: By<'_>) -> Result<Result<Ker
     let device = path.to_string_lossy();
     let (how, _file) = match by {
         By::Tpm => (&["--token-only", "--token-type=systemd-tpm2"][..], None),
-        By::Recovery(key) => (&["--key-file=/run/cairn-key"][..], Some(KeyFile::of(key)?)),
+        By::Recovery(key) => (&[KEY_FILE][..], Some(KeyFile::of(key)?)),
     };
     let args = [
         &["open", "--batch-mode", "--type=luks2", "--tries=1"],

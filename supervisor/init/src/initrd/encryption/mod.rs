@@ -190,9 +190,7 @@ fn ask(partition: &KernelPartition, why: &str) -> Result<(RecoveryKey, KernelPar
                     consoles.say("that is the recovery key of another partition, or an old one");
                     if wrong % TRIES == 0 {
                         let seconds = PAUSE.as_secs();
-                        consoles.say(&format!(
-                            "that was the {wrong}th key that does not fit; wait for {seconds} seconds"
-                        ));
+                        consoles.say(&format!("{wrong} keys did not fit; wait for {seconds} seconds"));
                         std::thread::sleep(PAUSE);
                     }
                 }
