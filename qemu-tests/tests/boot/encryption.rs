@@ -51,6 +51,12 @@ fn is_on(disk: &Path, text: &str) -> bool {
     })
 }
 
+/// The size of the data file system, in bytes.
+fn size(guest: &mut Guest) -> u64 {
+    let machine: serde_json::Value = must(serde_json::from_str(&guest.cairn(&["--json", "machine"])));
+    machine["data"]["size"].as_u64().unwrap()
+}
+
 /// By word: its power button may not be there yet.
 fn power_off(mut guest: Guest) {
     guest.cairn(&["poweroff"]);
@@ -151,7 +157,10 @@ fn the_tpm_opens_the_data_for_the_owners_versions_on_this_machine_and_the_recove
         (guest.read(STATE), guest.read("/data/known")),
         ("sealed".into(), KNOWN.into())
     );
+    let before = size(&mut guest);
     power_off(guest);
+    let file = must(std::fs::File::options().write(true).open(&disk));
+    must(file.set_len(must(file.metadata()).len() + (1 << 30)));
 
     // Secure Boot switched off: the key opens it, and is not given to a TPM that would give it to anybody.
     let mut spec = must(scene.home.spec());
@@ -169,6 +178,9 @@ fn the_tpm_opens_the_data_for_the_owners_versions_on_this_machine_and_the_recove
     must(machine.serial.wait_from(mark, "Ready", READY));
     let mut guest = Guest(machine);
     assert!(guest.read(STATE).starts_with("not-sealed Secure Boot"));
+    // The disk is a GiB larger since.
+    let now = size(&mut guest);
+    assert!(now > before + (900 << 20), "{before} bytes, then {now}");
     assert_eq!(guest.read("/data/known"), KNOWN);
     power_off(guest);
 
