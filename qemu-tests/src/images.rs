@@ -151,7 +151,20 @@ pub struct Changes<'a> {
 /// # Panics
 /// A text that is to be replaced is not there.
 pub fn upgraded(version: &str, changes: Changes<'_>, folder: &Path) -> Result<PathBuf, HarnessError> {
+    version_of("upgrade-test", version, changes, folder)
+}
+
+/// A version of `appliances/NAME.toml`, which begins with 1.0.0 and has the one unit `steady`, as [`upgraded`] makes it.
+///
+/// # Errors
+/// When it cannot be built, with imagegen's words.
+///
+/// # Panics
+/// A text that is to be replaced is not there.
+pub fn version_of(name: &str, version: &str, changes: Changes<'_>, folder: &Path) -> Result<PathBuf, HarnessError> {
+    // The programs come with it.
     upgradable()?;
+    let file = |end: &str| format!("appliances/{name}.{end}");
     let replace = |mut text: String, all: &[(&str, &str)]| {
         for (from, to) in all {
             assert_eq!(text.matches(from).count(), 1, "{from:?} in {text}");
@@ -165,14 +178,11 @@ pub fn upgraded(version: &str, changes: Changes<'_>, folder: &Path) -> Result<Pa
         std::fs::read_to_string(&path).map_err(HarnessError::io("read", &path))
     };
     let own = [("\"1.0.0\"", &*format!("\"{version}\""))];
-    let recipe = replace(replace(read("appliances/upgrade-test.toml")?, &own), changes.recipe);
+    let recipe = replace(replace(read(&file("toml"))?, &own), changes.recipe);
     let unit = replace(read("units/steady.toml")?, changes.unit);
     for (path, text) in [
-        ("appliances/upgrade-test.toml", recipe),
-        (
-            "appliances/upgrade-test.amd64.lock",
-            read("appliances/upgrade-test.amd64.lock")?,
-        ),
+        (&*file("toml"), recipe),
+        (&*file("amd64.lock"), read(&file("amd64.lock"))?),
         ("units/steady.toml", unit),
         (keys, read(keys)?),
     ] {
@@ -192,7 +202,7 @@ pub fn upgraded(version: &str, changes: Changes<'_>, folder: &Path) -> Result<Pa
         .current_dir(&project)
         .args([
             "build",
-            "appliances/upgrade-test.toml",
+            &file("toml"),
             "--profile",
             "fast",
             "--format",
@@ -206,11 +216,11 @@ pub fn upgraded(version: &str, changes: Changes<'_>, folder: &Path) -> Result<Pa
         .map_err(HarnessError::io("run", &imagegen))?;
     if !output.status.success() {
         return Err(HarnessError::Image {
-            name: format!("upgrade-test {version}"),
+            name: format!("{name} {version}"),
             reason: String::from_utf8_lossy(&output.stderr).into_owned(),
         });
     }
-    Ok(project.join(format!("upgrade-test-{version}.raw")))
+    Ok(project.join(format!("{name}-{version}.raw")))
 }
 
 /// Built in this process already: one build a test run, as nothing changes under it.

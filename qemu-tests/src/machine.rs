@@ -34,6 +34,8 @@ pub struct Options {
     pub direct: Option<PathBuf>,
     /// Whether the firmware has Secure Boot; it begins without keys.
     pub secure_boot: bool,
+    /// Whether it has a TPM, whose state the home keeps ([`Home::tpm`]).
+    pub tpm: bool,
     /// Whether all writes of all its starts are logged ([`Home::writes`]).
     pub log_writes: bool,
     /// What its clock shows when it is switched on; left out, the time.
@@ -51,6 +53,7 @@ impl Default for Options {
             keep_disk: false,
             direct: None,
             secure_boot: false,
+            tpm: false,
             log_writes: false,
             clock: None,
         }
@@ -107,6 +110,11 @@ impl Home {
         self.folder.path().join("writes.log")
     }
 
+    /// The folder of its TPM's state: without it the next start has another TPM.
+    pub fn tpm(&self) -> PathBuf {
+        self.folder.path().join("tpm")
+    }
+
     /// The folder, for what a check needs beside the disk.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -129,6 +137,7 @@ impl Home {
         spec.video = Video::Offscreen;
         spec.clock.clone_from(&self.options.clock);
         spec.control = true;
+        spec.tpm = self.options.tpm.then(|| self.tpm());
         spec.forwards = self
             .options
             .ports

@@ -23,7 +23,7 @@ pub use answers::{
 };
 pub use certificates::{Authority, Certificate, Certificates, ImportCertificate, Imported};
 pub use learned::{Advice, Direction, LearnState, Learned, Sighting, Sightings};
-pub use machine::{Clock, MachineState, Room};
+pub use machine::{Clock, DataEncryption, MachineState, RecoveryKey, Room};
 pub use markdown::markdown;
 pub use network::{
     NetworkAddress, NetworkChoice, NetworkChoices, NetworkDevice, NetworkLease, NetworkPending, NetworkRoute,

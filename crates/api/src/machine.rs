@@ -12,8 +12,31 @@ pub struct MachineState {
     pub cpus: u32,
     /// The data partition, which each start grows to the end of its disk.
     pub data: Room,
+    /// Whether the data partition is encrypted, and who opens it.
+    #[serde(default)]
+    pub encryption: DataEncryption,
     /// The clock.
     pub clock: Clock,
+}
+
+/// How the data partition is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DataEncryption {
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+    /// Whether the machine's TPM opens it at the next start; else that start asks for the recovery key at the console.
+    pub sealed: bool,
+    /// Why the TPM does not.
+    pub why: String,
+    /// Whether the recovery key still lies on the appliance, because nobody has said that it is saved elsewhere.
+    pub recovery_key_unsaved: bool,
+}
+
+/// The recovery key of the data partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RecoveryKey {
+    /// As it is typed at the console: eight groups of four.
+    pub key: String,
 }
 
 /// The room of a file system.

@@ -6,7 +6,7 @@ use crate::accounts::Accounts;
 use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Status, Top};
 use crate::certificates::{Certificates, ImportCertificate, Imported};
 use crate::learned::Learned;
-use crate::machine::MachineState;
+use crate::machine::{MachineState, RecoveryKey};
 use crate::network::{NetworkChoices, NetworkState};
 use crate::parameters::{self, Parameter};
 use crate::setup::{FirstAccount, Setup, SetupAnswers, SetupCode};
@@ -83,6 +83,8 @@ pub enum Endpoint {
     Disable,
     Reload,
     Machine,
+    RecoveryKey,
+    RecoveryKeySaved,
     Site,
     WriteSite,
     SiteHistory,
@@ -353,6 +355,24 @@ pub const ROUTES: &[Route] = &[
         "The machine: its memory, the room for data, and the clock.",
         Some(of::<MachineState>),
     ),
+    Route {
+        scope: Scope::Own,
+        ..get(
+            Endpoint::RecoveryKey,
+            "/v1/data/recovery-key",
+            "The recovery key of an encrypted data partition, until it is said to be saved.",
+            Some(of::<RecoveryKey>),
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        ..post(
+            Endpoint::RecoveryKeySaved,
+            "/v1/data/recovery-key/saved",
+            "The recovery key is saved elsewhere: it goes from the appliance.",
+            of::<Accepted>,
+        )
+    },
     Route {
         scope: Scope::Operate,
         ..get(

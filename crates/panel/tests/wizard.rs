@@ -37,6 +37,26 @@ async fn the_wizard_sets_up_what_was_answered_and_logs_in() {
 }
 
 #[tokio::test]
+async fn the_key_of_encrypted_data_is_shown_beside_it_and_goes_with_it() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let own = owner.get("/setup/done").await;
+    assert!(!own.text.contains("Save the key of your data"));
+    let key = "abcd-efgh-jkmn-pqrs-tvwx-yz01-2345-6789";
+    panel.manager.told.lock().unwrap().data_key = Some(key.to_owned());
+    // A page that did not show it removes nothing.
+    assert_eq!(owner.post("/setup/saved", &[("saved", "on")]).await.location, "/");
+    assert!(panel.manager.told.lock().unwrap().data_key.is_some());
+    let shown = owner.get("/setup/done").await;
+    shown.says(key);
+    shown.says("Save the key of your data");
+    let fields = [("saved", "on"), ("data_key", "abcd")];
+    assert_eq!(owner.post("/setup/saved", &fields).await.location, "/");
+    assert_eq!(panel.manager.told.lock().unwrap().data_key, None);
+    assert!(!owner.get("/setup/done").await.text.contains(key));
+}
+
+#[tokio::test]
 async fn the_recovery_key_is_shown_until_it_is_saved_and_then_never() {
     let panel = Panel::new().await;
     let mut owner = panel.owner().await;

@@ -119,6 +119,17 @@ pub(crate) fn recipe(recipe: &Recipe, refuse: &mut Refuse<'_>) {
             "name their folder in `secure_boot`, or leave it out",
         );
     }
+    if let (None, Some(how)) = (&recipe.image.secure_boot, recipe.image.data_encryption) {
+        let message = format!(
+            "`{}` binds the key to Secure Boot, and no keys for it are named: the TPM would give it to any system",
+            how.word()
+        );
+        refuse(
+            &["image", "data_encryption"],
+            message,
+            "make keys by `imagegen keys secureboot` and name their folder in `secure_boot`",
+        );
+    }
     if recipe.image.source_date_epoch == Some(0) {
         let help = "leave it out: the newest time of the locked indexes is taken";
         refuse(&["image", "source_date_epoch"], "time 0 is never used".into(), help);

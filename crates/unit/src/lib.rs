@@ -35,7 +35,9 @@ pub use net_values::{DeviceName, INTERNAL, Mac, NetAddress, SearchDomain, TimeSe
 pub use outside::{DNS_MAX, Ipv6, Method, SEARCH_MAX, SiteDevice, SiteNetwork};
 pub use policy::{Hold, Moment, SiteUpgrade, UpgradeMode, UpgradePolicy, Window};
 pub use problem::{Problem, Problems, Source, nearest};
-pub use recipe::{Arch, Boot, Enroll, Exclude, Format, HostTree, ImageSpec, Profile, Recipe, TestOptions, Upgrade};
+pub use recipe::{
+    Arch, Boot, Encryption, Enroll, Exclude, Format, HostTree, ImageSpec, Profile, Recipe, TestOptions, Upgrade,
+};
 pub use service::{
     Check, Command, Dependants, Failure, FailureAction, Health, HttpCheck, Kind, Ready, ReadyWhen, Reload, Restart,
     Service,

@@ -90,6 +90,10 @@ pub struct ImageSpec {
     /// When firmware that has no keys (setup mode) is given these, before anything else is started. Left out: `if-safe`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secure_boot_enroll: Option<Enroll>,
+    /// How the data partition is encrypted (LUKS2), from its making on: `tpm` has the machine's TPM 2 keep the key, for a machine that was started
+    /// with Secure Boot and these keys. It needs `secure_boot`. Left out: it is not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_encryption: Option<Encryption>,
     /// The time, in seconds since 1970, of everything that the build makes. Left out: 0 is never used; the newest
     /// time of the locked indexes is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,6 +110,7 @@ impl Default for ImageSpec {
             data_min: Bytes(256 << 20),
             secure_boot: None,
             secure_boot_enroll: None,
+            data_encryption: None,
             source_date_epoch: None,
         }
     }
@@ -259,6 +264,55 @@ impl Enroll {
             Self::Off => "off",
             Self::IfSafe => "if-safe",
             Self::Force => "force",
+        }
+    }
+}
+
+/// How the data partition is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encryption {
+    /// The machine's TPM 2 keeps the key; a recovery key, which is shown once, opens it elsewhere.
+    Tpm,
+}
+
+impl Encryption {
+    /// The recipe's word, and that of `cairn.encryption=` on the kernel's command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tpm => "tpm",
+        }
+    }
+
+    /// What the host root holds for it: LUKS2's programs, what seals a key, and the TPM's library, which is loaded by name.
+    pub fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Tpm => &[
+                "cryptsetup-bin",
+                "systemd-cryptsetup",
+                "libtss2-esys-3.0.2-0t64",
+                "libtss2-rc0t64",
+            ],
+        }
+    }
+
+    /// What Debian's dependencies bring with these and the host root does without, unless the recipe names it: the TPM's library depends on
+    /// rules for udev, and so on an init system with its accounts and logins.
+    pub fn left_out(self) -> &'static [&'static str] {
+        match self {
+            Self::Tpm => &[
+                "adduser",
+                "debconf",
+                "dmsetup",
+                "libpam-modules",
+                "libpam-modules-bin",
+                "login.defs",
+                "mount",
+                "passwd",
+                "systemd",
+                "tpm-udev",
+                "udev",
+            ],
         }
     }
 }

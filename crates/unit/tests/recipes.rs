@@ -219,3 +219,15 @@ fn keys_of_secure_boot_lie_in_the_project_and_are_there_if_they_are_to_be_enroll
     assert_eq!(message, "`if-safe` enrols keys, and none are named");
     assert!(help.contains("secure_boot"), "{help}");
 }
+
+#[test]
+fn an_encrypted_data_partition_needs_keys_of_secure_boot() {
+    let image = |keys: &str| format!("{GOOD}[image]\n{keys}\n");
+    let text = image("secure_boot = \"keys/secureboot\"\ndata_encryption = \"tpm\"");
+    let recipe = Recipe::parse(&source("appliances/a.toml", &text)).unwrap();
+    assert_eq!(recipe.image.data_encryption, Some(cairn_unit::Encryption::Tpm));
+    let (at, message, help) = only(&image("data_encryption = \"tpm\""));
+    assert_eq!(at.map(|(line, _)| line), Some(6));
+    assert!(message.contains("no keys for it are named"), "{message}");
+    assert!(help.contains("imagegen keys secureboot"), "{help}");
+}

@@ -42,6 +42,18 @@ const KEYBOARD: [&str; 5] = ["i8042", "atkbd", "usbhid", "hid_generic", "hyperv_
 /// Modules that every boot loads. The data partition's quotas need theirs before it is mounted.
 const ALWAYS: [&str; 4] = ["dm_verity", "erofs", "ext4", "quota_v2"];
 
+/// Modules that open an encrypted data partition: the target, its cipher for the kernel and for programs, and a TPM of either kind. Where the key is
+/// asked for, somebody types.
+const ENCRYPTED: [&str; 5] = ["dm_crypt", "xts", "algif_skcipher", "tpm_crb", "tpm_tis"];
+
+/// AES by the processor's own instructions.
+fn fast_aes(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Amd64 => "aesni_intel",
+        Arch::Arm64 => "aes_ce_blk",
+    }
+}
+
 /// Modules that make hashing and checksums fast; loaded first, so that dm-verity finds them.
 fn fast(arch: Arch) -> &'static [&'static str] {
     match arch {
@@ -70,8 +82,9 @@ fn entries(plan: &BuildPlan, kernel: &Kernel, contents: Contents) -> Result<Vec<
         .chain(contents.always)
         .chain(extra.iter().copied())
         .collect();
-    // Without a second version nobody looks at the ESP here.
-    let esp = ESP.into_iter().filter(|_| plan.recipe.upgrade.is_some());
+    // Without a second version nobody looks at the ESP here, and without encryption nobody at Secure Boot's state.
+    let wanted = plan.recipe.upgrade.is_some() || plan.recipe.image.data_encryption.is_some();
+    let esp = ESP.into_iter().filter(|_| wanted);
     let names = always.iter().copied().chain(HARDWARE).chain(esp).map(str::to_owned);
     let names: Vec<String> = names.collect();
     let modules = kernel.modules.closure(&names)?;
@@ -138,7 +151,11 @@ pub(super) fn initrd(plan: &BuildPlan, kernel: &Kernel, init: Vec<u8>) -> Result
         ("init".into(), 0o755, init),
         ("etc/cairn-banner".into(), 0o644, banner.into_bytes()),
     ];
-    let always = ALWAYS.to_vec();
+    let mut always = ALWAYS.to_vec();
+    if plan.recipe.image.data_encryption.is_some() {
+        always.push(fast_aes(plan.arch));
+        always.extend(ENCRYPTED.into_iter().chain(KEYBOARD));
+    }
     compressed(plan, entries(plan, kernel, Contents { always, files })?)
 }
 

@@ -107,7 +107,14 @@ pub fn lock_request(recipe: &Recipe, units: &BTreeMap<Name, Unit>, arch: Arch) -
         .iter()
         .map(|(name, unit)| (name.to_string(), unit.packages.clone()))
         .collect();
-    all.insert("@host".into(), recipe.host.packages.clone());
+    let mut host = recipe.host.packages.clone();
+    let encryption = recipe.image.data_encryption.iter().flat_map(|how| how.packages());
+    for package in encryption.map(|name| (*name).to_owned()) {
+        if !host.contains(&package) {
+            host.push(package);
+        }
+    }
+    all.insert("@host".into(), host);
     all.insert(
         "@kernel".into(),
         vec![recipe.host.kernel.replace("{arch}", arch.debian())],
@@ -117,6 +124,12 @@ pub fn lock_request(recipe: &Recipe, units: &BTreeMap<Name, Unit>, arch: Arch) -
         arch: arch.debian().into(),
         units: all,
     }
+}
+
+/// Whether the host root holds a package of its closure.
+fn in_host(recipe: &Recipe, package: &str) -> bool {
+    let left_out = recipe.image.data_encryption.iter().flat_map(|how| how.left_out());
+    recipe.host.packages.iter().any(|named| named == package) || !left_out.into_iter().any(|name| *name == package)
 }
 
 /// Plans the build of a recipe: reads recipe, units and lock, and checks that they fit each other.
@@ -192,7 +205,10 @@ pub fn plan(recipe_file: &Path, options: &Options) -> Result<BuildPlan, BuildErr
         secure_boot,
         host: RootPlan {
             name: "host".into(),
-            packages: packages("@host"),
+            packages: packages("@host")
+                .into_iter()
+                .filter(|p| in_host(&recipe, &p.name))
+                .collect(),
             overlays: recipe
                 .host
                 .overlays
@@ -266,6 +282,11 @@ impl BuildPlan {
             format!("cairn.verity={verity}"),
             format!("cairn.data-min={}", mib(image.data_min.0)),
         ];
+        words.extend(
+            image
+                .data_encryption
+                .map(|how| format!("cairn.encryption={}", how.word())),
+        );
         words.extend(self.kernel_words());
         words.join(" ")
     }

@@ -62,7 +62,9 @@ pub(super) fn run(options: &Run, interrupt: &Interrupt, json: bool) -> Result<u8
             command_line: command_line.trim().into(),
         }
     } else {
-        Firmware::find(&tools.root, options.secure_boot)?.boot(folder.path())?
+        // The data partition is encrypted only where Secure Boot is in force.
+        let secure = options.secure_boot || plan.recipe.image.data_encryption.is_some();
+        Firmware::find(&tools.root, secure)?.boot(folder.path())?
     };
     let mut spec = MachineSpec::new(plan.recipe.name.as_str(), accel.accel, boot);
     spec.cpus = options.cpus;
@@ -70,6 +72,15 @@ pub(super) fn run(options: &Run, interrupt: &Interrupt, json: bool) -> Result<u8
     spec.video = if options.headless { Video::Off } else { Video::Offscreen };
     spec.forwards = forwards(options, &plan);
     spec.setup = options.build.site.as_deref().map(absolute).transpose()?;
+    // An appliance that has its key kept wants one; with a disk that is kept, it is kept beside it.
+    spec.tpm = plan.recipe.image.data_encryption.map(|_| match &options.disk {
+        Some(disk) => disk.with_extension("tpm"),
+        None => folder.path().join("tpm"),
+    });
+    if let Some(state) = &mut spec.tpm {
+        fs::create_dir_all(&*state)?;
+        *state = absolute(state)?;
+    }
     spec.disks = vec![Disk {
         id: "disk0".into(),
         path: disk,

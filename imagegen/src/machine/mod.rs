@@ -16,6 +16,7 @@ mod qmp;
 mod run;
 mod running;
 mod spec;
+mod tpm;
 
 pub use accel::{Accel, AccelCache, decide_accel};
 pub use error::MachineError;

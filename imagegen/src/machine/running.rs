@@ -19,6 +19,7 @@ use super::error::MachineError;
 use super::launch::{Bind, Launch, Launcher, QEMU};
 use super::qmp::Qmp;
 use super::spec::{Boot, MachineSpec, Sockets};
+use super::tpm::Tpm;
 
 /// How long QEMU may take from its start until it connects back.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -43,6 +44,8 @@ pub struct Running {
     stderr: Arc<Mutex<VecDeque<String>>>,
     stderr_reader: Option<JoinHandle<()>>,
     status: Option<ExitStatus>,
+    // After QEMU's own end, which its drop sees to.
+    tpm: Option<Tpm>,
     folder: TempDir,
 }
 
@@ -60,6 +63,11 @@ impl Running {
         let sockets = Sockets {
             qmp: folder.path().join("qmp"),
             control: folder.path().join("control"),
+            tpm: folder.path().join("tpm/socket"),
+        };
+        let tpm = match &spec.tpm {
+            Some(state) => Some(Tpm::start(launcher, state, &sockets.tpm)?),
+            None => None,
         };
         let qmp_listener = listen(&sockets.qmp)?;
         let control_listener = if spec.control {
@@ -105,7 +113,9 @@ impl Running {
             .map(|listener| starting.accept(&listener))
             .transpose()?;
         let qmp = Qmp::new(qmp).map_err(|error| starting.explain(error))?;
-        starting.finish(args, qmp, control, folder)
+        let mut running = starting.finish(args, qmp, control, folder)?;
+        running.tpm = tpm;
+        Ok(running)
     }
 
     /// The QMP connection.
@@ -310,6 +320,7 @@ impl Starting {
             stderr: Arc::clone(&self.stderr),
             stderr_reader: self.stderr_reader.take(),
             status: None,
+            tpm: None,
             folder,
         })
     }

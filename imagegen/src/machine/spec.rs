@@ -47,6 +47,8 @@ pub struct MachineSpec {
     pub setup: Option<PathBuf>,
     /// A file with a string of the firmware for whoever provides the machine (SMBIOS, type 11).
     pub oem_string: Option<PathBuf>,
+    /// The folder that keeps the state of a TPM 2, which outlives each start. None: there is no TPM.
+    pub tpm: Option<PathBuf>,
     /// True for an i6300ESB watchdog, which resets the machine when it is not fed.
     pub watchdog: bool,
     /// True for a virtio random number generator.
@@ -193,6 +195,8 @@ pub struct Sockets {
     pub qmp: PathBuf,
     /// For the guest's control port; used when the machine has one.
     pub control: PathBuf,
+    /// Where the TPM listens, when the machine has one.
+    pub tpm: PathBuf,
 }
 
 impl MachineSpec {
@@ -211,6 +215,7 @@ impl MachineSpec {
             control: false,
             setup: None,
             oem_string: None,
+            tpm: None,
             watchdog: true,
             rng: true,
             acpi: true,
@@ -266,6 +271,11 @@ impl MachineSpec {
         if let Some(file) = &self.oem_string {
             a.pair("-smbios", format!("type=11,path={}", path(file)));
         }
+        if self.tpm.is_some() {
+            a.pair("-chardev", format!("socket,id=tpm,path={}", path(&sockets.tpm)));
+            a.pair("-tpmdev", "emulator,id=tpm0,chardev=tpm")
+                .pair("-device", "tpm-crb,tpmdev=tpm0");
+        }
         if self.watchdog {
             a.pair("-device", "i6300esb,id=watchdog0")
                 .pair("-action", "watchdog=reset");
@@ -283,6 +293,9 @@ impl MachineSpec {
         binds.extend(files.map(|file| Bind::read_only(file)));
         if self.control {
             binds.push(Bind::writable(&sockets.control));
+        }
+        if self.tpm.is_some() {
+            binds.push(Bind::writable(&sockets.tpm));
         }
         match &self.boot {
             Boot::Direct { kernel, initrd, .. } => binds.extend([Bind::read_only(kernel), Bind::read_only(initrd)]),

@@ -4,6 +4,7 @@ fn sockets() -> Sockets {
     Sockets {
         qmp: "/s/qmp".into(),
         control: "/s/control".into(),
+        tpm: "/s/tpm/socket".into(),
     }
 }
 
@@ -169,4 +170,21 @@ fn what_is_taken_out_leaves_no_word() {
     assert!(values(&args, "-device").is_empty() && values(&args, "-netdev").is_empty());
     assert!(values(&args, "-machine")[0].contains("acpi=off"));
     assert_eq!(values(&args, "-action"), ["reboot=shutdown"]);
+}
+
+#[test]
+fn a_tpm_is_reached_by_its_socket_and_only_where_there_is_one() {
+    let mut spec = MachineSpec::new("tpm", Accel::Tcg, uefi());
+    assert!(values(&spec.args(&sockets()), "-tpmdev").is_empty());
+    spec.tpm = Some("/m/tpm".into());
+    let args = spec.args(&sockets());
+    assert_eq!(values(&args, "-tpmdev"), ["emulator,id=tpm0,chardev=tpm"]);
+    assert!(
+        args.contains(&"socket,id=tpm,path=/s/tpm/socket".to_owned()),
+        "{args:?}"
+    );
+    assert!(
+        spec.binds(&sockets())
+            .contains(&Bind::writable("/s/tpm/socket".as_ref()))
+    );
 }

@@ -14,6 +14,7 @@ mod crash_points;
 mod daemons;
 mod damage;
 mod demand;
+mod encryption;
 mod example;
 mod first_boot;
 mod first_choices;

@@ -22,7 +22,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(super) fn new(folder: &Path, name: &str) -> Self {
         let keys = images::workspace().join("qemu-tests/fixtures/upgrade-keys");
         let repository = folder.join("repository");
         for sub in ["metadata", "targets", "packs", "incoming"] {
@@ -32,7 +32,7 @@ impl Publisher {
             keys.join("root.json"),
             repository.join("metadata/1.root.json"),
         ));
-        let channels = "{\"name\":\"upgrade-test\",\"channels\":{}}";
+        let channels = format!("{{\"name\":\"{name}\",\"channels\":{{}}}}");
         must(std::fs::write(repository.join("incoming/channels.json"), channels));
         Self { folder: repository }
     }
@@ -75,6 +75,12 @@ impl Publisher {
     }
 }
 
+/// The appliance of `NAME-VERSION.raw`.
+fn name_of(image: &Path) -> &str {
+    let stem = image.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    stem.rsplit_once('-').map_or(stem, |(name, _)| name)
+}
+
 /// A publisher with the first version, and a machine that has it.
 pub(super) struct Scene {
     pub(super) first: PathBuf,
@@ -96,7 +102,7 @@ impl Scene {
     pub(super) fn with(name: &str, options: Options, first: impl FnOnce(&Path) -> PathBuf) -> Self {
         let work = must(tempfile::tempdir_in(must(std::fs::canonicalize(images::target()))));
         let first = first(work.path());
-        let publisher = Publisher::new(work.path());
+        let publisher = Publisher::new(work.path(), name_of(&first));
         publisher.publish("1.0.0", &first);
         let options = Options {
             disk_gib: 2,
@@ -129,12 +135,7 @@ pub(super) fn restart_into(guest: &mut Guest, version: &str) -> usize {
     let mark = guest.0.serial.mark();
     guest.cairn(&["reboot"]);
     must(guest.0.wait_reset(OFF));
-    must(
-        guest
-            .0
-            .serial
-            .wait_from(mark, &format!("Cairn: upgrade-test {version}"), READY),
-    );
+    must(guest.0.serial.wait_from(mark, &format!("-test {version}"), READY));
     mark
 }
 

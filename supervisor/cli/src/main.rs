@@ -25,7 +25,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cairn_api::{
-    Boot, Explained, Graph, LearnState, Learned, MachineState, Reloaded, SiteDiff, SiteHistory, SiteText, Status, Top,
+    Boot, Explained, Graph, LearnState, Learned, MachineState, RecoveryKey, Reloaded, SiteDiff, SiteHistory, SiteText,
+    Status, Top,
 };
 use clap::{CommandFactory as _, Parser, Subcommand};
 use serde::de::DeserializeOwned;
@@ -163,6 +164,11 @@ enum Command {
     Config(config::Config),
     /// Show the machine: its memory, the room for data, and the clock.
     Machine,
+    /// The data partition: whether it is encrypted, and its recovery key.
+    Data {
+        #[command(subcommand)]
+        command: Option<Data>,
+    },
     /// The outside network: what it is, and the confirmation of a change.
     Network {
         #[command(subcommand)]
@@ -226,6 +232,15 @@ enum Manager {
         /// The program, by its absolute path.
         file: PathBuf,
     },
+}
+
+/// The data partition.
+#[derive(Subcommand)]
+enum Data {
+    /// Show the recovery key that opens the encrypted data partition where the machine's TPM does not.
+    RecoveryKey,
+    /// The recovery key is saved elsewhere: remove it from the appliance.
+    Saved,
 }
 
 /// Why a command ends without success: what to say, and the exit code.
@@ -334,6 +349,22 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
             shown::<Reloaded>(cli, ask_with(cli, "POST", "/v1/site", &body)?, table::reloaded)?;
         }
         Command::Machine => drop(shown::<MachineState>(cli, get("/v1/machine")?, table::machine)?),
+        Command::Data { command: None } => drop(shown::<MachineState>(cli, get("/v1/machine")?, |machine| {
+            format!("{}\n", table::data_encryption(&machine.encryption))
+        })?),
+        Command::Data {
+            command: Some(Data::RecoveryKey),
+        } => drop(shown::<RecoveryKey>(cli, get("/v1/data/recovery-key")?, |shown| {
+            format!("{}\n", shown.key)
+        })?),
+        Command::Data {
+            command: Some(Data::Saved),
+        } => {
+            post("/v1/data/recovery-key/saved".to_owned())?;
+            if !cli.json {
+                put("The recovery key is not kept on the appliance any more.\n");
+            }
+        }
         Command::Secrets { command } => accounts::run(cli, command.as_ref(), paint)?,
         Command::Purge { unit } => accounts::purge(cli, unit)?,
         Command::Network { command } => network::run(cli, command.as_ref(), paint)?,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cairn_api::{Explained, MachineState, Reloaded, Status, Top, UnitPhases, UnitStatus};
+use cairn_api::{DataEncryption, Explained, MachineState, Reloaded, Status, Top, UnitPhases, UnitStatus};
 
 /// Colours by meaning; plain where nobody looks.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +58,7 @@ pub(crate) fn machine(machine: &MachineState) -> String {
         memory,
         cpus,
         data,
+        encryption,
         clock,
     } = machine;
     let kept = match clock.error_us {
@@ -65,11 +66,25 @@ pub(crate) fn machine(machine: &MachineState) -> String {
         None => "kept by no time server: as the firmware or the host set it".to_owned(),
     };
     let (all, used, free) = (size(data.size), size(data.used), size(data.free));
+    let kept_by = data_encryption(encryption);
     format!(
-        "memory      {}\nprocessors  {cpus}\ndata        {all}, {used} used, {free} free\nclock       {} (UTC), {kept}\n",
+        "memory      {}\nprocessors  {cpus}\ndata        {all}, {used} used, {free} free\nencryption  {kept_by}\nclock       {} (UTC), {kept}\n",
         size(*memory),
         clock.now
     )
+}
+
+/// How the data partition is kept.
+pub(crate) fn data_encryption(state: &DataEncryption) -> String {
+    let mut text = match state {
+        DataEncryption { encrypted: false, .. } => "none".to_owned(),
+        DataEncryption { sealed: true, .. } => "LUKS2; this machine's TPM opens it".to_owned(),
+        DataEncryption { why, .. } => format!("LUKS2; the next start asks for the recovery key: {why}"),
+    };
+    if state.recovery_key_unsaved {
+        text.push_str("; its recovery key is not saved yet (`cairn data recovery-key`)");
+    }
+    text
 }
 
 fn width<'a>(names: impl Iterator<Item = &'a str>) -> usize {

@@ -5,6 +5,7 @@
 
 pub mod channel;
 mod console;
+pub mod data_state;
 mod hotplug;
 mod initrd;
 mod modules;

@@ -40,6 +40,7 @@ impl Supervisor {
             memory: machine.memory,
             cpus: machine.cpus,
             data,
+            encryption: self.data_encryption(),
             clock: Clock {
                 now: crate::clock::timestamp().to_string(),
                 synchronised: error_us.is_some(),
@@ -147,6 +148,8 @@ impl Supervisor {
                 Answered::of(202, &Accepted::default())
             }
             Endpoint::FactoryReset => self.factory_reset(asked.query("name").unwrap_or_default()),
+            Endpoint::RecoveryKey => self.recovery_key(),
+            Endpoint::RecoveryKeySaved => self.recovery_key_saved(),
             // These are answered beside the loop.
             Endpoint::Logs | Endpoint::Events => Answered::error(404, "this is a stream"),
         }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cairn_unit::{Bytes, Limits};
 
@@ -60,12 +60,21 @@ fn quota(percent: Option<u32>) -> String {
     }
 }
 
+/// The folder in `/sys` of a block device, or of the one below it where it is encrypted: a partition or a disk.
+pub fn hardware(sys: &Path, device: rustix::fs::Dev) -> Option<PathBuf> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let own = fs::canonicalize(sys.join("dev/block").join(format!("{major}:{minor}"))).ok()?;
+    let mut below = fs::read_dir(own.join("slaves")).into_iter().flatten().flatten();
+    match below.next() {
+        Some(below) => fs::canonicalize(below.path()).ok(),
+        None => Some(own),
+    }
+}
+
 /// The disk that holds `path`, as `io.max` names it: the whole disk, of which `path` may be on a partition.
 pub fn disk_of(path: &Path) -> Option<String> {
     let device = rustix::fs::stat(path).ok()?.st_dev;
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let own = Path::new("/sys/dev/block").join(format!("{major}:{minor}"));
-    let own = fs::canonicalize(own).ok()?;
+    let own = hardware(Path::new("/sys"), device)?;
     let whole = if own.join("partition").exists() {
         own.parent()?.to_owned()
     } else {

@@ -18,6 +18,7 @@ pub mod control;
 pub mod data;
 mod demand;
 pub mod dhcp;
+mod encryption;
 mod ends;
 pub mod error;
 mod events;

@@ -444,10 +444,7 @@ pub(crate) fn none() -> Answered {
 
 /// The device nodes that the process may use: those of the disk that the data lies on, where the slots are too, and of its ESP.
 fn nodes(sys: &Path, data: rustix::fs::Dev) -> Vec<PathBuf> {
-    let (major, minor) = (rustix::fs::major(data), rustix::fs::minor(data));
-    let own = fs::canonicalize(sys.join("dev/block").join(format!("{major}:{minor}")));
-    let disk = own
-        .ok()
+    let disk = crate::cgroup::hardware(sys, data)
         .filter(|own| own.join("partition").exists())
         .and_then(|own| Some(own.parent()?.to_owned()));
     let Some(disk) = disk else { return Vec::new() };
@@ -486,5 +483,12 @@ mod tests {
         let found = |minor| nodes(sys.path(), rustix::fs::makedev(254, minor));
         assert_eq!(found(6), [Path::new("/dev/vda"), Path::new("/dev/vda1")]);
         assert!(found(9).is_empty());
+
+        // Encrypted: what the data lies on lies on the partition.
+        let mapped = sys.path().join("devices/virtual/block/dm-1");
+        fs::create_dir_all(mapped.join("slaves")).unwrap();
+        std::os::unix::fs::symlink(sys.path().join("devices/vda/vda6"), mapped.join("slaves/vda6")).unwrap();
+        std::os::unix::fs::symlink(&mapped, numbers.join("254:9")).unwrap();
+        assert_eq!(found(9), found(6));
     }
 }

@@ -160,6 +160,9 @@ impl Supervisor {
         };
         if line != self.saved.announced {
             self.console.say(&line);
+            if self.saved.announced.is_empty() {
+                self.say_encryption();
+            }
             self.saved.announced = line;
         }
     }

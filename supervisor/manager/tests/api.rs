@@ -37,7 +37,7 @@ fn every_answer_has_the_form_that_the_document_says() {
             continue;
         }
         let answer = get(&world, &path.replace("{unit}", "web"));
-        // This appliance has no upgrades: what it refuses is no answer of that form.
+        // This appliance has no upgrades and no encryption: what it refuses is no answer of that form.
         if answer["error"].is_string() {
             refused.push(path.as_str());
             continue;
@@ -49,7 +49,7 @@ fn every_answer_has_the_form_that_the_document_says() {
         assert_eq!(found, Vec::<String>::new(), "{path}: {answer}");
         checked += 1;
     }
-    assert_eq!(refused, ["/v1/upgrade"]);
+    assert_eq!(refused, ["/v1/data/recovery-key", "/v1/upgrade"]);
     assert!(checked >= 5, "{checked}");
 }
 
@@ -130,4 +130,35 @@ fn a_disabled_unit_stays_down_over_managers_and_an_enabled_one_comes_back() {
     );
     let site = std::fs::read_to_string(world.at("data/site/site.toml")).unwrap();
     assert_eq!(site, "[units.web]\nenabled = true\n");
+}
+
+#[test]
+fn the_recovery_key_of_encrypted_data_is_told_until_it_is_saved() {
+    let world = world();
+    let none = &get(&world, "/v1/machine")["encryption"];
+    assert_eq!(none["encrypted"], false);
+    let refused = get(&world, "/v1/data/recovery-key");
+    assert!(
+        refused["error"].as_str().unwrap().contains("not encrypted"),
+        "{refused}"
+    );
+
+    // As the initrd stage leaves them.
+    std::fs::write(world.at("run/cairn-data"), "not-sealed this machine has no TPM 2\n").unwrap();
+    std::fs::write(world.at("data/recovery-key"), "abcd-efgh\n").unwrap();
+    let told = &get(&world, "/v1/machine")["encryption"];
+    assert_eq!(told["why"], "this machine has no TPM 2");
+    assert_eq!((&told["encrypted"], &told["sealed"]), (&true.into(), &false.into()));
+    assert_eq!(get(&world, "/v1/data/recovery-key")["key"], "abcd-efgh");
+    assert_eq!(
+        world.ask_with("POST", "/v1/data/recovery-key/saved", "").unwrap().0,
+        202
+    );
+    assert!(!world.at("data/recovery-key").exists());
+    assert_eq!(get(&world, "/v1/machine")["encryption"]["recovery_key_unsaved"], false);
+    let refused = get(&world, "/v1/data/recovery-key");
+    assert!(
+        refused["error"].as_str().unwrap().contains("not kept here any more"),
+        "{refused}"
+    );
 }

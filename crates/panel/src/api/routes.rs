@@ -109,6 +109,8 @@ pub(super) const ROUTES: &[Route] = &[
     manager("POST", "/api/v1/units/{unit}/enable", "/v1/units/{unit}/enable", Owner, "Let a unit start with the appliance, and now."),
     manager("POST", "/api/v1/units/{unit}/disable", "/v1/units/{unit}/disable", Owner, "Stop a unit and keep it from starting."),
     manager("GET", "/api/v1/machine", "/v1/machine", Read, "The machine: its memory, the room for data, and the clock."),
+    manager("GET", "/api/v1/data/recovery-key", "/v1/data/recovery-key", Owner, "The recovery key of an encrypted data partition, until it is said to be saved."),
+    manager("POST", "/api/v1/data/recovery-key/saved", "/v1/data/recovery-key/saved", Owner, "The recovery key is saved elsewhere: it goes from the appliance."),
     manager("GET", "/api/v1/site", "/v1/site", Owner, "The owner's choices as they are written."),
     Route { query: &["within"], body: true, ..manager("POST", "/api/v1/site", "/v1/site", Owner, "Write the owner's choices as a whole, as a new version, and put them in force. Mistakes change nothing and are told with their lines; another network has to be confirmed.") },
     manager("GET", "/api/v1/site/history", "/v1/site/history", Owner, "The versions of the owner's choices."),

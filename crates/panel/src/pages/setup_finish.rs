@@ -1,6 +1,6 @@
 //! The end of the setup: the manager is told, once, and the owner's account is made.
 
-use cairn_api::{NetworkChoices, NetworkState, Setup, SetupAnswers, Status};
+use cairn_api::{NetworkChoices, NetworkState, RecoveryKey, Setup, SetupAnswers, Status};
 use minijinja::Value;
 
 use super::overview;
@@ -170,7 +170,13 @@ pub(super) async fn show_progress(app: &App, visit: &Visit) -> Result<Response, 
     )
 }
 
-/// Where to go from here, and the recovery key until it is saved.
+/// The recovery key of the data partition, where that is encrypted and nobody has said yet that it is saved.
+async fn data_key(app: &App) -> Option<String> {
+    let kept: Result<RecoveryKey, _> = app.control.get("/v1/data/recovery-key").await;
+    kept.ok().map(|kept| kept.key)
+}
+
+/// Where to go from here, and the recovery keys until they are saved.
 pub(super) async fn show_done(app: &App, visit: &Visit, wizard: &Wizard) -> Result<Response, Failure> {
     let status: Status = app.control.get("/v1/status").await?;
     let moved = moved(app).await;
@@ -180,13 +186,18 @@ pub(super) async fn show_done(app: &App, visit: &Visit, wizard: &Wizard) -> Resu
         200,
         "setup-done.html",
         values! {
-            steps => steps("done"), step => "done", recovery => wizard.recovery, appliance => status.appliance, address, moved,
+            steps => steps("done"), step => "done", recovery => wizard.recovery, data_key => data_key(app).await, appliance => status.appliance, address, moved,
         },
     )
 }
 
-/// The owner has saved the recovery key: it is not kept any longer.
+/// The owner has saved the recovery keys that the page showed: they are not kept any longer.
 pub(super) async fn saved(app: &App, visit: &mut Visit) -> Result<Response, Failure> {
+    // Only the one that was shown.
+    let shown = visit.request.form.get("data_key").to_owned();
+    if !shown.is_empty() && data_key(app).await.is_some_and(|kept| kept.starts_with(&shown)) {
+        app.control.post("/v1/data/recovery-key/saved", None).await?;
+    }
     change(app, |wizard| {
         wizard.recovery = None;
         wizard.holder = None;

@@ -35,6 +35,8 @@ pub(crate) struct Told {
     pub(crate) apply: Option<(u16, Value)>,
     /// An account that it has for the panel.
     pub(crate) administrator: Value,
+    /// The recovery key of the data partition, until it is saved.
+    pub(crate) data_key: Option<String>,
     /// Whether everything is ready.
     pub(crate) settled: bool,
     /// Every unit's log.
@@ -74,6 +76,7 @@ impl Manager {
                 actors: Vec::new(),
                 apply: None,
                 administrator: Value::Null,
+                data_key: None,
                 settled: !open,
                 log: LOG.to_owned(),
                 domain: None,
@@ -202,6 +205,13 @@ impl Manager {
                 told.posts.push((path.to_owned(), body));
                 (200, json!({ "units": [] }))
             }
+            "/v1/data/recovery-key/saved" => {
+                told.posts.push((path.to_owned(), body));
+                match told.data_key.take() {
+                    Some(_) => (202, json!({ "accepted": true })),
+                    None => (404, json!({ "error": "it is not kept here any more" })),
+                }
+            }
             _ => {
                 told.posts.push((path.to_owned(), body));
                 (200, json!({ "units": [] }))
@@ -223,6 +233,10 @@ impl Manager {
             }
             ["graph"] => graph(),
             ["network"] => told.network.clone(),
+            ["data", "recovery-key"] => match &told.data_key {
+                Some(key) => json!({ "key": key }),
+                None => return (404, json!({ "error": "the data partition is not encrypted" })),
+            },
             ["units", unit, "explain"] => match status(told.settled)["units"]
                 .as_array()
                 .unwrap()

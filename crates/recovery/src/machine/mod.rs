@@ -50,6 +50,11 @@ struct OwnDisk {
 
 type Outcome<T> = Result<T, String>;
 
+/// LUKS2's header (LUKS2 On-Disk Format Specification 1.1.3, 2.1).
+fn is_encrypted(first: &[u8]) -> bool {
+    first.starts_with(b"LUKS\xba\xbe\x00\x02")
+}
+
 impl Machine {
     /// Reads what recovery was built with, and makes the firmware's variables visible.
     ///
@@ -84,7 +89,12 @@ impl Machine {
     }
 
     fn data(&self, own: &OwnDisk, access: Access) -> Outcome<Mounted> {
-        let (number, _) = own.table.by_name(DATA).ok_or("the disk has no data partition")?;
+        let (number, partition) = own.table.by_name(DATA).ok_or("the disk has no data partition")?;
+        let mut first = [0; 8];
+        let read = own.disk.read_at(own.table.range(partition).0, &mut first);
+        if read.is_ok() && is_encrypted(&first) {
+            return Err("it is encrypted, and only a version of the appliance opens it".into());
+        }
         Mounted::new(&node(&own.folder, number)?, "ext4", access)
     }
 
@@ -225,5 +235,16 @@ struct Reader<'a>(&'a RealDisk);
 impl ReadAt for Reader<'_> {
     fn fill_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
         self.0.read_at(offset, buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encrypted_partition_is_told_from_a_file_system() {
+        assert!(is_encrypted(b"LUKS\xba\xbe\x00\x02"));
+        assert!(!is_encrypted(&[0; 8]) && !is_encrypted(b"LUKS"));
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) data_min: u64,
     /// `cairn.data=tmpfs`: keep data in memory and leave the disk alone.
     pub(crate) data_in_memory: bool,
+    /// `cairn.encryption=tpm`: the data partition is encrypted, and nothing else is taken for it.
+    pub(crate) encrypted: bool,
     /// `cairn.debug`: say more.
     pub(crate) debug: bool,
 }
@@ -33,6 +35,7 @@ impl Settings {
             verity: None,
             data_min: 256 * MIB,
             data_in_memory: false,
+            encrypted: false,
             debug: false,
         };
         for word in line.split_whitespace() {
@@ -52,6 +55,8 @@ impl Settings {
                 "cairn.data-min" => settings.data_min = mib()?,
                 "cairn.data" if value == "tmpfs" => settings.data_in_memory = true,
                 "cairn.data" => return Err(bad("tmpfs, or nothing at all for the disk")),
+                "cairn.encryption" if value == "tpm" => settings.encrypted = true,
+                "cairn.encryption" => return Err(bad("tpm, or nothing at all for none")),
                 "cairn.debug" => settings.debug = true,
                 _ => {}
             }
@@ -75,7 +80,9 @@ mod tests {
         assert_eq!(settings.slot, Some(512 << 20));
         assert_eq!(settings.verity, Some(16 << 20));
         assert_eq!(settings.data_min, 256 << 20);
-        assert!(settings.debug && !settings.data_in_memory);
+        assert!(settings.debug && !settings.data_in_memory && !settings.encrypted);
+        let line = format!("roothash={HASH} cairn.encryption=tpm");
+        assert!(Settings::parse(&line).unwrap().encrypted);
     }
 
     #[test]
@@ -90,6 +97,7 @@ mod tests {
             "cairn.slot=0",
             "cairn.slot=99999999999999999999",
             "cairn.data=ram",
+            "cairn.encryption=on",
             "roothash=12",
         ] {
             let error = Settings::parse(&format!("roothash={HASH} {word}")).unwrap_err();

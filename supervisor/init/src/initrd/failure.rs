@@ -45,6 +45,14 @@ pub(crate) enum Failure {
         "the data partition {device} cannot be repaired ({why}); restore it from a backup or repair it from another machine"
     )]
     Data { device: String, why: String },
+    #[error("the data partition {device} is not used: {why}")]
+    Encryption {
+        device: String,
+        why: String,
+        of_this_version: bool,
+    },
+    #[error("somebody at the console asked for a restart")]
+    Asked,
     #[error("{program} failed ({why}) on {device}; the disk may be failing or read-only")]
     Tool {
         program: &'static str,
@@ -56,10 +64,13 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether another version of the appliance may do better: the data partition is the same for all.
     pub(crate) fn is_of_this_version(&self) -> bool {
-        !matches!(
-            self,
-            Self::Layout { .. } | Self::KernelTable { .. } | Self::Data { .. } | Self::Tool { .. }
-        )
+        match self {
+            Self::Encryption { of_this_version, .. } => *of_this_version,
+            Self::Layout { .. } | Self::KernelTable { .. } | Self::Data { .. } | Self::Tool { .. } | Self::Asked => {
+                false
+            }
+            _ => true,
+        }
     }
 }
 

@@ -43,8 +43,61 @@ pub(super) fn ask(failure: &Failure) -> Option<String> {
     Some(next)
 }
 
-/// The files among which the boot loader finds its entries.
-fn files(vars: &EfiVars) -> Option<Vec<String>> {
+/// A try that the boot loader has again, for as long as this start waits for a person.
+#[derive(Debug)]
+pub(super) struct GivenBack {
+    folder: String,
+    /// As the boot loader named the file for this start.
+    taken: String,
+    back: String,
+}
+
+/// Gives the boot loader the try back that it took for this start, where it counts. What cannot be given back costs one of three tries.
+pub(super) fn give_back_try() -> Option<GivenBack> {
+    with_vars(|vars| {
+        let path = vars.text(LOADER, "LoaderBootCountPath")?.replace('\\', "/");
+        let (folder, taken) = path.rsplit_once('/')?;
+        let given = GivenBack {
+            folder: folder.trim_start_matches('/').to_owned(),
+            taken: taken.to_owned(),
+            back: super::encryption::try_given_back(taken)?,
+        };
+        rename(vars, &given.folder, &given.taken, &given.back).then_some(given)
+    })
+}
+
+/// This start goes on, and counts.
+pub(super) fn take_try_again(given: GivenBack) {
+    let _ = with_vars(|vars| Some(rename(vars, &given.folder, &given.back, &given.taken)));
+}
+
+fn rename(vars: &EfiVars, folder: &str, from: &str, to: &str) -> bool {
+    if mount_esp(vars, MountFlags::empty()).is_none() {
+        return false;
+    }
+    let folder = Path::new(ESP).join(folder);
+    let renamed = fs::rename(folder.join(from), folder.join(to));
+    debug!("{from} is called {to}: {renamed:?}");
+    let _ = unmount(ESP, UnmountFlags::empty());
+    renamed.is_ok()
+}
+
+/// With the firmware's variables there, for a moment.
+fn with_vars<T>(look: impl FnOnce(&EfiVars) -> Option<T>) -> Option<T> {
+    let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("efivarfs", efivars::FOLDER, "efivarfs", plain, c"").ok()?;
+    let found = look(&EfiVars::default());
+    let _ = unmount(efivars::FOLDER, UnmountFlags::empty());
+    found
+}
+
+/// Whether Secure Boot is in force; where there are no variables, it is not.
+pub(super) fn secure_boot() -> bool {
+    with_vars(|vars| Some(vars.secure_boot())).unwrap_or(false)
+}
+
+/// Mounts the ESP that the boot loader came from.
+fn mount_esp(vars: &EfiVars, more: MountFlags) -> Option<()> {
     let id = vars
         .text(LOADER, "LoaderDevicePartUUID")?
         .trim()
@@ -53,8 +106,13 @@ fn files(vars: &EfiVars) -> Option<Vec<String>> {
         .ok()?;
     let partition = disks::partition(id)?;
     fs::create_dir_all(ESP).ok()?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(partition.path(), ESP, "vfat", flags, c"").ok()?;
+    let flags = more | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(partition.path(), ESP, "vfat", flags, c"").ok()
+}
+
+/// The files among which the boot loader finds its entries.
+fn files(vars: &EfiVars) -> Option<Vec<String>> {
+    mount_esp(vars, MountFlags::RDONLY)?;
     let found = fs::read_dir(Path::new(ESP).join("EFI/Linux"));
     let names = found.map(|found| {
         found

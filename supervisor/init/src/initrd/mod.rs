@@ -8,6 +8,7 @@ mod apply;
 mod cmdline;
 mod data;
 mod disks;
+mod encryption;
 mod failure;
 mod fallback;
 mod layout;
@@ -28,6 +29,7 @@ use rustix::mount::{MountFlags, mount};
 
 use cmdline::Settings;
 use disks::{RootDisk, Seen};
+use encryption::Step;
 use failure::{Doing as _, Failure};
 use layout::Sizes;
 use meanwhile::{Meanwhile, Set};
@@ -52,7 +54,9 @@ const READ_TIME: Duration = Duration::from_secs(10);
 pub(crate) fn run() -> ! {
     let Err(failure) = boot();
     say!("cannot start: {failure}");
-    if let Some(next) = fallback::ask(&failure) {
+    if !matches!(failure, Failure::Asked)
+        && let Some(next) = fallback::ask(&failure)
+    {
         say!("the boot loader starts {next} next");
     }
     say!("starting again in {} seconds", READ_TIME.as_secs());
@@ -216,6 +220,9 @@ fn name_corruption(result: Result<(), Failure>, verified: &Verified, device: &st
 
 fn set_up_data(settings: &Settings, disk: &RootDisk) -> Result<(), Failure> {
     let target = format!("{SYSROOT}/data");
+    if !settings.encrypted || settings.data_in_memory {
+        encryption::lock_unopened();
+    }
     if settings.data_in_memory {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
         return mount("tmpfs", &target, "tmpfs", flags, c"mode=0755").doing(|| format!("mount {target} in memory"));
@@ -237,23 +244,58 @@ fn set_up_data(settings: &Settings, disk: &RootDisk) -> Result<(), Failure> {
         apply::write(&disk.name, &plan.table)?;
     }
     let partition = apply::tell_kernel(&disk.name, &plan.table, plan.data)?;
-    let make = || {
-        data::format(&partition)?;
-        apply::write(&disk.name, &layout::formatted(&plan.table, plan.data))
+    let refused = |why: encryption::Refusal| Failure::Encryption {
+        device: partition.path().display().to_string(),
+        why: why.to_string(),
+        of_this_version: matches!(why, encryption::Refusal::NotEncrypted | encryption::Refusal::Encrypted),
     };
-    if plan.format {
-        say!("first boot: making the data partition {}", partition.name);
-        make()?;
-    }
-    data::mount_data(&partition, &target)?;
-    if data::is_to_be_reset(&target) {
-        data::unmount_data(&target)?;
-        // From this write on a power cut changes nothing: the next start makes the file system, as the first one does.
-        apply::write(&disk.name, &layout::unformatted(&plan.table, plan.data))?;
-        say!("factory reset: making the data partition {} anew", partition.name);
-        make()?;
-        data::mount_data(&partition, &target)?;
-    }
-    data::grow(&partition, &target);
+    // Made and mounted; then it gets its name.
+    let make = |step| {
+        let inner = match step {
+            Step::MakeEncrypted => encryption::make(&partition, &target)?,
+            _ => {
+                data::format(&partition)?;
+                partition.clone()
+            }
+        };
+        apply::write(&disk.name, &layout::formatted(&plan.table, plan.data))?;
+        if step != Step::MakeEncrypted {
+            data::mount_data(&inner, &target)?;
+        }
+        Ok(inner)
+    };
+    let step = |make| {
+        let content = encryption::content(&partition)?;
+        encryption::step(settings.encrypted, make, content, encryption::machine()).map_err(refused)
+    };
+    let inner = match step(plan.format)? {
+        step @ (Step::MakePlain | Step::MakeEncrypted) => {
+            say!("first boot: making the data partition {}", partition.name);
+            make(step)?
+        }
+        step => {
+            let inner = match step {
+                Step::Open => encryption::open(&partition)?,
+                _ => partition.clone(),
+            };
+            data::mount_data(&inner, &target)?;
+            inner
+        }
+    };
+    let inner = match data::is_to_be_reset(&target) {
+        false => inner,
+        true => {
+            let step = step(true)?;
+            data::unmount_data(&target)?;
+            if inner.name != partition.name {
+                encryption::close(&inner)?;
+            }
+            // From this write on a power cut changes nothing: the next start makes the file system, as the first one does.
+            apply::write(&disk.name, &layout::unformatted(&plan.table, plan.data))?;
+            say!("factory reset: making the data partition {} anew", partition.name);
+            make(step)?
+        }
+    };
+    data::grow(&inner, &target);
     Ok(())
 }

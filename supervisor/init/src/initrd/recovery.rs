@@ -18,6 +18,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Never returns: the machine is restarted or switched off by the program.
 pub(super) fn run(uevents: &Uevents, mut loader: Loader) -> ! {
+    super::encryption::lock_unopened();
     loop {
         loader.load_for_devices(modules::bus_devices);
         let child = Command::new(PROGRAM).env_clear().stdin(Stdio::inherit()).spawn();

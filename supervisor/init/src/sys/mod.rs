@@ -16,7 +16,9 @@ pub(crate) use ioctl::{
     watchdog_set_timeout,
 };
 pub(crate) use memory::{Constant, c_library, give_back_start, keep_code, lock_memory};
-pub(crate) use process::{Program, Spawn, ended_child, run_in_root, send_signal, spawn, supervise_defaults};
+pub(crate) use process::{
+    Program, Spawn, ended_child, output_in_root, run_in_root, send_signal, spawn, supervise_defaults,
+};
 
 use nix::errno::Errno;
 use nix::libc;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -138,27 +138,40 @@ fn child(spawn: &Spawn<'_>, argv: &[*const libc::c_char], tell: RawFd) -> ! {
     }
 }
 
-/// Runs a program of the new root inside it, with our /dev and /proc, and waits for it.
+/// Runs a program of the new root inside it, and waits for it.
 pub(crate) fn run_in_root(root: &Path, args: &[&str]) -> io::Result<ExitStatus> {
+    command_in_root(root, args)?.status()
+}
+
+/// The same, with what it says.
+pub(crate) fn output_in_root(root: &Path, args: &[&str]) -> io::Result<Output> {
+    command_in_root(root, args)?.output()
+}
+
+/// A program of the new root, with our /dev, /proc, /run and /sys.
+fn command_in_root(root: &Path, args: &[&str]) -> io::Result<Command> {
     let [program, args @ ..] = args else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let root = root.to_owned();
     let mut command = Command::new(program);
     command.args(args).env_clear().env("PATH", "/usr/sbin:/usr/bin");
+    // There is no udev here: libdevmapper makes its nodes itself.
+    command.env("DM_DISABLE_UDEV", "1");
     let enter = move || -> io::Result<()> {
         use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        mount_bind("/dev", root.join("dev"))?;
-        mount_bind("/proc", root.join("proc"))?;
+        for folder in ["dev", "proc", "run", "sys"] {
+            mount_bind(Path::new("/").join(folder), root.join(folder))?;
+        }
         rustix::process::chroot(&root)?;
         rustix::process::chdir("/")?;
         Ok(())
     };
     // SAFETY: we have one thread, so the child may use all of the process, allocation included.
     unsafe { command.pre_exec(enter) };
-    command.status()
+    Ok(command)
 }
 
 /// Sends a signal to a process, or to all but us (-1). One that is gone needs none.
