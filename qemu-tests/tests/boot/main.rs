@@ -13,6 +13,7 @@ mod crash_points;
 mod daemons;
 mod damage;
 mod demand;
+mod dumps;
 mod example;
 mod first_boot;
 mod first_choices;
