@@ -432,8 +432,17 @@ impl Supervisor {
             .filter(|(_, u)| u.waits_for.iter().any(|w| w.as_str() == name));
         let limits = crate::cgroup::limits(&unit.limits, None);
         let started_by = explain::started_by(unit);
+        let mut why = explain::why(&status, &missing, live.demand.why_not(), &started_by);
+        if matches!(status.state.as_str(), "failed" | "restarting")
+            && let Some(newest) = self.newest_dump(name)
+        {
+            let dump = crate::dumps::name_of(newest);
+            why.push_str(&format!(
+                " If its data is damaged: `cairn restore {name} {dump}` brings back what it kept then."
+            ));
+        }
         Some(Explained {
-            why: explain::why(&status, &missing, live.demand.why_not(), &started_by),
+            why,
             status,
             started_by,
             waits_for,
