@@ -307,7 +307,12 @@ pub fn bound(config: &Config, name: &str, unit: &ManifestUnit) -> Result<(), Err
     // While a state is made of a dump only that one counts: both would be too much for some.
     let restores = matches!(Restores::of(config, name).marker(), Ok(Some(_)));
     let state = if restores { 0 } else { project };
-    for (folder, project) in [(config.state(name), state), (config.new_state(name), project)] {
+    let folders = [
+        (config.state(name), state),
+        (config.new_state(name), project),
+        (Restores::of(config, name).before(), 0),
+    ];
+    for (folder, project) in folders {
         if folder.exists() {
             quota::assign(&folder, project).map_err(Error::io("keep account of", &folder))?;
         }
