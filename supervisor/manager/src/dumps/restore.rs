@@ -181,11 +181,11 @@ impl<'a> Restores<'a> {
             self.forget()?;
             return Ok(Settled::Done(marker.dump));
         }
-        if marker.dump == BEFORE {
-            if let Err(why) = self.take_before(wanted, &marker) {
-                self.forget()?;
-                return Ok(Settled::GivenUp(why.to_string()));
-            }
+        if marker.dump == BEFORE
+            && let Err(why) = self.take_before(wanted, &marker)
+        {
+            self.forget()?;
+            return Ok(Settled::GivenUp(why.to_string()));
         }
         if self.is_of(&self.before(), &marker) {
             self.exchange()?;

@@ -343,14 +343,14 @@ impl Supervisor {
     /// How a restore has ended.
     pub(crate) fn restore_ended(&mut self, name: &str, ended: Result<String, String>) {
         match &ended {
-            Ok(_) => self
-                .console
-                .say_of(name, Priority::Notice, &format!("its state is that of the dump")),
-            Err(why) => self.console.say_of(
-                name,
-                Priority::Warning,
-                &format!("could not go back to the dump, and its state is as it was: {why}"),
-            ),
+            Ok(dump) => {
+                let line = format!("has what it kept in the dump {dump}");
+                self.console.say_of(name, Priority::Notice, &line);
+            }
+            Err(why) => {
+                let line = format!("could not go back to the dump, and its state is as it was: {why}");
+                self.console.say_of(name, Priority::Warning, &line);
+            }
         }
         if let Some(kept) = self.saved.units.get_mut(name) {
             kept.restored = Some((seconds(), ended));
