@@ -36,7 +36,7 @@ pub struct UnitStatus {
     pub name: String,
     /// What it is.
     pub description: String,
-    /// `stopped`, `waiting`, `preparing`, `setting-up`, `migrating`, `starting`, `ready`, `stopping`, `finishing`, `failed` or `restarting`.
+    /// `stopped`, `waiting`, `preparing`, `setting-up`, `restoring`, `migrating`, `starting`, `ready`, `stopping`, `finishing`, `failed` or `restarting`.
     pub state: String,
     /// Why it failed; empty if it did not.
     pub reason: String,

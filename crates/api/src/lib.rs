@@ -5,6 +5,7 @@
 mod accounts;
 mod answers;
 mod certificates;
+mod dumps;
 mod learned;
 mod machine;
 mod markdown;
@@ -22,6 +23,7 @@ pub use answers::{
     Reloaded, RestartPlan, Status, Step, Top, UnitPhases, UnitStatus, Use,
 };
 pub use certificates::{Authority, Certificate, Certificates, ImportCertificate, Imported};
+pub use dumps::{Dump, Dumps, RestoreEnd, UnitDumps};
 pub use learned::{Advice, Direction, LearnState, Learned, Sighting, Sightings};
 pub use machine::{Clock, DataEncryption, MachineState, RecoveryKey, Room};
 pub use markdown::markdown;

@@ -122,3 +122,8 @@ pub(crate) const FROM: &[Parameter] = &[Parameter {
     name: "from",
     meaning: "A repository's address, or the absolute path of a bundle; left out: the repository that the appliance was built with.",
 }];
+
+pub(crate) const RESTORE: &[Parameter] = &[Parameter {
+    name: "dump",
+    meaning: "The dump's name; `before`: what there was before the last restore.",
+}];

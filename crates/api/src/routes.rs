@@ -5,6 +5,7 @@ use schemars::{Schema, SchemaGenerator};
 use crate::accounts::Accounts;
 use crate::answers::{Accepted, Boot, EventLine, Explained, Graph, Reloaded, Status, Top};
 use crate::certificates::{Certificates, ImportCertificate, Imported};
+use crate::dumps::{Dumps, UnitDumps};
 use crate::learned::Learned;
 use crate::machine::{MachineState, RecoveryKey};
 use crate::network::{NetworkChoices, NetworkState};
@@ -79,6 +80,14 @@ pub enum Endpoint {
     Restart,
     ReloadUnit,
     Kill,
+    /// The dumps of all units.
+    Dumps,
+    /// Those of one.
+    DumpsOfUnit,
+    Dump,
+    /// What a dump holds.
+    ReadDump,
+    Restore,
     Enable,
     Disable,
     Reload,
@@ -319,6 +328,45 @@ pub const ROUTES: &[Route] = &[
             Endpoint::Kill,
             "/v1/units/{unit}/kill",
             "Send a signal to a unit's main process.",
+            of::<Accepted>,
+        )
+    },
+    get(
+        Endpoint::Dumps,
+        "/v1/dumps",
+        "The dumps of what units keep.",
+        Some(of::<Dumps>),
+    ),
+    get(
+        Endpoint::DumpsOfUnit,
+        "/v1/units/{unit}/dumps",
+        "The dumps of what a unit keeps.",
+        Some(of::<UnitDumps>),
+    ),
+    post(
+        Endpoint::Dump,
+        "/v1/units/{unit}/dumps",
+        "Make a dump of what a unit keeps, while it runs. It is there once the list of its dumps has it.",
+        of::<Accepted>,
+    ),
+    Route {
+        scope: Scope::Own,
+        media: "application/octet-stream",
+        ..get(
+            Endpoint::ReadDump,
+            "/v1/units/{unit}/dumps/{dump}",
+            "A dump as a whole, as the unit's program wrote it.",
+            None,
+        )
+    },
+    Route {
+        query: parameters::RESTORE,
+        scope: Scope::Own,
+        ..post(
+            Endpoint::Restore,
+            "/v1/units/{unit}/restore",
+            "Stop a unit, make what it keeps anew of a dump, and start it. What was written since is gone once the next dump is made. If the \
+             restore fails, all stays as it was.",
             of::<Accepted>,
         )
     },

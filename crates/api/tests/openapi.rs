@@ -8,7 +8,7 @@ use cairn_api::{Endpoint, Method, ROUTES, find, openapi};
 fn every_route_is_found_by_its_path_and_no_two_are_the_same() {
     let mut seen = BTreeSet::new();
     for route in ROUTES {
-        let path = route.path.replace("{unit}", "web-1");
+        let path = route.path.replace("{unit}", "web-1").replace("{dump}", "web-1");
         let (found, values) = find(route.method.as_str(), &path).unwrap();
         assert_eq!(found.endpoint, route.endpoint);
         assert_eq!(values.len(), route.path.matches('{').count());

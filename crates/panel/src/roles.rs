@@ -74,6 +74,8 @@ pub const ROUTES: &[Route] = &[
     post("/units/{unit}/stop", Administrator),
     post("/units/{unit}/restart", Administrator),
     post("/units/{unit}/reload", Administrator),
+    post("/units/{unit}/dump", Administrator),
+    post("/units/{unit}/restore", Owner),
     get("/diagnosis", Administrator),
     get("/diagnosis/support", Administrator),
     get("/people", Administrator),

@@ -30,6 +30,7 @@ pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {
     names(unit, refuse);
     upstreams(unit, refuse);
     crate::migration::unit(unit, refuse);
+    crate::dump::unit(unit, refuse);
     crate::behaviour::unit(unit, refuse);
 }
 

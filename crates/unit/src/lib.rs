@@ -8,6 +8,7 @@ mod behaviour;
 mod bounds;
 mod calendar;
 mod checks;
+mod dump;
 mod first;
 mod graph;
 mod manifest;
@@ -26,6 +27,7 @@ mod values;
 
 pub use bounds::{ControlScope, Limits, LogLimits, Network, NetworkMode, Protocol, Publish, SandboxGrants};
 pub use calendar::Calendar;
+pub use dump::Dump;
 pub use first::{Administrator, FIRST_MAX, First};
 pub use graph::{Binding, Graph, account_name};
 pub use manifest::{Account, Manifest, ManifestUnit, Template};

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{Limits, LogLimits, Network, SandboxGrants};
+use crate::dump::Dump;
 use crate::migration::Migration;
 use crate::need::{Need, Upstream};
 use crate::problem::{Problems, Source};
@@ -60,6 +61,9 @@ pub struct Unit {
     /// Which version that state has, and how an older one is brought to it. Left out: version 1, for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<Migration>,
+    /// How what it keeps is dumped and restored. Left out: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump: Option<Dump>,
     /// Folders in memory, empty at every start.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub runtime: BTreeMap<Path, Directory>,
@@ -114,6 +118,9 @@ pub struct Setup {
     /// The account that it runs as; left out: the service's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Whether a restore leaves the step out, since a dump holds what it makes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first_only: bool,
 }
 
 /// A folder that the unit can write.
@@ -304,6 +311,11 @@ impl Unit {
             let path = |key| at(&["migration", "steps", &i.to_string(), key]);
             all.push((path("up"), &step.up));
             all.extend(step.down.iter().map(|down| (path("down"), down)));
+        }
+        if let Some(dump) = &self.dump {
+            all.push((at(&["dump", "command"]), &dump.command));
+            let steps = dump.restore.iter().enumerate();
+            all.extend(steps.map(|(i, command)| (at(&["dump", "restore", &i.to_string()]), command)));
         }
         if let Some(Reload::Command(command)) = &self.service.reload {
             all.push((at(&["service", "reload", "command"]), command));

@@ -682,3 +682,38 @@ fn versions_of_states_are_compared_number_by_number() {
     assert_eq!(of("17-1"), None, "it has one number only");
     assert_eq!(of("abc"), None);
 }
+
+#[test]
+fn a_dump_says_how_it_is_made_and_restored_and_the_rest_has_defaults() {
+    let text = |dump: &str| format!("{GOOD}[state]\n\"/var/lib/a\" = {{}}\n[dump]\n{dump}");
+    let parse = |text: &str| Unit::parse(&source("units/a.toml", text)).map_err(|problems| problems.0);
+    let good = "command = [\"/d\"]\nrestore = [[\"/r\"], [\"/s\", \"x\"]]\n";
+    let setup =
+        "[[setup]]\nname = \"a\"\ncommand = [\"/a\"]\n[[setup]]\nname = \"b\"\ncommand = [\"/b\"]\nfirst_only = true\n";
+    let unit = parse(&format!("{}{setup}", text(good))).unwrap();
+    let dump = unit.dump.as_ref().unwrap();
+    assert!(dump.daily && dump.keep == 7 && dump.timeout.millis() == 4 * 3_600_000);
+    assert_eq!(unit.setup_before_restore().collect::<Vec<_>>(), [0]);
+    assert_eq!(unit.commands().len(), 6, "its commands are checked as others are");
+    let refused = |text: &str| {
+        let mut problems = parse(text).expect_err(text);
+        assert_eq!(problems.len(), 1, "{text}: {problems:#?}");
+        problems.remove(0).message
+    };
+    for (dump, why) in [
+        ("command = [\"/d\"]\nrestore = []\n", "nothing makes a state of a dump"),
+        (&*format!("{good}keep = 0\n"), "no dump would be kept"),
+        (
+            &*format!("{good}timeout = \"0s\"\n"),
+            "a dump cannot be made in no time",
+        ),
+    ] {
+        assert_eq!(refused(&text(dump)), why);
+    }
+    assert_eq!(refused(&format!("{GOOD}[dump]\n{good}")), "the unit keeps no state");
+    let apart = format!("{GOOD}[state]\n\"/var/lib/a\" = {{}}\n{setup}");
+    assert_eq!(
+        refused(&apart),
+        "`first_only` is about restores, and the unit has no [dump]"
+    );
+}

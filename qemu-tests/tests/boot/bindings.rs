@@ -11,7 +11,7 @@ use super::daemons::{CAIRN, Guest, PATIENCE};
 use super::*;
 
 /// What a unit's rendered file says of its bindings.
-fn told(guest: &mut Guest, unit: &str) -> BTreeMap<String, String> {
+pub(super) fn told(guest: &mut Guest, unit: &str) -> BTreeMap<String, String> {
     let (status, text) = inside(
         guest,
         unit,
@@ -26,16 +26,23 @@ fn told(guest: &mut Guest, unit: &str) -> BTreeMap<String, String> {
 }
 
 /// A command in a unit's sandbox.
-fn inside(guest: &mut Guest, unit: &str, argv: &[&str]) -> (i32, String) {
+pub(super) fn inside(guest: &mut Guest, unit: &str, argv: &[&str]) -> (i32, String) {
     guest.ran(&[&[CAIRN, "enter", unit, "--"], argv].concat(), PATIENCE)
 }
 
-fn password(guest: &mut Guest, unit: &str, need: &str) -> String {
+pub(super) fn password(guest: &mut Guest, unit: &str, need: &str) -> String {
     guest.read(&format!("/run/cairn/secrets/{unit}/{need}"))
 }
 
 /// MariaDB's answer to a unit that says it is `user`.
-fn mariadb(guest: &mut Guest, unit: &str, user: &str, password: &str, database: &str, sql: &str) -> (i32, String) {
+pub(super) fn mariadb(
+    guest: &mut Guest,
+    unit: &str,
+    user: &str,
+    password: &str,
+    database: &str,
+    sql: &str,
+) -> (i32, String) {
     let (user, password) = (format!("--user={user}"), format!("--password={password}"));
     let arguments = [
         "--host=mariadb.bindings-test.internal",
@@ -52,7 +59,14 @@ fn mariadb(guest: &mut Guest, unit: &str, user: &str, password: &str, database: 
     )
 }
 
-fn postgresql(guest: &mut Guest, unit: &str, user: &str, password: &str, database: &str, sql: &str) -> (i32, String) {
+pub(super) fn postgresql(
+    guest: &mut Guest,
+    unit: &str,
+    user: &str,
+    password: &str,
+    database: &str,
+    sql: &str,
+) -> (i32, String) {
     let at = format!(
         "postgresql://{user}:{password}@postgresql.bindings-test.internal/{database}?sslmode=verify-full&sslrootcert=/run/secrets/ca"
     );
@@ -60,7 +74,7 @@ fn postgresql(guest: &mut Guest, unit: &str, user: &str, password: &str, databas
     inside(guest, unit, &[&["/usr/bin/psql", &at], &arguments[..]].concat())
 }
 
-fn search(guest: &mut Guest, unit: &str, dn: &str, password: &str, base: &str) -> (i32, String) {
+pub(super) fn search(guest: &mut Guest, unit: &str, dn: &str, password: &str, base: &str) -> (i32, String) {
     let argv = [
         "/usr/bin/ldapsearch",
         "-x",
@@ -78,7 +92,7 @@ fn search(guest: &mut Guest, unit: &str, dn: &str, password: &str, base: &str) -
     inside(guest, unit, &argv)
 }
 
-fn changing(guest: &mut Guest) -> bool {
+pub(super) fn changing(guest: &mut Guest) -> bool {
     let (_, text) = guest.ran(&[CAIRN, "--json", "secrets"], PATIENCE);
     let all: Value = must(serde_json::from_str(&text));
     all["accounts"]

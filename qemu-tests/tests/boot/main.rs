@@ -14,6 +14,7 @@ mod crash_points;
 mod daemons;
 mod damage;
 mod demand;
+mod dumps;
 mod encryption;
 mod example;
 mod first_boot;

@@ -12,7 +12,7 @@ fn colour(phase: &str) -> &'static str {
     match phase {
         "waiting" => "#c8c5bd",
         "preparing" => "#a3b18a",
-        "setting-up" | "migrating" => "#d9a441",
+        "setting-up" | "restoring" | "migrating" => "#d9a441",
         "starting" => "#588157",
         "ready" => "#344e41",
         "failed" | "restarting" => "#bc4749",

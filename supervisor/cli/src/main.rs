@@ -6,6 +6,7 @@ mod chart;
 mod check;
 mod client;
 mod config;
+mod dumps;
 mod enter;
 mod graph;
 mod learn;
@@ -116,6 +117,33 @@ enum Command {
     Disable {
         /// The unit.
         unit: String,
+    },
+    /// Have what a unit keeps dumped, while it runs.
+    Dump {
+        /// The unit.
+        unit: String,
+        /// Copy the dump to a file, too; `-` is the standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// List the dumps of what units keep.
+    Dumps {
+        /// The unit; all if left out.
+        unit: Option<String>,
+    },
+    /// Let a unit go back to what it kept in a dump.
+    #[command(
+        after_help = "The unit stops, its state is made anew of the dump, and it starts. If that fails, all stays as it was.\n\n\
+        Example:\n  cairn restore mariadb 20260131T021500Z"
+    )]
+    Restore {
+        /// The unit.
+        unit: String,
+        /// The dump, as `cairn dumps` names it; `before`: what there was before the last restore.
+        dump: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Run a command in a unit's sandbox.
     Enter {
@@ -300,6 +328,9 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
         Command::Disable { unit } => {
             shown::<Reloaded>(cli, post(format!("/v1/units/{unit}/disable"))?, table::reloaded)?;
         }
+        Command::Dump { unit, output } => dumps::dump(cli, unit, output.as_deref())?,
+        Command::Dumps { unit } => dumps::list(cli, unit.as_deref(), paint)?,
+        Command::Restore { unit, dump, yes } => dumps::restore(cli, unit, dump, *yes)?,
         Command::Enter { unit, command } => {
             let job: Value = parsed(&get(&format!("/v1/units/{unit}/enter"))?)?;
             return enter::run(&job, command).map_err(|e| Refused(format!("cannot enter {unit}: {e}"), 1));

@@ -84,6 +84,11 @@ impl Supervisor {
             Endpoint::Restart => self.command(name, Command::Restart),
             Endpoint::ReloadUnit => self.reload_unit(name),
             Endpoint::Kill => self.kill_unit(name, asked.query("signal").unwrap_or("TERM")),
+            Endpoint::Dumps => self.all_dumps(),
+            Endpoint::DumpsOfUnit => self.dumps_of(name),
+            Endpoint::Dump => self.make_dump(name, &asked.who),
+            Endpoint::ReadDump => self.read_dump(name, asked.values.get(1).map_or("", String::as_str), &asked.who),
+            Endpoint::Restore => self.restore_unit(name, asked.query("dump").unwrap_or_default(), &asked.who),
             Endpoint::Enable => self.enable(name, true, &asked.who),
             Endpoint::Disable => self.enable(name, false, &asked.who),
             Endpoint::Reload => self.reload_site(),
@@ -430,8 +435,17 @@ impl Supervisor {
             .filter(|(_, u)| u.waits_for.iter().any(|w| w.as_str() == name));
         let limits = crate::cgroup::limits(&unit.limits, None);
         let started_by = explain::started_by(unit);
+        let mut why = explain::why(&status, &missing, live.demand.why_not(), &started_by);
+        if matches!(status.state.as_str(), "failed" | "restarting")
+            && let Some(newest) = self.newest_dump(name)
+        {
+            let dump = crate::dumps::name_of(newest);
+            why.push_str(&format!(
+                " If its data is damaged: `cairn restore {name} {dump}` brings back what it kept then."
+            ));
+        }
         Some(Explained {
-            why: explain::why(&status, &missing, live.demand.why_not(), &started_by),
+            why,
             status,
             started_by,
             waits_for,

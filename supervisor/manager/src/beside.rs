@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use cairn_init::protocol::{ExitStatus, Request};
-use cairn_sandbox::{Enter, Job, Network, Plan, Report};
+use cairn_sandbox::{Enter, Job, Network, Plan, Report, Resource, Rlimit};
 use cairn_unit::{Command, Manifest, Name};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ use crate::supervisor::{Msg, Supervisor};
 
 /// How long a command for a unit may take where nothing else says, in milliseconds.
 const PATIENCE_MS: u64 = 120_000;
+
+/// What a process reads, and what it writes to instead of the log, if anything.
+type Streams = (Option<OwnedFd>, Option<OwnedFd>);
 
 /// A process beside the units' own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,8 @@ pub enum Purpose {
     Health(String, u64),
     /// A unit's readiness, likewise.
     Ready(String, u64),
+    /// A unit is dumped, by the name of the dump.
+    Dump(String, String),
     /// A unit's step for an account, by its key and a number that tells one step from another.
     Account(String, String, u64),
 }
@@ -56,6 +61,7 @@ impl Purpose {
             | Purpose::Alert(unit)
             | Purpose::Health(unit, _)
             | Purpose::Ready(unit, _)
+            | Purpose::Dump(unit, _)
             | Purpose::Account(unit, ..) => Some(unit),
         }
     }
@@ -64,6 +70,7 @@ impl Purpose {
     pub(crate) fn known(&self, manifest: &Manifest) -> bool {
         match self {
             Purpose::Host(program) => program.parse::<Name>().is_ok(),
+            Purpose::Dump(unit, dump) => manifest.units.contains_key(unit.as_str()) && crate::dumps::is_name(dump),
             other => other.unit().is_some_and(|unit| manifest.units.contains_key(unit)),
         }
     }
@@ -86,7 +93,7 @@ impl Supervisor {
                 &folder,
                 output.into(),
                 None,
-                None,
+                (None, None),
             )
         });
         if let Err(e) = result {
@@ -102,7 +109,7 @@ impl Supervisor {
         let (plan, _) = self.plan(&name, Role::Main)?;
         let shown = self.config.cgroup_shown(&name);
         let job = Job::from(Enter::new(&plan, pid, &shown, command.clone()));
-        self.run_for_unit(purpose, &plan, &job, &folder, within_ms, None)
+        self.run_for_unit(purpose, &plan, &job, &folder, within_ms, (None, None))
     }
 
     /// The same as another account of the unit, with something to read.
@@ -125,7 +132,39 @@ impl Supervisor {
         let mut enter = Enter::new(&plan, pid, &shown, command.clone());
         enter.env.remove("NOTIFY_SOCKET");
         let stdin = crate::io::memory("stdin", stdin).map_err(Error::io("make", "a descriptor"))?;
-        self.run_for_unit(purpose, &plan, &Job::from(enter), &folder, within_ms, Some(stdin))
+        self.run_for_unit(
+            purpose,
+            &plan,
+            &Job::from(enter),
+            &folder,
+            within_ms,
+            (Some(stdin), None),
+        )
+    }
+
+    /// The same as the unit's own, with its standard output in a file of at most so many bytes.
+    pub(crate) fn enter_into(
+        &mut self,
+        purpose: Purpose,
+        command: &Command,
+        stdout: OwnedFd,
+        most: u64,
+        within_ms: u64,
+    ) -> Result<(), Error> {
+        let name = purpose.unit().unwrap_or_default().to_owned();
+        let folder = self.config.cgroup(&name);
+        let pid = self.saved.units.get(&name).map_or(0, |k| k.pid);
+        let (plan, _) = self.plan(&name, Role::Main)?;
+        let shown = self.config.cgroup_shown(&name);
+        let mut enter = Enter::new(&plan, pid, &shown, command.clone());
+        enter.env.remove("NOTIFY_SOCKET");
+        enter.rlimits.push(Rlimit {
+            resource: Resource::Fsize,
+            soft: most,
+            hard: most,
+        });
+        let streams = (None, Some(stdout));
+        self.run_for_unit(purpose, &plan, &Job::from(enter), &folder, within_ms, streams)
     }
 
     /// Runs the command that tells of a unit's failure, in a sandbox of its own.
@@ -140,7 +179,14 @@ impl Supervisor {
         plan.env.insert("CAIRN_UNIT".into(), name.to_owned());
         plan.env.insert("CAIRN_REASON".into(), reason.replace('\0', ""));
         let job = Job::Start(Box::new(plan.clone()));
-        self.run_for_unit(Purpose::Alert(name.to_owned()), &plan, &job, &folder, PATIENCE_MS, None)
+        self.run_for_unit(
+            Purpose::Alert(name.to_owned()),
+            &plan,
+            &job,
+            &folder,
+            PATIENCE_MS,
+            (None, None),
+        )
     }
 
     fn run_for_unit(
@@ -150,7 +196,7 @@ impl Supervisor {
         job: &Job,
         folder: &Path,
         within_ms: u64,
-        stdin: Option<OwnedFd>,
+        streams: Streams,
     ) -> Result<(), Error> {
         let name = purpose.unit().unwrap_or_default().to_owned();
         let base = self
@@ -160,7 +206,7 @@ impl Supervisor {
             .map_or(0, |u| crate::address::id_base(u.index));
         let output = self.output(&name, base + plan.user.uid)?;
         let until_ms = Some(now_ms().saturating_add(within_ms));
-        self.spawn_beside(purpose, job, folder, output, until_ms, stdin)
+        self.spawn_beside(purpose, job, folder, output, until_ms, streams)
     }
 
     fn spawn_beside(
@@ -170,7 +216,7 @@ impl Supervisor {
         folder: &Path,
         output: OwnedFd,
         until_ms: Option<u64>,
-        stdin: Option<OwnedFd>,
+        (stdin, stdout): Streams,
     ) -> Result<(), Error> {
         let wrap = |e: std::io::Error| Error::io("make", "a descriptor")(e);
         std::fs::create_dir_all(folder).map_err(Error::io("make the cgroup", folder))?;
@@ -183,6 +229,7 @@ impl Supervisor {
             Some(stdin) => stdin,
             None => crate::io::null().map_err(wrap)?,
         };
+        let output = stdout.unwrap_or(output);
         self.saved.token += 1;
         let token = self.saved.token;
         self.beside_status.push((token, ours));
@@ -274,6 +321,10 @@ impl Supervisor {
                 let _ = self.send.send(Msg::Sign(unit, of));
             }
             Purpose::Ready(unit, of) => self.ask_ready_again(&unit, of),
+            Purpose::Dump(unit, dump) => {
+                let result = if status.success() { Ok(()) } else { Err(failed()) };
+                self.dump_written(&unit, dump, result);
+            }
             Purpose::Account(unit, key, number) => {
                 let done = status.success() || self.account_step_done(&key, number, status);
                 let result = if done { Ok(()) } else { Err(failed()) };
@@ -307,7 +358,7 @@ impl Supervisor {
             Purpose::Host(_) => true,
             // These are begun anew.
             Purpose::Health(..) | Purpose::Ready(..) | Purpose::Account(..) => false,
-            Purpose::Reload(unit) | Purpose::Alert(unit) => {
+            Purpose::Reload(unit) | Purpose::Alert(unit) | Purpose::Dump(unit, _) => {
                 b.pid != 0 && crate::cgroup::holds(&config.cgroup(unit), b.pid)
             }
         };

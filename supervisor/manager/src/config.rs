@@ -79,6 +79,11 @@ impl Config {
         self.at("/data/state").join(format!("{unit}.new"))
     }
 
+    /// The dumps of what units keep.
+    pub fn dumps(&self) -> PathBuf {
+        self.at("/data/dumps")
+    }
+
     /// A unit's secrets on the data partition.
     pub fn secrets(&self, unit: &str) -> PathBuf {
         self.at("/data/secrets").join(unit)

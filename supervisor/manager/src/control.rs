@@ -123,6 +123,8 @@ pub struct Answered {
     pub kind: &'static str,
     /// The body.
     pub body: Vec<u8>,
+    /// A file whose text is the body instead.
+    pub file: Option<std::fs::File>,
 }
 
 impl Answered {
@@ -134,6 +136,17 @@ impl Answered {
             status,
             kind: "application/json",
             body,
+            file: None,
+        }
+    }
+
+    /// A file as it is.
+    pub fn file(file: std::fs::File) -> Answered {
+        Answered {
+            status: 200,
+            kind: "application/octet-stream",
+            body: Vec::new(),
+            file: Some(file),
         }
     }
 
@@ -314,6 +327,15 @@ async fn handle<M>(
         answer,
     }));
     match told.await {
+        Ok(Answered {
+            status,
+            kind,
+            file: Some(file),
+            ..
+        }) => {
+            long.store(true, Ordering::Relaxed);
+            Ok(respond(status, kind, Content::Stream(parts_of(file))))
+        }
         Ok(answer) => Ok(answered(answer)),
         Err(_) => refuse(503, "the manager is going away"),
     }
@@ -329,6 +351,27 @@ fn respond(status: u16, kind: &'static str, content: Content) -> Response<Conten
 
 /// The parts of a body that is being made. An error ends it in a way that the caller sees.
 pub(crate) type Parts = mpsc::Receiver<std::io::Result<Vec<u8>>>;
+
+/// A file's parts, read in a thread of its own as fast as they are taken.
+fn parts_of(mut file: std::fs::File) -> Parts {
+    use std::io::Read as _;
+    let (to, parts) = mpsc::channel(2);
+    tokio::task::spawn_blocking(move || {
+        let mut block = vec![0; 1 << 16];
+        loop {
+            let part = match file.read(&mut block) {
+                Ok(0) => return,
+                Ok(length) => Ok(block[..length].to_vec()),
+                Err(e) => Err(e),
+            };
+            let ended = part.is_err();
+            if to.blocking_send(part).is_err() || ended {
+                return;
+            }
+        }
+    });
+    parts
+}
 
 /// A body.
 enum Content {

@@ -13,6 +13,7 @@ use cairn_unit::{Listen, Manifest, ManifestUnit, StateVersion};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::config::{Config, escape};
+use crate::dumps::Restores;
 use crate::error::Error;
 use crate::migrate::{Next, Record, States, Way, way};
 use crate::plan::{owner, shared};
@@ -141,6 +142,8 @@ pub enum Readied {
     Restored(u64),
     /// The setup steps: the state stands, empty, under its `.new` name.
     Setup,
+    /// The steps of a restore: another state stands, empty, under its `.new` name.
+    Restore,
     /// These steps, on a copy of the state.
     Migrate(Way),
 }
@@ -156,6 +159,18 @@ fn missing_folders(state: &Path, name: &str, unit: &ManifestUnit) -> Result<(), 
             folder(&new, uid, gid, directory.mode.0)?;
             fs::rename(&new, &place).map_err(Error::io("rename", &new))?;
         }
+    }
+    Ok(())
+}
+
+/// Makes an empty state under its `.new` name.
+fn empty_state(config: &Config, name: &str, unit: &ManifestUnit) -> Result<(), Error> {
+    let new = config.new_state(name);
+    remove(&new)?;
+    private_folder(&new)?;
+    for (path, directory) in &unit.unit.state {
+        let (uid, gid) = owner(name, unit, directory)?;
+        folder(&new.join(escape(path.as_str())), uid, gid, directory.mode.0)?;
     }
     Ok(())
 }
@@ -187,6 +202,16 @@ pub fn prepare(
     }
     private_folder(&config.at("/data/state"))?;
     let state = config.state(name);
+    if unit.unit.dump.is_some() && *wanted == unit.state_version {
+        let restores = Restores::of(config, name);
+        if let Some(marker) = restores.marker()? {
+            empty_state(config, name, unit)?;
+            restores
+                .record(&marker, wanted, &manifest.version)
+                .write(&config.new_state(name))?;
+            return Ok(Readied::Restore);
+        }
+    }
     if state.exists() {
         let migration = unit.unit.migration.as_ref();
         let readied = match States::of(config, name).prepare(wanted, migration, &manifest.version)? {
@@ -199,18 +224,14 @@ pub fn prepare(
         return Ok(readied);
     }
     let new = config.new_state(name);
-    remove(&new)?;
-    private_folder(&new)?;
-    for (path, directory) in &unit.unit.state {
-        let (uid, gid) = owner(name, unit, directory)?;
-        folder(&new.join(escape(path.as_str())), uid, gid, directory.mode.0)?;
-    }
+    empty_state(config, name, unit)?;
     let record = Record {
         version: wanted.clone(),
         appliance: manifest.version.clone(),
         unproved: false,
         since: 0,
         by: String::new(),
+        restored: 0,
     };
     record.write(&new)?;
     if unit.unit.setup.is_empty() {
@@ -283,7 +304,15 @@ pub fn bound(config: &Config, name: &str, unit: &ManifestUnit) -> Result<(), Err
         files: whole.files / 10 * 9,
     };
     quota::limit(&data, project, bound).map_err(Error::io("bound what a unit keeps on", &path))?;
-    for folder in [config.state(name), config.new_state(name)] {
+    // While a state is made of a dump only that one counts: both would be too much for some.
+    let restores = matches!(Restores::of(config, name).marker(), Ok(Some(_)));
+    let state = if restores { 0 } else { project };
+    let folders = [
+        (config.state(name), state),
+        (config.new_state(name), project),
+        (Restores::of(config, name).before(), 0),
+    ];
+    for (folder, project) in folders {
         if folder.exists() {
             quota::assign(&folder, project).map_err(Error::io("keep account of", &folder))?;
         }

@@ -163,6 +163,7 @@ pub fn why(status: &UnitStatus, missing: &[String], unreachable: Option<&str>, s
         "stopped" => format!("It is not to run{next}."),
         "stopping" | "finishing" => "It is on its way down.".to_owned(),
         "migrating" => "Its state is being brought to another version, on a copy.".to_owned(),
+        "restoring" => "Its state is being made of a dump; the one of before stays until that is whole.".to_owned(),
         "setting-up" => "Its state is being made, which is done once.".to_owned(),
         _ => "It is being started.".to_owned(),
     }

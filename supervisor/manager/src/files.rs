@@ -158,7 +158,7 @@ impl Supervisor {
                 continue;
             };
             match kept.machine.state {
-                State::Preparing | State::SettingUp { .. } | State::Migrating { .. } => {
+                State::Preparing | State::SettingUp { .. } | State::Restoring { .. } | State::Migrating { .. } => {
                     self.files.unsure.insert(name.to_owned());
                 }
                 _ if kept.machine.at_rest() => {}

@@ -18,6 +18,7 @@ pub mod control;
 pub mod data;
 mod demand;
 pub mod dhcp;
+pub mod dumps;
 mod encryption;
 mod ends;
 pub mod error;

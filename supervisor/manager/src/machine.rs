@@ -28,6 +28,11 @@ pub enum State {
         /// Which.
         step: usize,
     },
+    /// The same of the steps that make a new state of a dump; the state of before is there until that one takes its place.
+    Restoring {
+        /// Which.
+        step: usize,
+    },
     /// A copy of its state is being made, brought to another version, or put in the state's place.
     Migrating {
         /// Which step runs (from 0), once there is a copy; their number: it is being put in place.
@@ -83,6 +88,7 @@ impl State {
             State::Waiting => "waiting",
             State::Preparing => "preparing",
             State::SettingUp { .. } => "setting-up",
+            State::Restoring { .. } => "restoring",
             State::Migrating { .. } => "migrating",
             State::Starting { .. } => "starting",
             State::Ready { .. } => "ready",
@@ -118,7 +124,7 @@ pub enum Busy {
     Nothing,
     /// [`Action::Prepare`] or [`Action::Copy`].
     Preparing,
-    /// [`Action::Commit`] or [`Action::Replace`].
+    /// [`Action::Commit`], [`Action::PutBack`] or [`Action::Replace`].
     Committing,
     /// A process.
     Process,
@@ -140,6 +146,8 @@ pub enum Event {
         /// The state has to be made by the setup steps.
         setup: bool,
     },
+    /// [`Action::Prepare`] is done, and another state has to be made of a dump.
+    Restore,
     /// [`Action::Prepare`] is done, and the state has to be brought to another version.
     Migrate {
         /// How long each step may take, in milliseconds.
@@ -151,7 +159,7 @@ pub enum Event {
     Copied,
     /// [`Action::Prepare`] is done, and the unit cannot be started, however often that is tried.
     Refused(String),
-    /// [`Action::Commit`] or [`Action::Replace`] is done.
+    /// [`Action::Commit`], [`Action::PutBack`] or [`Action::Replace`] is done.
     Committed,
     /// What is under way, but no process, could not be done.
     Failed(String),
@@ -196,12 +204,17 @@ impl End {
 /// What the caller has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Make secrets, folders and templates; answer [`Event::Prepared`], [`Event::Migrate`], [`Event::Refused`] or [`Event::Failed`].
+    /// Make secrets, folders and templates; answer [`Event::Prepared`], [`Event::Restore`], [`Event::Migrate`],
+    /// [`Event::Refused`] or [`Event::Failed`].
     Prepare,
     /// Run this setup step; answer [`Event::Exited`].
     Setup(usize),
     /// Put the finished state in place; answer [`Event::Committed`] or [`Event::Failed`].
     Commit,
+    /// Run this step of making a state of a dump; answer [`Event::Exited`].
+    Restore(usize),
+    /// Put that state in the place of the one of before; answer [`Event::Committed`] or [`Event::Failed`].
+    PutBack,
     /// Copy the state; answer [`Event::Copied`] or [`Event::Failed`].
     Copy,
     /// Run this step between versions of the state on the copy; answer [`Event::Exited`].
@@ -266,6 +279,8 @@ impl Machine {
             State::Preparing => self.busy == Busy::Preparing && !timed,
             State::SettingUp { step } if *step == rules.setup => self.busy == Busy::Committing && !timed,
             State::SettingUp { step } => *step < rules.setup && self.busy == Busy::Process && timed,
+            State::Restoring { step } if *step == rules.restore => self.busy == Busy::Committing && !timed,
+            State::Restoring { step } => *step < rules.restore && self.busy == Busy::Process && timed,
             State::Migrating { step, timeouts, .. } => match self.busy {
                 Busy::Preparing => *step == 0 && !timed,
                 Busy::Process => *step < timeouts.len() && timed,
@@ -342,6 +357,17 @@ impl Machine {
         }
     }
 
+    fn restore(&mut self, rules: &Rules, step: usize, now: u64) -> Action {
+        if step < rules.restore {
+            let deadline = now.saturating_add(rules.restore_ms);
+            self.to(State::Restoring { step }, Busy::Process, Some(deadline));
+            Action::Restore(step)
+        } else {
+            self.to(State::Restoring { step }, Busy::Committing, None);
+            Action::PutBack
+        }
+    }
+
     fn give_up(&mut self, reason: String) {
         self.to(State::Failed { reason }, Busy::Nothing, None);
     }
@@ -361,7 +387,11 @@ impl Machine {
             return None;
         }
         // A half-made state is discarded anyway, so nothing is gained by asking politely.
-        let kill = force || matches!(self.state, State::SettingUp { .. } | State::Migrating { .. });
+        let apart = matches!(
+            self.state,
+            State::SettingUp { .. } | State::Restoring { .. } | State::Migrating { .. }
+        );
+        let kill = force || apart;
         let wait = if kill { KILL_AGAIN_MS } else { rules.stop_ms };
         self.to(
             State::Stopping { then, killed: kill },
@@ -429,10 +459,13 @@ impl Machine {
 
             (State::Preparing, Event::Prepared { setup: true }) => Some(self.setup(rules, 0, now)),
             (State::Preparing, Event::Prepared { setup: false }) => Some(self.launch(rules, 0, now)),
-            (State::SettingUp { .. }, Event::Committed) if self.busy == Busy::Committing => {
+            (State::Preparing, Event::Restore) => Some(self.restore(rules, 0, now)),
+            (State::SettingUp { .. } | State::Restoring { .. }, Event::Committed) if self.busy == Busy::Committing => {
                 Some(self.launch(rules, 0, now))
             }
-            (State::Preparing | State::SettingUp { .. }, Event::Failed(reason)) if self.busy != Busy::Process => {
+            (State::Preparing | State::SettingUp { .. } | State::Restoring { .. }, Event::Failed(reason))
+                if self.busy != Busy::Process =>
+            {
                 self.fail(rules, reason, now);
                 None
             }
@@ -484,6 +517,13 @@ impl Machine {
                     None
                 }
             },
+            (State::Restoring { step }, Event::Exited(end)) if self.busy == Busy::Process => match end {
+                End::Code(0) => Some(self.restore(rules, step + 1, now)),
+                end => {
+                    self.fail(rules, format!("step {} of the restore {}", step + 1, end.reason()), now);
+                    None
+                }
+            },
             (State::Starting { before }, Event::Exited(End::Code(0))) if before < rules.before => {
                 Some(self.launch(rules, before + 1, now))
             }
@@ -519,6 +559,11 @@ impl Machine {
                 let reason = format!("{what} within {} s", rules.start_ms.div_ceil(1000));
                 self.stop(rules, Then::Fail(reason), true, now)
             }
+            (State::Restoring { step }, Event::Tick) if self.deadline.is_some_and(|d| now >= d) => {
+                let limit = rules.restore_ms.div_ceil(1000);
+                let reason = format!("step {} of the restore took longer than {limit} s", step + 1);
+                self.stop(rules, Then::Fail(reason), true, now)
+            }
             (State::Ready { since_ms }, Event::Exited(end)) if self.busy == Busy::Process => {
                 self.forget(rules, since_ms, now);
                 if end == End::Code(0) && rules.restart != Restart::Always {
@@ -548,6 +593,7 @@ impl Machine {
             (
                 State::Preparing
                 | State::SettingUp { .. }
+                | State::Restoring { .. }
                 | State::Migrating { .. }
                 | State::Starting { .. }
                 | State::Ready { .. },
@@ -586,6 +632,7 @@ impl Machine {
             (
                 State::Stopping { then, .. },
                 Event::Prepared { .. }
+                | Event::Restore
                 | Event::Migrate { .. }
                 | Event::Copied
                 | Event::Refused(_)
@@ -619,7 +666,11 @@ impl Machine {
 
             (State::Stopping { then, .. }, Event::Lost) => self.ended(rules, then, now),
             (
-                State::Preparing | State::SettingUp { .. } | State::Migrating { .. } | State::Starting { .. },
+                State::Preparing
+                | State::SettingUp { .. }
+                | State::Restoring { .. }
+                | State::Migrating { .. }
+                | State::Starting { .. },
                 Event::Lost,
             ) => {
                 self.to(State::Preparing, Busy::Preparing, None);

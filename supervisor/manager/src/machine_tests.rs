@@ -5,6 +5,8 @@ const HEALTHY_MS: u64 = 60_000;
 fn rules() -> Rules {
     Rules {
         setup: 2,
+        restore: 2,
+        restore_ms: 60_000,
         before: 1,
         after: 0,
         oneshot: false,
@@ -70,6 +72,49 @@ fn a_later_start_does_not_set_up_again() {
         vec![Event::Start, Event::Go, Event::Prepared { setup: false }],
     );
     assert_eq!(actions, [Action::Prepare, Action::Before(0)]);
+}
+
+/// A start that finds a dump to go back to.
+fn restoring(more: Vec<Event>) -> (Machine, Vec<Action>) {
+    let mut events = vec![Event::Start, Event::Go, Event::Restore];
+    events.extend(more);
+    run(&rules(), events)
+}
+
+#[test]
+fn a_restore_makes_another_state_puts_it_back_and_starts_the_unit() {
+    let (machine, actions) = restoring(vec![ok(), ok(), Event::Committed]);
+    let want = [
+        Action::Prepare,
+        Action::Restore(0),
+        Action::Restore(1),
+        Action::PutBack,
+        Action::Before(0),
+    ];
+    assert_eq!(actions, want);
+    assert_eq!(machine.state, State::Starting { before: 0 });
+}
+
+#[test]
+fn a_step_of_a_restore_that_fails_is_a_failure_and_one_that_hangs_is_killed() {
+    let why = |machine: Machine| match machine.state {
+        State::Restarting { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    let (machine, actions) = restoring(vec![ok(), Event::Exited(End::Code(3))]);
+    assert_eq!(why(machine), "step 2 of the restore ended with exit code 3");
+    assert!(!actions.contains(&Action::PutBack));
+    let (machine, _) = restoring(vec![ok(), ok(), Event::Failed("the disk".into())]);
+    assert_eq!(why(machine), "the disk");
+    let (machine, _) = restoring(vec![ok()]);
+    assert_eq!(machine.deadline, Some(60_000), "its own time, not that of a start");
+    let (machine, action) = machine.step(&rules(), Event::Tick, 60_000);
+    assert_eq!(action, Some(Action::Kill));
+    let (machine, _) = machine.step(&rules(), Event::Exited(End::Signal(9)), 60_001);
+    assert_eq!(why(machine), "step 2 of the restore took longer than 60 s");
+    // Cut off, it is begun anew from what lies on the disk.
+    let (_, actions) = restoring(vec![ok(), Event::Lost]);
+    assert_eq!(actions.last(), Some(&Action::Prepare));
 }
 
 /// A start that finds a state of another version.
@@ -368,7 +413,8 @@ impl Random {
 }
 
 fn random_event(random: &mut Random) -> Event {
-    match random.below(21) {
+    match random.below(22) {
+        21 => Event::Restore,
         18 => Event::Migrate {
             timeouts: vec![50_000; random.below(3) as usize],
             rest: random.below(2) == 0,
@@ -401,6 +447,7 @@ fn random_event(random: &mut Random) -> Event {
 fn random_rules(random: &mut Random) -> Rules {
     Rules {
         setup: random.below(3) as usize,
+        restore: random.below(3) as usize,
         before: random.below(3) as usize,
         after: random.below(3) as usize,
         limit: (random.below(3) == 0).then(|| 1 + random.below(4) as u32),

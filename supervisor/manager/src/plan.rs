@@ -26,6 +26,8 @@ pub enum Role {
     Alert,
     /// A setup step, on the state that is being made and without a network.
     Setup(usize),
+    /// A step that makes a state of a dump, on a state that is being made and without a network.
+    Restore(usize),
     /// A step between versions of the state, on a copy of it and without a network.
     Migrate {
         /// Which.
@@ -38,7 +40,7 @@ pub enum Role {
 impl Role {
     /// Whether it works on a state that is not in place yet, before the unit runs.
     fn is_apart(self) -> bool {
-        matches!(self, Role::Setup(_) | Role::Migrate { .. })
+        matches!(self, Role::Setup(_) | Role::Restore(_) | Role::Migrate { .. })
     }
 }
 
@@ -259,6 +261,15 @@ pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
             Some(step) => (&step.command, step.user.as_deref()),
             None => (&service.command, None),
         },
+        Role::Restore(i) => match unit.unit.dump.as_ref().and_then(|dump| dump.restore.get(i)) {
+            Some(command) => (command, None),
+            None => {
+                return Err(Error::Missing {
+                    unit: name.to_owned(),
+                    what: format!("step {i} of its restore"),
+                });
+            }
+        },
         Role::Migrate { step, down } => {
             let steps = unit.unit.migration.as_ref().map(|migration| &migration.steps);
             let found = steps.and_then(|steps| {
@@ -315,7 +326,7 @@ pub fn of(input: &Input<'_>, role: Role) -> Result<Plan, Error> {
     if let Some(seccomp) = &mut plan.seccomp {
         seccomp.allow.extend(unit.unit.sandbox.system_calls.iter().cloned());
         // All of a first state is flushed at once before it is in place; until then none of it counts.
-        seccomp.skip_sync = matches!(role, Role::Setup(_));
+        seccomp.skip_sync = matches!(role, Role::Setup(_) | Role::Restore(_));
         seccomp.clock = role == Role::Main && unit.unit.sandbox.clock;
     }
     let lang = if input.optional.contains(&LOCALE) {
@@ -366,9 +377,9 @@ fn mounts(input: &Input<'_>, role: Role, uid: u32, gid: u32, plan: &mut Plan) ->
         };
         plan.mounts.push(run);
     }
-    // A server that a step between versions runs is nobody else's.
+    // A server that a step between versions or of a restore runs is nobody else's.
     let shared_folders = match role {
-        Role::Migrate { .. } => Vec::new(),
+        Role::Migrate { .. } | Role::Restore(_) => Vec::new(),
         _ => shared(manifest, unit),
     };
     for (path, folder) in &unit.unit.runtime {

@@ -138,9 +138,11 @@ impl Supervisor {
         // One that is started again at once has left those two states before anybody looks.
         let failed = |k: &crate::saved::Kept| match k.machine.state {
             State::Failed { .. } | State::Restarting { .. } => true,
-            State::Preparing | State::SettingUp { .. } | State::Migrating { .. } | State::Starting { .. } => {
-                k.machine.attempts > 0
-            }
+            State::Preparing
+            | State::SettingUp { .. }
+            | State::Restoring { .. }
+            | State::Migrating { .. }
+            | State::Starting { .. } => k.machine.attempts > 0,
             _ => false,
         };
         self.manifest.units.get(name).is_some_and(declared) && self.saved.units.get(name).is_some_and(failed)

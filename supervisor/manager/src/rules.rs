@@ -7,6 +7,10 @@ use cairn_unit::{Kind, Restart, Unit};
 pub struct Rules {
     /// How many setup steps make its state.
     pub setup: usize,
+    /// How many steps make its state of a dump; none if it is not dumped.
+    pub restore: usize,
+    /// How long each of them may take.
+    pub restore_ms: u64,
     /// How many commands run before the main one.
     pub before: usize,
     /// How many commands run after it.
@@ -43,6 +47,8 @@ impl Rules {
         let service = &unit.service;
         Rules {
             setup: unit.setup.len(),
+            restore: (unit.dump.as_ref()).map_or(0, |d| unit.setup_before_restore().count() + d.restore.len()),
+            restore_ms: unit.dump.as_ref().map_or(0, |d| d.timeout.millis()),
             before: service.before.len(),
             after: service.after.len(),
             oneshot: service.kind == Kind::Oneshot,

@@ -74,6 +74,12 @@ pub struct Kept {
     /// The version to which its state is brought down, for the version of the appliance that is gone back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lower: Option<StateVersion>,
+    /// The dump of which a state is being made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<String>,
+    /// How the last restore of this boot ended: when, in seconds since 1970, and the dump, or why there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<(u64, Result<String, String>)>,
 }
 
 /// How often a connection or a path has started a unit of late.

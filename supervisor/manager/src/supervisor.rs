@@ -68,6 +68,10 @@ pub(crate) enum Msg {
     Net(News),
     /// The unit's state is again what it was at this time, in seconds since 1970.
     Restored(String, u64),
+    /// The unit's state is that of this dump; or the one of before, for this reason.
+    RestoreEnded(String, Result<String, String>),
+    /// A dump of the unit that was begun by this name is whole, or could not be kept.
+    Dumped(String, String, Result<u64, String>),
     /// The version that runs is kept, and what could not be done about states of before.
     Settled(Vec<String>),
     /// Why a version of the owner's choices could not be kept.
@@ -160,6 +164,7 @@ pub(crate) struct Supervisor {
     pub(crate) choices: Option<crate::unattended::Choices>,
     pub(crate) choice_problems: Vec<String>,
     pub(crate) upgrading: crate::upgrade::Upgrading,
+    pub(crate) dumping: crate::dumps::Work,
     pub(crate) outside: crate::net_run::Outside,
     /// When units that wait are to be looked after again, in milliseconds.
     pub(crate) look_at: Option<u64>,
@@ -244,6 +249,7 @@ pub async fn run(config: Config, socket: OwnedFd) -> Result<(), Error> {
         choices: None,
         choice_problems: Vec::new(),
         upgrading: crate::upgrade::Upgrading::default(),
+        dumping: crate::dumps::Work::default(),
         outside: crate::net_run::Outside::default(),
         look_at: None,
         control: None,
@@ -289,6 +295,7 @@ impl Supervisor {
                 self.follow_lowering();
                 self.prove();
                 self.follow_upgrades();
+                self.follow_dumps();
                 self.follow_network();
                 self.announce();
                 self.power();
@@ -390,6 +397,8 @@ impl Supervisor {
             Msg::ClockSet(name, set) => self.clock_set(&name, set),
             Msg::ClockLeft(name, number, why) => self.clock_left(&name, number, why),
             Msg::Settled(wrong) => wrong.iter().for_each(|why| self.console.say(why)),
+            Msg::RestoreEnded(name, ended) => self.restore_ended(&name, ended),
+            Msg::Dumped(name, dump, result) => self.dumped(&name, &dump, result),
             Msg::Restored(name, since) => self.restored(&name, since),
             Msg::Unrecorded(why) => self
                 .console
@@ -459,6 +468,7 @@ impl Supervisor {
         self.find_changed_files();
         self.watch_for_choices();
         self.begin_upgrades();
+        self.begin_dumps();
         if fresh {
             let wanted: Vec<String> = self
                 .saved

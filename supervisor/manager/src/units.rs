@@ -11,6 +11,7 @@ use cairn_unit::{ManifestUnit, ReadyWhen, StateVersion};
 
 use crate::clock::now_ms;
 use crate::data::Readied;
+use crate::dumps::{Restores, Settled};
 use crate::error::Error;
 use crate::io::{memory, notify_socket, null, status_pair, watch};
 use crate::machine::{Action, Busy, End, Event, State};
@@ -62,11 +63,12 @@ impl Supervisor {
 
     fn act(&mut self, name: &str, action: Action) -> Option<Event> {
         let role = match action {
-            Action::Prepare | Action::Commit | Action::Copy | Action::Replace => {
+            Action::Prepare | Action::Commit | Action::PutBack | Action::Copy | Action::Replace => {
                 self.work_on_files(name, action);
                 return None;
             }
             Action::Setup(step) => Role::Setup(step),
+            Action::Restore(step) => self.restore_role(name, step),
             Action::Migrate(step) => match self.migration_role(name, step) {
                 Ok(role) => role,
                 Err(error) => return Some(Event::Exited(End::Because(error.to_string()))),
@@ -104,6 +106,7 @@ impl Supervisor {
             let wanted = lower.as_ref().unwrap_or(&unit.state_version);
             let result = match action {
                 Action::Commit => data::commit(&config, &name).map(|()| Event::Committed),
+                Action::PutBack => Restores::of(&config, &name).commit().map(|()| Event::Committed),
                 Action::Copy => {
                     let stop = || halt.load(Ordering::Relaxed);
                     data::copy(&config, &name, unit, bounded, &stop).map(|()| Event::Copied)
@@ -114,7 +117,17 @@ impl Supervisor {
                     replaced.map(|()| Event::Committed)
                 }
                 _ => {
-                    let prepared = data::prepare(&config, &manifest, &name, unit, &address, wanted);
+                    let settled = match unit.unit.dump.is_some() && lower.is_none() {
+                        true => Restores::of(&config, &name).settle(wanted),
+                        false => Ok(Settled::None),
+                    };
+                    let _ = match &settled {
+                        Ok(Settled::Done(dump)) => send.send(Msg::RestoreEnded(name.clone(), Ok(dump.clone()))),
+                        Ok(Settled::GivenUp(why)) => send.send(Msg::RestoreEnded(name.clone(), Err(why.clone()))),
+                        _ => Ok(()),
+                    };
+                    let prepared =
+                        settled.and_then(|_| data::prepare(&config, &manifest, &name, unit, &address, wanted));
                     let bound = |readied| match bounded {
                         true => data::bound(&config, &name, unit).map(|()| readied),
                         false => Ok(readied),
@@ -236,12 +249,11 @@ impl Supervisor {
         let out = self.output(name, base + plan.user.uid)?;
         let json = serde_json::to_vec(&plan).map_err(|e| Error::Init(format!("the plan: {e}")))?;
         let plan = memory("plan", &json).map_err(wrap("make"))?;
-        let stdin = if stdin.is_empty() {
-            null()
-        } else {
-            memory("stdin", &stdin)
-        }
-        .map_err(wrap("make"))?;
+        let stdin = match role {
+            Role::Restore(0) => self.dump_to_restore(name)?,
+            _ if stdin.is_empty() => null().map_err(wrap("make"))?,
+            _ => memory("stdin", &stdin).map_err(wrap("make"))?,
+        };
         let (ours, theirs) = status_pair().map_err(wrap("make"))?;
         self.store("status", name, ours.try_clone().map_err(wrap("copy"))?);
         let of = name.to_owned();
@@ -326,6 +338,7 @@ impl Supervisor {
 fn prepared_event(readied: Readied, unit: &ManifestUnit, lower: Option<&StateVersion>) -> Event {
     match (readied, lower) {
         (Readied::Setup, _) => Event::Prepared { setup: true },
+        (Readied::Restore, _) => Event::Restore,
         (Readied::Migrate(way), lower) => {
             let (Way::Up(steps) | Way::Down(steps)) = way else {
                 return Event::Prepared { setup: false };

@@ -33,6 +33,14 @@ impl Supervisor {
             State::Waiting => String::new(),
             State::Preparing | State::Starting { .. } => "starting".into(),
             State::SettingUp { step: n } => format!("setting up ({})", step(*n)),
+            State::Restoring { step } if *step < live.rules.restore => {
+                format!(
+                    "making its state of a dump (step {} of {})",
+                    step + 1,
+                    live.rules.restore
+                )
+            }
+            State::Restoring { .. } => "storing the state".into(),
             State::Migrating { .. } if kept.machine.busy == Busy::Preparing => "copying its state, to change it".into(),
             State::Migrating { step, timeouts, .. } if *step < timeouts.len() => {
                 format!(
@@ -221,6 +229,7 @@ impl Supervisor {
             self.files.next(),
             self.outside.next(),
             upgrade,
+            self.next_dump(),
         ]
         .into_iter()
         .flatten()

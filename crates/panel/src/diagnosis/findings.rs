@@ -40,29 +40,42 @@ fn services(facts: &Facts) -> Vec<Finding> {
     };
     let mut all = Vec::new();
     for unit in &status.units {
-        let why = |why: &str| vec![("why", why.to_owned())];
-        if unit.state == "failed" {
-            all.push(of_unit(
-                &unit.name,
-                found("services", Mood::Bad, "failed", &why(&unit.reason)),
-            ));
-        } else if unit.health.failed > 0 {
-            all.push(of_unit(
-                &unit.name,
-                found("services", Mood::Warn, "unhealthy", &why(&unit.health.last)),
-            ));
-        } else if unit.state == "restarting" {
-            all.push(of_unit(
-                &unit.name,
-                found("services", Mood::Warn, "restarting", &why(&unit.reason)),
-            ));
-        }
+        let copy = newest_copy(facts, &unit.name);
+        let why = |why: &str| vec![("why", why.to_owned()), ("at", copy.clone().unwrap_or_default())];
+        let why_ended = why(&unit.reason);
+        let finding = match (unit.state.as_str(), copy.is_some()) {
+            ("failed", true) => found("services", Mood::Bad, "failed-copies", &why_ended),
+            ("failed", false) => found("services", Mood::Bad, "failed", &why_ended),
+            _ if unit.health.failed > 0 => found("services", Mood::Warn, "unhealthy", &why(&unit.health.last)),
+            ("restarting", true) => found("services", Mood::Warn, "restarting-copies", &why_ended),
+            ("restarting", false) => found("services", Mood::Warn, "restarting", &why_ended),
+            _ => continue,
+        };
+        all.push(of_unit(&unit.name, finding));
     }
+    let overdue = facts
+        .dumps
+        .iter()
+        .flat_map(|all| &all.units)
+        .filter(|unit| unit.overdue);
+    all.extend(overdue.map(|unit| of_unit(&unit.unit, found("services", Mood::Warn, "copy-overdue", &[]))));
     if all.is_empty() {
         let up = status.units.iter().filter(|unit| unit.state == "ready").count();
         all.push(found("services", Mood::Good, "services", &[("count", up.to_string())]));
     }
     all
+}
+
+/// When the newest copy was made that the unit can go back to.
+fn newest_copy(facts: &Facts, unit: &str) -> Option<String> {
+    let of = facts
+        .dumps
+        .iter()
+        .flat_map(|all| &all.units)
+        .find(|one| one.unit == unit)?;
+    let newest = of.dumps.iter().find(|dump| dump.refused.is_empty())?;
+    let at = Timestamp::from_second(i64::try_from(newest.at).ok()?).ok()?;
+    Some(at.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }
 
 fn network(facts: &Facts) -> Vec<Finding> {

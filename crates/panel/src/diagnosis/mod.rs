@@ -8,7 +8,7 @@ mod tests;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cairn_api::{Certificates, Graph, MachineState, NetworkState, Setup, Status, Top};
+use cairn_api::{Certificates, Dumps, Graph, MachineState, NetworkState, Setup, Status, Top};
 
 pub(crate) use findings::diagnose;
 
@@ -81,6 +81,7 @@ pub(crate) struct Facts {
     pub(crate) status: Option<Status>,
     pub(crate) top: Option<Top>,
     pub(crate) graph: Option<Graph>,
+    pub(crate) dumps: Option<Dumps>,
     pub(crate) certificates: Option<Certificates>,
     pub(crate) setup: Option<Setup>,
     pub(crate) machine: Option<MachineState>,
@@ -111,6 +112,7 @@ pub(crate) async fn ask(app: &App) -> Facts {
         graph: app.control.get("/v1/graph").await.ok(),
         setup: app.control.get("/v1/setup").await.ok(),
         machine: app.control.get("/v1/machine").await.ok(),
+        dumps: app.control.get("/v1/dumps").await.ok(),
         network: app.control.get("/v1/network").await.ok(),
         certificates,
         directory,

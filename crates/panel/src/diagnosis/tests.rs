@@ -64,6 +64,21 @@ fn kept(synchronised: bool) -> Facts {
     }
 }
 
+fn copies(overdue: bool) -> Option<Dumps> {
+    let dump = cairn_api::Dump {
+        name: "20261120T020000Z".into(),
+        at: 1_795_140_000,
+        ..Default::default()
+    };
+    let unit = cairn_api::UnitDumps {
+        unit: "web".into(),
+        dumps: vec![dump],
+        overdue,
+        ..Default::default()
+    };
+    Some(Dumps { units: vec![unit] })
+}
+
 fn well() -> Facts {
     Facts {
         status: status("ready", true, "192.168.1.20"),
@@ -145,6 +160,32 @@ fn each_trouble_is_found_and_the_worst_comes_first() {
                 ..well()
             },
             "restarting",
+            Mood::Warn,
+        ),
+        (
+            Facts {
+                status: status("failed", true, "1"),
+                dumps: copies(false),
+                ..well()
+            },
+            "failed-copies",
+            Mood::Bad,
+        ),
+        (
+            Facts {
+                status: status("restarting", true, "1"),
+                dumps: copies(false),
+                ..well()
+            },
+            "restarting-copies",
+            Mood::Warn,
+        ),
+        (
+            Facts {
+                dumps: copies(true),
+                ..well()
+            },
+            "copy-overdue",
             Mood::Warn,
         ),
         (

@@ -2,6 +2,7 @@
 
 mod account;
 mod care;
+mod copies;
 mod groups;
 mod history;
 mod live;
@@ -103,6 +104,8 @@ pub(crate) async fn route(app: &Arc<App>, visit: &mut Visit) -> Result<Response,
         (false, ["sessions", "end-one"]) => account::end_one(app, visit).await,
         (true, ["units", name]) => unit::show(app, visit, name).await,
         (true, ["units", name, "log"]) => live::log(app, visit, name).await,
+        (false, ["units", name, "dump"]) => copies::make(app, visit, name).await,
+        (false, ["units", name, "restore"]) => copies::go_back(app, visit, name).await,
         (false, ["units", name, verb]) => unit::act(app, visit, name, verb).await,
         (true, ["diagnosis"]) => care::diagnosis(app, visit).await,
         (true, ["diagnosis", "support"]) => care::support(app, visit).await,

@@ -14,6 +14,18 @@ const LINES: u32 = 200;
 
 /// The page.
 pub(super) async fn show(app: &App, visit: &Visit, name: &str) -> Result<Response, Failure> {
+    page(app, visit, name, 200, None, 0).await
+}
+
+/// The page, with what was wrong with the password for going back to a copy.
+pub(super) async fn page(
+    app: &App,
+    visit: &Visit,
+    name: &str,
+    code: u16,
+    wrong: Option<&str>,
+    after: u64,
+) -> Result<Response, Failure> {
     let unit = encode(name);
     let explained: Explained = app.control.get(&format!("/v1/units/{unit}/explain")).await?;
     let top: Option<Top> = app.control.get("/v1/top").await.ok();
@@ -46,7 +58,7 @@ pub(super) async fn show(app: &App, visit: &Visit, name: &str) -> Result<Respons
     let limits: Vec<(&String, &String)> = explained.limits.iter().collect();
     app.page(
         visit,
-        200,
+        code,
         "unit.html",
         values! {
             unit => super::overview::row(app, visit, &explained.status, used), counted => used.is_some(), why => explained.why,
@@ -55,6 +67,7 @@ pub(super) async fn show(app: &App, visit: &Visit, name: &str) -> Result<Respons
             restart_policy => explained.restart.policy, exceptions => explained.exceptions, limits, publishes,
             picture => Value::from_safe_string(drawn),
             score => security["score"].as_f64(), differs => security["differs"].as_u64(), rows => rows(&security),
+            copies => super::copies::shown(app, name).await, wrong, after,
             log, log_error, search, search_path => encode(&search),
         },
     )

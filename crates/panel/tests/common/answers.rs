@@ -137,6 +137,17 @@ pub(super) fn security(unit: &str) -> Value {
     }] })
 }
 
+pub(super) fn dumps() -> Value {
+    json!({
+        "unit": "mariadb", "daily": true, "keep": 7, "under_way": false, "next_ms": 3_600_000, "failed": "", "overdue": false,
+        "restoring": null, "restored": null, "before": true,
+        "dumps": [
+            { "name": "20261122T021500Z", "at": 1_795_313_700u64, "bytes": 48u64 << 20, "appliance": "0.1.0", "refused": "" },
+            { "name": "20261121T021500Z", "at": 1_795_227_300u64, "bytes": 47u64 << 20, "appliance": "0.0.9", "refused": "its state has <version> 10.11" },
+        ],
+    })
+}
+
 pub(super) fn certificates() -> Value {
     json!({
         "authority": { "name": "birch (Cairn)", "fingerprint": "3F:A1:77:0C:52:9E:B4:18:6D:E2:41:90:AA:5B:C3:0F:11:87:6E:24:D9:38:F5:4C:72:BE:03:9A:60:DD:2B:E7",

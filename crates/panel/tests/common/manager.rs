@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 pub(crate) use answers::upgrade;
-use answers::{LOG, certificates, explained, graph, history, network, past, security, setup, status, top};
+use answers::{LOG, certificates, dumps, explained, graph, history, network, past, security, setup, status, top};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
@@ -247,6 +247,9 @@ impl Manager {
                 None => return (404, json!({ "error": format!("there is no unit {unit}") })),
             },
             ["units", unit, "security"] => security(unit),
+            ["units", "mariadb", "dumps"] => dumps(),
+            ["units", unit, "dumps"] => return (404, json!({ "error": format!("{unit} is not dumped") })),
+            ["dumps"] => json!({ "units": [dumps()] }),
             ["certificates"] => {
                 let mut all = certificates();
                 if let (Some(names), Some(domain)) = (all["authority"]["permitted"].as_array_mut(), &told.domain) {

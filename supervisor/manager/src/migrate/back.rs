@@ -295,6 +295,7 @@ mod tests {
             unproved: false,
             since: 1_795_420_800,
             by: String::new(),
+            restored: 0,
         })
     }
 

@@ -174,6 +174,7 @@ mod tests {
             unproved,
             since: 0,
             by: String::new(),
+            restored: 0,
         }
     }
 

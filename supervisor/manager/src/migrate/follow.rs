@@ -21,6 +21,7 @@ impl Supervisor {
         if matches!(before, State::Migrating { .. }) && !matches!(now, State::Migrating { .. }) {
             self.saved.migrated_ms = now_ms();
         }
+        self.follow_restore(name, now);
         match now {
             State::Stopping { .. } => {
                 if let Some(live) = self.live.get(name) {

@@ -136,6 +136,7 @@ impl<'a> States<'a> {
             unproved: record.is_some_and(|record| record.unproved),
             since: record.map_or(0, |record| record.since),
             by: record.map_or_else(String::new, |record| record.by.clone()),
+            restored: record.map_or(0, |record| record.restored),
         };
         (self.cut)("note who starts it")?;
         new.write(&self.state())
@@ -191,6 +192,7 @@ impl<'a> States<'a> {
             unproved: true,
             since: now,
             by: appliance.to_owned(),
+            restored: 0,
         };
         (self.cut)("note its version")?;
         record.write(&new)?;

@@ -30,6 +30,14 @@ pub struct Record {
     /// The version of the appliance whose steps made it of the state of before; empty if none did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub by: String,
+    /// The request for the restore that made it of a dump; 0 if none did.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restored: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Record {
@@ -104,6 +112,7 @@ mod tests {
             unproved: true,
             since: 7,
             by: "1.0.0".into(),
+            restored: 0,
         };
         record.write(dir.path()).unwrap();
         assert_eq!(Record::read(dir.path()).unwrap(), Some(record));

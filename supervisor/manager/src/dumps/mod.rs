@@ -1,0 +1,21 @@
+//! Dumps of what units keep, and the way back.
+//!
+//! | below `/data` | what it is |
+//! | --- | --- |
+//! | `dumps/UNIT/YYYYMMDDTHHMMSSZ` | a dump, by the time (UTC) at which it was begun |
+//! | `dumps/UNIT/YYYYMMDDTHHMMSSZ.json` | its note: version of the state and of the appliance, size, SHA-256; it is there before the dump has its name |
+//! | `dumps/UNIT/YYYYMMDDTHHMMSSZ.new` | a dump that is being made; removed by whoever comes next |
+//! | `state/UNIT.restore` | the request for a restore, until it is done or given up |
+//! | `state/UNIT.new` | the state that is made of a dump |
+//! | `state/UNIT.before-restore` | the state of before, until the next dump is whole |
+
+mod due;
+mod restore;
+mod store;
+mod tell;
+mod work;
+
+pub use due::{Facts, wait};
+pub use restore::{BEFORE, Marker, Restores, Settled, TRIES};
+pub use store::{Dumps, Held, Note, Room, is_name, name_of, room, time_of};
+pub(crate) use work::Work;
