@@ -75,7 +75,7 @@ async fn each_role_is_refused_what_is_not_its_own_and_nothing_else() {
     let done = panel.manager.posts();
     assert_eq!(
         done.iter().filter(|path| path.contains("/units/")).count(),
-        2 * 4,
+        2 * 5,
         "{done:?}"
     );
 }

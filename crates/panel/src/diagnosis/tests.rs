@@ -212,8 +212,6 @@ fn each_trouble_is_found_and_the_worst_comes_first() {
             Mood::Warn,
         ),
         (Facts { now: 1_000, ..well() }, "clock-behind", Mood::Bad),
-        (kept(false), "clock-alone", Mood::Off),
-        (kept(true), "clock", Mood::Good),
         (
             Facts {
                 setup: room_of(1 << 20),
@@ -341,4 +339,14 @@ fn whatever_is_not_well_says_what_it_means_and_what_to_do() {
         }
     }
     assert!(seen > 25, "{seen}");
+}
+
+#[test]
+fn it_is_told_whether_a_time_server_keeps_the_clock() {
+    for (facts, key, mood) in [
+        (kept(true), "clock", Mood::Good),
+        (kept(false), "clock-alone", Mood::Off),
+    ] {
+        assert!(keys(&facts).contains(&(key, mood)), "{:?}", keys(&facts));
+    }
 }
