@@ -285,25 +285,26 @@ pub fn data_files(disk: &Path, folder: &str) -> Result<BTreeMap<PathBuf, Vec<u8>
     copy_data(&source, data.start..data.start + data.length, &target).map_err(failed)?;
     target.set_len(data.length).map_err(failed)?;
     std::fs::create_dir(&out).map_err(failed)?;
-    let dump = format!("rdump {folder} {}", out.display());
-    for (writes, request) in [(true, "journal_run"), (false, dump.as_str())] {
-        let mut args: Vec<std::ffi::OsString> = vec!["-R".into(), request.into(), copy.clone().into()];
-        if writes {
-            args.insert(0, "-w".into());
-        }
+    let run = |tool: &str, args: &[std::ffi::OsString]| {
         let binds = [Bind::write(&copy), Bind::write(&out)];
-        let ran = tools::judges()?.run("debugfs", &args, None, &binds);
-        let said = ran.map_err(|error| failed(std::io::Error::other(error.to_string())))?;
-        // It ends with success whatever happens, and says what went wrong after its name and version.
-        let said = String::from_utf8_lossy(&said.stderr)
-            .lines()
-            .skip(1)
-            .collect::<Vec<_>>()
-            .join(" ");
-        let missing = !writes && said.contains("File not found");
-        if !(said.is_empty() || missing) {
-            return Err(failed(std::io::Error::other(format!("debugfs: {request}: {said}"))));
-        }
+        let ran = tools::judges()?.run(tool, args, None, &binds);
+        ran.map_err(|error| failed(std::io::Error::other(error.to_string())))
+    };
+    // Before the journal is played the bitmaps may be newer than their checksums, so debugfs, which reads them first, cannot play it.
+    run(
+        "e2fsck",
+        &["-E".into(), "journal_only".into(), "-y".into(), copy.clone().into()],
+    )?;
+    let dump = format!("rdump {folder} {}", out.display());
+    let said = run("debugfs", &["-R".into(), dump.into(), copy.clone().into()])?;
+    // It ends with success whatever happens, and says what went wrong after its name and version.
+    let said = String::from_utf8_lossy(&said.stderr)
+        .lines()
+        .skip(1)
+        .collect::<Vec<_>>()
+        .join(" ");
+    if !(said.is_empty() || said.contains("File not found")) {
+        return Err(failed(std::io::Error::other(format!("debugfs: {said}"))));
     }
     gather(&out.join(folder.trim_start_matches('/')), Path::new(""), &mut files).map_err(failed)?;
     Ok(files)
