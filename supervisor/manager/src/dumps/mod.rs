@@ -11,11 +11,13 @@
 
 mod due;
 mod restore;
+mod room;
 mod store;
 mod tell;
 mod work;
 
 pub use due::{Facts, wait};
 pub use restore::{BEFORE, Marker, Restores, Settled, TRIES};
-pub use store::{Dumps, Held, Note, Room, is_name, name_of, room, time_of};
+pub use room::{Room, room, room_to_restore};
+pub use store::{Dumps, Held, Note, is_name, name_of, time_of};
 pub(crate) use work::Work;

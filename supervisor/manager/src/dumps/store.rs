@@ -10,6 +10,7 @@ use cairn_unit::StateVersion;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::room::{Room, of_disk, room};
 use crate::config::Config;
 use crate::error::Error;
 
@@ -68,33 +69,6 @@ pub fn time_of(name: &str) -> Option<u64> {
 /// Whether it is a dump's name.
 pub fn is_name(name: &str) -> bool {
     time_of(name).is_some()
-}
-
-/// How much a dump may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// The most bytes of it.
-    pub most: u64,
-}
-
-/// Whether there is room for a dump on a file system of this size with so much left, after a newest one of this size. All in bytes.
-///
-/// # Errors
-/// There is not, in a sentence.
-pub fn room(size: u64, free: u64, newest: Option<u64>) -> Result<Room, String> {
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    // Of a large disk a tenth is more than anybody needs.
-    let size = size.min(20 << 30);
-    let needed = (size / 10).max(newest.unwrap_or(0).saturating_mul(2));
-    if free < needed {
-        return Err(format!(
-            "the data partition has {} MiB left, and a dump is made only if {} MiB are; remove what nobody needs",
-            free >> 20,
-            mib(needed)
-        ));
-    }
-    // A command that does not end leaves the others room.
-    Ok(Room { most: free - size / 20 })
 }
 
 impl<'a> Dumps<'a> {
@@ -199,10 +173,9 @@ impl<'a> Dumps<'a> {
         private_folder(&self.folder())?;
         self.sweep();
         let folder = self.folder();
-        let found = rustix::fs::statvfs(&folder).map_err(Error::io("look at the room on", &folder))?;
-        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        let (size, free) = of_disk(&folder)?;
         let newest = self.list().pop().and_then(|held| held.note.ok()).map(|note| note.bytes);
-        let room = room(bytes(found.f_blocks), bytes(found.f_bavail), newest).map_err(Error::State)?;
+        let room = room(size, free, newest).map_err(Error::State)?;
         if self.path(name).exists() {
             return Err(Error::State("a dump was begun in this second; try again".into()));
         }
@@ -402,19 +375,5 @@ mod tests {
         let why = dumps.note(NAMES[0]).unwrap_err();
         assert!(why.contains("it has 5 bytes and was made with 16"), "{why}");
         assert_eq!(dumps.note("x").unwrap_err(), "there is no dump x of db");
-    }
-
-    #[test]
-    fn a_dump_needs_a_tenth_of_the_disk_or_two_gib_and_twice_the_last_one() {
-        let mib = |n: u64| n << 20;
-        assert_eq!(room(mib(1000), mib(100), None), Ok(Room { most: mib(50) }));
-        let why = room(mib(1000), mib(99), None).unwrap_err();
-        assert!(
-            why.contains("has 99 MiB left") && why.contains("if 100 MiB are"),
-            "{why}"
-        );
-        assert_eq!(room(mib(1 << 20), mib(2048), None), Ok(Room { most: mib(1024) }));
-        assert!(room(mib(1000), mib(300), Some(mib(150))).is_ok());
-        assert!(room(mib(1000), mib(299), Some(mib(150))).is_err());
     }
 }

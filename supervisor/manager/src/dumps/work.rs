@@ -262,7 +262,12 @@ impl Supervisor {
             BEFORE if restores.before().exists() => Ok(()),
             BEFORE => Err((404, format!("there is no state of {name} of before a restore"))),
             dump => match Dumps::of(&self.config, name).note(dump) {
-                Ok(note) => fits(&note.version, &unit.state_version).map_err(|why| (409, format!("{dump}: {why}"))),
+                Ok(note) => fits(&note.version, &unit.state_version)
+                    .and_then(|()| {
+                        let (size, free) = super::room::of_disk(&self.config.dumps()).map_err(|e| e.to_string())?;
+                        super::room::room_to_restore(size, free, note.bytes)
+                    })
+                    .map_err(|why| (409, format!("{dump}: {why}"))),
                 Err(why) => Err((404, why)),
             },
         };
