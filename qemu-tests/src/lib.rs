@@ -4,6 +4,7 @@
 //! and what else is asked for stay in `target/qemu-tests/NAME/`, and the path is printed. Every wait has a deadline and is woken
 //! by what it waits for. Several tests at once share the host through [`share`].
 
+pub mod authority;
 pub mod blocklog;
 pub mod client;
 pub mod control;

@@ -178,7 +178,7 @@ impl Config {
                 file.directory
             ));
         }
-        if !file.terms_agreed {
+        if !file.terms_agreed && !file.certificates.is_empty() {
             return Err(
                 "`terms_agreed` is not true; read the authority's terms of service, and set it if you agree".into(),
             );
@@ -312,6 +312,13 @@ challenge = "dns-01"
         assert_eq!(home.challenge, Challenge::Http);
         let dns = config.dns.unwrap();
         assert_eq!((dns.algorithm.as_str(), dns.wait_seconds), ("hmac-sha256", 120));
+    }
+
+    #[test]
+    fn who_has_not_agreed_to_the_terms_wants_no_certificate() {
+        let (head, _) = GOOD.split_once("[certificates.home]").unwrap();
+        let config = Config::parse(&head.replace("terms_agreed = true", "terms_agreed = false")).unwrap();
+        assert!(config.certificates.is_empty());
     }
 
     #[test]

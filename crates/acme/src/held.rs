@@ -237,6 +237,25 @@ impl Store {
         }))
     }
 
+    /// Lets what failed be tried again at once. Where the authority asked for patience, its time stays.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn retry(&self, now: Timestamp) -> Result<(), Trouble> {
+        for (of, mut kept) in self.read()?.kept {
+            let before = kept.clone();
+            let failures = kept.failure.iter_mut().chain(&mut kept.undelivered);
+            for failure in failures.filter(|failure| failure.kind != Kind::Limited) {
+                failure.retry_at = failure.retry_at.min(now);
+            }
+            kept.clear_at = kept.clear_at.map(|at| at.min(now));
+            if kept != before {
+                self.keep(&of, &kept)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads what is held.
     ///
     /// # Errors

@@ -8,6 +8,8 @@ use cairn_acme::{Config, Store, Trouble, World, plan, revoke, run, trusted};
 use cairn_config::Real;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Gets certificates from an authority that speaks ACME, and keeps them renewed.
 #[derive(Parser)]
@@ -47,11 +49,45 @@ fn main() -> ExitCode {
     }
 }
 
-fn work(cli: &Cli) -> Result<(), Trouble> {
+fn read(cli: &Cli) -> Result<Config, Trouble> {
     let shown = cli.config.display();
     let text =
         std::fs::read_to_string(&cli.config).map_err(|e| Trouble::refused(format!("cannot read {shown}: {e}")))?;
-    let mut config = Config::parse(&text).map_err(|why| Trouble::refused(format!("{shown}: {why}")))?;
+    Config::parse(&text).map_err(|why| Trouble::refused(format!("{shown}: {why}")))
+}
+
+async fn open(config: &Config) -> Result<Arc<World>, Trouble> {
+    let roots = trusted(config.trust.as_deref()).map_err(Trouble::refused)?;
+    let world = World::new(config.clone(), Arc::new(Real), roots, Timestamp::now).await?;
+    Ok(Arc::new(world))
+}
+
+/// Keeps certificates, and begins anew with what the file says now at every SIGHUP: what had failed is tried again then.
+async fn serve(cli: &Cli, mut config: Config) -> Result<(), Trouble> {
+    let hangup = signal(SignalKind::hangup());
+    let mut hangup = hangup.map_err(|e| Trouble::refused(format!("cannot take signals: {e}")))?;
+    loop {
+        let world = open(&config).await?;
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        tokio::select! {
+            ended = run(world.clone()) => return ended,
+            _ = hangup.recv() => {}
+        }
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            let _ = sd_notify::notify(&[NotifyState::Reloading, now]);
+        }
+        let store = world.store.clone();
+        world.close().await?;
+        store.retry(Timestamp::now())?;
+        match read(cli) {
+            Ok(other) => config = other,
+            Err(trouble) => println!("<3>{trouble}; what held before goes on holding"),
+        }
+    }
+}
+
+fn work(cli: &Cli) -> Result<(), Trouble> {
+    let mut config = read(cli)?;
     if let Command::Plan = cli.command {
         let held = Store::open(config.state.clone(), Arc::new(Real))?.read()?;
         for step in plan(Timestamp::now(), &config, &held) {
@@ -65,20 +101,17 @@ fn work(cli: &Cli) -> Result<(), Trouble> {
         }
         return Ok(());
     }
-    let roots = trusted(config.trust.as_deref()).map_err(Trouble::refused)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Trouble::refused(format!("cannot start: {e}")))?;
     runtime.block_on(async {
         if let Command::Revoke { name, compromised } = &cli.command {
             // The running program has the addresses.
             (config.http, config.tls_alpn) = (None, None);
-            let world = World::new(config, Arc::new(Real), roots, Timestamp::now).await?;
+            let world = open(&config).await?;
             revoke(&world, name, *compromised).await?;
             println!("{name} is revoked.");
             return Ok(());
         }
-        let world = World::new(config, Arc::new(Real), roots, Timestamp::now).await?;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        run(Arc::new(world)).await
+        serve(cli, config).await
     })
 }

@@ -26,6 +26,9 @@ pub type Clock = fn() -> Timestamp;
 /// How long after the clock was set it is noticed at the latest.
 const PACE: Duration = Duration::from_secs(600);
 
+/// How long tasks that are ended may use the world.
+const GIVEN_UP: Duration = Duration::from_secs(60);
+
 /// How far the authority's clock may be from ours. Its certificates begin an hour before they are issued.
 const AGREES: SignedDuration = SignedDuration::from_mins(50);
 
@@ -39,7 +42,7 @@ pub struct World {
     pub(crate) now: Clock,
     /// Where challenges are answered.
     pub addresses: Addresses,
-    _answering: tokio::task::JoinSet<()>,
+    answering: tokio::task::JoinSet<()>,
     account: tokio::sync::Mutex<Option<Account>>,
     said: Mutex<HashMap<String, String>>,
 }
@@ -60,7 +63,7 @@ impl World {
         Ok(World {
             store: Store::open(config.state.clone(), disk)?,
             addresses,
-            _answering: answering,
+            answering,
             client: Client::new(roots, now),
             answers,
             config,
@@ -68,6 +71,28 @@ impl World {
             account: tokio::sync::Mutex::new(None),
             said: Mutex::default(),
         })
+    }
+
+    /// Ends the answering of challenges, so that another world can listen at the same addresses. Waits for what still uses this one.
+    ///
+    /// # Errors
+    /// A request is not given up in time.
+    pub async fn close(self: Arc<World>) -> Result<(), Trouble> {
+        let mut world = self;
+        let until = tokio::time::Instant::now() + GIVEN_UP;
+        loop {
+            world = match Arc::try_unwrap(world) {
+                Ok(mut alone) => {
+                    alone.answering.shutdown().await;
+                    return Ok(());
+                }
+                Err(_) if tokio::time::Instant::now() > until => {
+                    return Err(Trouble::unreachable("what is under way does not end"));
+                }
+                Err(shared) => shared,
+            };
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The account, made or read when it is first needed.
@@ -122,6 +147,9 @@ impl World {
         if said.get(of) != Some(&line) {
             // The log takes it as a warning (sd-daemon(3)).
             println!("{}{line}", if urgent { "<4>" } else { "" });
+            // The owner reads it beside the unit's state.
+            let status = if urgent { line.as_str() } else { "" };
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(status)]);
             said.insert(of.to_owned(), line);
         }
     }

@@ -315,3 +315,38 @@ fn the_program_goes_on_with_its_order_after_a_kill_and_says_what_it_does() {
     assert_eq!(run(&["revoke", "web"]), "web is revoked.\n");
     assert_eq!(run(&["plan"]), "web: order one for a.acme.test: it was revoked\n");
 }
+
+#[test]
+fn at_a_reload_what_failed_is_tried_again_at_once_with_what_the_file_says_now() {
+    let mut machines = Machines::new();
+    let [asked, other, tls] = [0; 3].map(|_| common::free_port());
+    let config = machines.at("config.toml");
+    let write = |machines: &Machines, http: u16| {
+        let text = machines.text(&format!("---{}", one("web", &["a.acme.test"], "http-01")));
+        let text = text.replacen("127.0.0.1:0", &format!("127.0.0.1:{http}"), 1);
+        std::fs::write(&config, text.replacen("127.0.0.1:0", &format!("127.0.0.1:{tls}"), 1)).unwrap();
+    };
+    // The authority asks where nobody answers.
+    write(&machines, other);
+    let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    if !machines.start_for(at(asked), at(tls), &Manner::default()) {
+        return;
+    }
+    let mut program = Program::start(&config);
+    let lines = program.until("<4>web: wait until ");
+    assert!(machines.out("web").is_none(), "{lines:?}");
+    let process = rustix::process::Pid::from_child(&program.0);
+    let hangup = || rustix::process::kill_process(process, rustix::process::Signal::HUP);
+    // A file with a mistake changes nothing.
+    std::fs::write(&config, "colour = 1\n").unwrap();
+    hangup().unwrap();
+    let said = program.until("<4>web: wait until ").join("\n");
+    assert!(
+        said.starts_with("<3>") && said.contains("what held before goes on holding"),
+        "{said}"
+    );
+    write(&machines, asked);
+    hangup().unwrap();
+    program.until("web: wait until ");
+    assert!(openssl_takes(&machines, &machines.out("web").unwrap(), "a.acme.test"));
+}

@@ -183,6 +183,7 @@ pub(super) fn manifest(plan: &BuildPlan, roots: &BTreeMap<Name, Root>) -> Result
         built: plan.epoch,
         domain: None,
         time: Vec::new(),
+        chosen: BTreeMap::new(),
         setup: plan.recipe.setup.clone(),
         disabled: std::collections::BTreeSet::new(),
         upgrade: plan.recipe.upgrade.clone(),

@@ -58,6 +58,7 @@ impl Project {
             built: 0,
             domain: None,
             time: Vec::new(),
+            chosen: BTreeMap::new(),
             setup: recipe.setup.clone(),
             upgrade: recipe.upgrade.clone(),
             disabled: BTreeSet::new(),

@@ -47,6 +47,16 @@ fn encrypted(socket: TcpStream, trust: Trust<'_>) -> io::Result<StreamOwned<Clie
     Ok(StreamOwned::new(session, socket))
 }
 
+/// Whether a server shows a certificate that is believed.
+///
+/// # Errors
+/// It does not answer, or is not who it should be.
+pub fn is_believed(port: u16, trust: Trust<'_>) -> Result<(), HarnessError> {
+    let asked = connect(port).and_then(|socket| encrypted(socket, trust));
+    let asked = asked.and_then(|mut stream| stream.conn.complete_io(&mut stream.sock));
+    asked.map(drop).map_err(failed("TLS", port))
+}
+
 /// The next line without its end. Byte by byte, so that nothing is taken which TLS begins with.
 fn line(stream: &mut dyn Stream) -> io::Result<String> {
     let mut text = Vec::new();

@@ -1,7 +1,8 @@
 //! Mail (`appliances/mail-test.toml`): people of the directory write to each other by TLS, a unit sends by an account of its own, and
 //! nobody does what is not theirs.
 
-use qemu_tests::client::mail::{Imap, Smtp, Trust};
+use qemu_tests::authority::Authority;
+use qemu_tests::client::mail::{Imap, Smtp, Trust, is_believed};
 use qemu_tests::images;
 use qemu_tests::machine::{Home, Options};
 
@@ -90,6 +91,11 @@ impl Mail {
             ("userPassword", PASSWORD),
         ];
         must(must(bind).add(&format!("uid={name},ou=people,{SUFFIX}"), &attributes));
+    }
+
+    /// Whether the web server, the mail server and the mailboxes' server show a certificate of this authority for a name.
+    fn shows(&mut self, authority: &str, name: &str) -> [bool; 3] {
+        [443, 465, 993].map(|port| is_believed(must(self.guest.0.port(port)), Trust { authority, name }).is_ok())
     }
 
     fn told(&mut self, key: &str) -> String {
@@ -256,7 +262,7 @@ fn people_and_units_have_mail_and_nobody_what_is_anothers() {
     let file = must(tempfile::NamedTempFile::new());
     must(std::fs::write(file.path(), CHOICES));
     let options = Options {
-        ports: vec![25, 465, 587, 993, 389],
+        ports: vec![25, 80, 443, 465, 587, 993, 389],
         ..Options::default()
     };
     let home = must(Home::new("mail", &must(images::mail_with(file.path())), options));
@@ -277,4 +283,67 @@ fn people_and_units_have_mail_and_nobody_what_is_anothers() {
     for unit in ["exim", "dovecot"] {
         mail.guest.cairn(&["security", unit]);
     }
+    one_certificate_that_everybody_trusts_is_shared(mail);
+}
+
+/// By ACME: nothing is ordered before the owner agrees; then the web and mail servers show what the authority issued, without a restart,
+/// and what is revoked is replaced.
+fn one_certificate_that_everybody_trusts_is_shared(mail: &mut Mail) {
+    let authority = must(Authority::start(DOMAIN, must(mail.guest.0.port(80))));
+    let listed = mail.guest.cairn(&["set", "acme"]);
+    assert!(
+        listed.contains("agree = False") || listed.contains("agree = false"),
+        "{listed}"
+    );
+    mail.guest.write("/run/authority.pem", authority.trust());
+    let directory = format!("directory={}", authority.directory());
+    mail.guest.cairn(&[
+        "set",
+        "acme",
+        &directory,
+        "trust=@/run/authority.pem",
+        "contact=owner@post.example",
+    ]);
+    // A name that is none is refused, and nothing of the same line is chosen.
+    let (code, said) = mail
+        .guest
+        .ran(&[CAIRN, "set", "acme", "agree=true", "names=Imap"], PATIENCE);
+    assert!(
+        code != 0 && said.contains("`names` must be a domain in lower case"),
+        "{said}"
+    );
+    let listed = mail.guest.cairn(&["set", "acme"]);
+    assert!(!listed.contains("agree = true"), "{listed}");
+    assert!(!authority.said().contains("accounts in memory"), "{}", authority.said());
+
+    let before = mail.guest.processes("units/dovecot");
+    mail.guest
+        .cairn(&["set", "acme", "agree=true", "names=imap.post.example"]);
+    let (root, other) = (must(authority.root()), mail.authority.clone());
+    wait_until("the authority's certificate is shown", PATIENCE, || {
+        mail.shows(&root, DOMAIN) == [true; 3]
+    });
+    assert_eq!(mail.shows(&root, "imap.post.example"), [true; 3]);
+    assert_eq!(mail.shows(&other, DOMAIN), [false; 3]);
+    assert_eq!(
+        mail.guest.processes("units/dovecot")[0],
+        before[0],
+        "it was told, not restarted"
+    );
+    let told = mail.guest.cairn(&["certificates"]);
+    assert!(told.contains("Pebble Intermediate"), "{told}");
+
+    let serial = |guest: &mut Guest| -> String {
+        let told: serde_json::Value = must(serde_json::from_str(&guest.cairn(&["--json", "certificates"])));
+        told["imported"].to_string()
+    };
+    let first = serial(&mut mail.guest);
+    let revoke = [CAIRN, "enter", "acme", "--", "/usr/bin/cairn-acme", "revoke", "domain"];
+    let (code, said) = mail.guest.ran(&revoke, PATIENCE);
+    assert!(code == 0 && said.contains("domain is revoked"), "{said}");
+    mail.guest.cairn(&["restart", "acme"]);
+    wait_until("another is shown in its place", PATIENCE, || {
+        serial(&mut mail.guest) != first
+    });
+    wait_until("and believed", PATIENCE, || mail.shows(&root, DOMAIN) == [true; 3]);
 }
