@@ -237,6 +237,9 @@ pub struct Explained {
     pub limits: BTreeMap<String, String>,
     /// What its sandbox grants beyond the default.
     pub exceptions: Vec<String>,
+    /// What the owner can choose for it.
+    #[serde(default)]
+    pub settings: Vec<crate::SettingState>,
 }
 
 /// What happens when a unit ends.
@@ -275,7 +278,7 @@ pub struct Reloaded {
 pub struct Change {
     /// The unit; the appliance's name, or `network`, for what is the whole appliance's.
     pub unit: String,
-    /// `limits`, `enabled`, `disabled`, `identity` or `network`.
+    /// `limits`, `settings`, `enabled`, `disabled`, `identity`, `time` or `network`.
     pub change: String,
     /// Why it could not be put in force.
     #[serde(skip_serializing_if = "Option::is_none")]

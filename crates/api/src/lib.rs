@@ -35,7 +35,7 @@ pub use openapi::openapi;
 pub use parameters::Parameter;
 pub use routes::{Endpoint, Method, ROUTES, Route, Scope, find};
 pub use setup::{Administrator, FirstAccount, Machine, Part, Setup, SetupAnswers, SetupCode};
-pub use site::{SiteDiff, SiteHistory, SiteText, SiteVersion, SiteWritten};
+pub use site::{SettingState, SettingsWritten, SiteDiff, SiteHistory, SiteText, SiteVersion, SiteWritten};
 pub use upgrade::{
     FailedVersion, Proving, UpgradeHistory, UpgradeHold, UpgradeLine, UpgradeOffer, UpgradePolicy, UpgradeTask,
     UpgradeVersion, UpgradeVersions, Upgrades,

@@ -11,7 +11,7 @@ use crate::machine::{MachineState, RecoveryKey};
 use crate::network::{NetworkChoices, NetworkState};
 use crate::parameters::{self, Parameter};
 use crate::setup::{FirstAccount, Setup, SetupAnswers, SetupCode};
-use crate::site::{SiteDiff, SiteHistory, SiteText, SiteWritten};
+use crate::site::{SettingsWritten, SiteDiff, SiteHistory, SiteText, SiteWritten};
 use crate::upgrade::{UpgradeHistory, Upgrades};
 
 /// How a route is asked.
@@ -88,6 +88,7 @@ pub enum Endpoint {
     /// What a dump holds.
     ReadDump,
     Restore,
+    WriteSettings,
     Enable,
     Disable,
     Reload,
@@ -368,6 +369,16 @@ pub const ROUTES: &[Route] = &[
             "Stop a unit, make what it keeps anew of a dump, and start it. What was written since is gone once the next dump is made. If the \
              restore fails, all stays as it was.",
             of::<Accepted>,
+        )
+    },
+    Route {
+        scope: Scope::Own,
+        body: Some(of::<SettingsWritten>),
+        ..post(
+            Endpoint::WriteSettings,
+            "/v1/units/{unit}/settings",
+            "Choose what a unit offers as settings, and put it in force. If something is wrong with one, none changes.",
+            of::<Reloaded>,
         )
     },
     Route {

@@ -1,4 +1,6 @@
-//! The answers about the versions of the owner's choices.
+//! The answers about the owner's choices and their versions.
+
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,4 +62,32 @@ pub struct SiteDiff {
     pub to: String,
     /// As `diff -u` shows it; empty if nothing differs.
     pub diff: String,
+}
+
+/// One thing that the owner can choose for a unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SettingState {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// Its form: `flag`, `number`, `word`, `line`, `text`, `domain`, `mail` or `url`.
+    pub is: String,
+    /// Whether it is a list.
+    pub many: bool,
+    /// The only values that it can have; empty: every one of its form.
+    pub values: Vec<String>,
+    /// What holds; nothing if there is none.
+    pub value: Option<serde_json::Value>,
+    /// Whether the owner chose it.
+    pub chosen: bool,
+}
+
+/// Values for what a unit offers as settings.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettingsWritten {
+    /// By name: the value as in `site.toml`, or a text as one writes it into a field (a list's values between commas or on lines). `null` or
+    /// an empty text: what holds if nothing is chosen. What is not named stays.
+    pub settings: BTreeMap<String, serde_json::Value>,
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_unit::{Bond, Manifest};
+use cairn_unit::{Bond, Manifest, SettingValue};
 use minijinja::Value;
 
 use crate::template::{Bound, Context, Host};
@@ -65,8 +65,22 @@ pub fn context(manifest: &Manifest, name: &str, facts: &Facts) -> Context {
         secrets: facts.secrets.clone(),
         host: host(manifest, &facts.address),
         site: site(manifest),
+        settings: manifest
+            .settings(name)
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.as_ref().map_or(Value::from(()), setting)))
+            .collect(),
         bindings,
         bound: consumers(manifest, name),
+    }
+}
+
+fn setting(value: &SettingValue) -> Value {
+    match value {
+        SettingValue::Flag(flag) => Value::from(*flag),
+        SettingValue::Number(number) => Value::from(*number),
+        SettingValue::Text(text) => Value::from(text.as_str()),
+        SettingValue::Many(all) => all.iter().map(String::as_str).collect(),
     }
 }
 
@@ -194,6 +208,35 @@ mod tests {
     fn a_unit_sees_what_it_says_itself() {
         let all = context(&manifest("[]"), "wiki", &Facts::default());
         assert_eq!(render("/f", "{{ bindings.http.says.path }}", &all).unwrap(), "/wiki");
+    }
+
+    #[test]
+    fn what_the_owner_chose_stands_in_place_of_what_holds_otherwise() {
+        let mut manifest = manifest("[]");
+        let unit = manifest.units.get_mut("wiki").unwrap();
+        let offered = serde_json::json!({
+            "on": {"description": "x", "is": "flag"}, "title": {"description": "x", "is": "line", "default": "Wiki"},
+            "mail": {"description": "x", "is": "mail"}, "names": {"description": "x", "is": "domain", "many": true},
+        });
+        std::sync::Arc::make_mut(unit).unit.settings = serde_json::from_value(offered).unwrap();
+        let text =
+            "{{ settings.on }} {{ settings.title }} {{ settings.mail is none }} {{ settings.names | join(',') }}";
+        let now = |manifest: &Manifest| render("/f", text, &context(manifest, "wiki", &Facts::default())).unwrap();
+        assert_eq!(now(&manifest), "False Wiki True ");
+        let chosen =
+            serde_json::json!({"on": true, "title": "W", "mail": "a@b.example", "names": ["a.example", "b.example"]});
+        let chosen = serde_json::from_value(chosen).unwrap();
+        manifest.chosen.insert("wiki".parse().unwrap(), chosen);
+        assert_eq!(now(&manifest), "True W False a.example,b.example");
+        // A name that the unit does not offer is as unknown as any other.
+        assert!(
+            render(
+                "/f",
+                "{{ settings.gone }}",
+                &context(&manifest, "wiki", &Facts::default())
+            )
+            .is_err()
+        );
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Context {
     pub host: Host,
     /// The owner's choices.
     pub site: BTreeMap<String, String>,
+    /// Those of them that the unit offers.
+    pub settings: BTreeMap<String, Value>,
     /// What the unit is bound to, by its own names for it. An optional need is none where nothing serves it.
     pub bindings: BTreeMap<String, Option<Bound>>,
     /// The units that need what this one provides, by provide.
@@ -129,6 +131,7 @@ impl Context {
             ("secrets", texts(&self.secrets)),
             ("host", self.host.value()),
             ("site", texts(&self.site)),
+            ("settings", Value::from(self.settings.clone())),
             ("bindings", map(bindings.collect())),
             ("bound", Value::from(self.bound.clone())),
         ])

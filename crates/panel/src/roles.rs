@@ -76,6 +76,7 @@ pub const ROUTES: &[Route] = &[
     post("/units/{unit}/reload", Administrator),
     post("/units/{unit}/dump", Administrator),
     post("/units/{unit}/restore", Owner),
+    post("/units/{unit}/settings", Owner),
     get("/diagnosis", Administrator),
     get("/diagnosis/support", Administrator),
     get("/people", Administrator),

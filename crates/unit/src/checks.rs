@@ -29,6 +29,7 @@ pub(crate) fn unit(unit: &Unit, refuse: &mut Refuse<'_>) {
     secrets(unit, refuse);
     names(unit, refuse);
     upstreams(unit, refuse);
+    crate::setting::offered(unit, refuse);
     crate::migration::unit(unit, refuse);
     crate::dump::unit(unit, refuse);
     crate::behaviour::unit(unit, refuse);
@@ -351,11 +352,12 @@ fn upstreams(unit: &Unit, refuse: &mut Refuse<'_>) {
 
 /// Only a unit can be an instance of a template.
 fn names(unit: &Unit, refuse: &mut Refuse<'_>) {
-    let tables: [(&str, Vec<&Name>); 4] = [
+    let tables: [(&str, Vec<&Name>); 5] = [
         ("secrets", unit.secrets.keys().collect()),
         ("provides", unit.provides.keys().collect()),
         ("needs", unit.needs.keys().collect()),
         ("sockets", unit.sockets.keys().collect()),
+        ("settings", unit.settings.keys().collect()),
     ];
     for (table, names) in tables {
         for name in names.into_iter().filter(|name| name.instance().is_some()) {

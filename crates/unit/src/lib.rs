@@ -20,6 +20,7 @@ mod policy;
 mod problem;
 mod recipe;
 mod service;
+mod setting;
 mod site;
 mod trigger;
 mod unit;
@@ -44,6 +45,7 @@ pub use service::{
     Check, Command, Dependants, Failure, FailureAction, Health, HttpCheck, Kind, Ready, ReadyWhen, Reload, Restart,
     Service,
 };
+pub use setting::{Chosen, Setting, SettingKind, SettingValue};
 pub use site::{LimitsChange, Site, SiteAppliance, SiteUnit};
 pub use trigger::{Listen, ListenSocket, PathTrigger, Timer};
 pub use unit::{AccountSpec, AccountStep, Directory, Provide, Secret, SecretKind, Setup, Unit, UserSpec};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::migration::StateVersion;
 use crate::net_values::TimeServer;
 use crate::recipe::Upgrade;
+use crate::setting::Chosen;
 use crate::unit::Unit;
 use crate::values::{Domain, Name, Path};
 
@@ -33,6 +34,9 @@ pub struct Manifest {
     /// The unit by which the owner sets the appliance up. Until that is done, only it and what it needs run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Name>,
+    /// What the owner chose of what single units offer, by unit; a build knows none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub chosen: BTreeMap<Name, Chosen>,
     /// The units that the owner does not let run; a build knows none.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub disabled: BTreeSet<Name>,

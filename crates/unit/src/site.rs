@@ -11,6 +11,7 @@ use crate::net_values::TimeServer;
 use crate::outside::SiteNetwork;
 use crate::policy::SiteUpgrade;
 use crate::problem::{Problems, Source, nearest};
+use crate::setting::Chosen;
 use crate::values::{Bytes, Domain, Name};
 
 /// The owner's choices.
@@ -57,6 +58,9 @@ pub struct SiteUnit {
     pub enabled: Option<bool>,
     /// Limits in place of the unit's own.
     pub limits: LimitsChange,
+    /// Values for what the unit offers as settings.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: Chosen,
 }
 
 macro_rules! changes {
@@ -160,6 +164,22 @@ impl Site {
                     .0
                     .push(source.problem_at(&["units", name.as_str(), "enabled"], message, Some(help)));
             }
+            for (key, value) in &choice.settings {
+                let offered = &unit.unit.settings;
+                let (message, help) = match offered.get(key).map(|setting| setting.check(value)) {
+                    Some(Ok(())) => continue,
+                    Some(Err(why)) => (format!("`{key}` {why}"), format!("`cairn set {name}` says what it is")),
+                    None => {
+                        let help = match nearest(key.as_str(), offered.keys().map(Name::as_str)) {
+                            Some(near) => format!("did you mean `{near}`?"),
+                            None => format!("`cairn set {name}` lists its settings"),
+                        };
+                        (format!("`{name}` has no setting `{key}`"), help)
+                    }
+                };
+                let path = ["units", name.as_str(), "settings", key.as_str()];
+                found.0.push(source.problem_at(&path, message, Some(help)));
+            }
             let limits = choice.limits.apply(&unit.unit.limits);
             crate::behaviour::limits(&limits, &mut |path, message, help| {
                 let path = [&["units", name.as_str()], path].concat();
@@ -212,6 +232,14 @@ impl Site {
             return false;
         }
         self.units.get(unit).and_then(|u| u.enabled).unwrap_or(true)
+    }
+
+    /// What was chosen of what units offer, by unit.
+    pub fn chosen(&self) -> BTreeMap<Name, Chosen> {
+        let units = self.units.iter().filter(|(_, unit)| !unit.settings.is_empty());
+        units
+            .map(|(name, unit)| (name.clone(), unit.settings.clone()))
+            .collect()
     }
 
     /// A unit's limits.

@@ -11,6 +11,7 @@ use crate::migration::Migration;
 use crate::need::{Need, Upstream};
 use crate::problem::{Problems, Source};
 use crate::service::{Check, Command, Failure, Health, Ready, ReadyWhen, Reload, Service};
+use crate::setting::Setting;
 use crate::trigger::{ListenSocket, PathTrigger, Timer};
 use crate::values::{Mode, Name, Path};
 
@@ -72,6 +73,9 @@ pub struct Unit {
     /// unless it has a secret of that name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<Name, Secret>,
+    /// What the owner can choose for the unit, by name. Its templates see what was chosen as `settings.NAME`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<Name, Setting>,
     /// Accounts that the unit's root must hold beyond those that its packages declare through `sysusers.d`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub users: BTreeMap<String, UserSpec>,

@@ -53,6 +53,41 @@ fn a_unit_that_is_not_there_and_limits_that_cannot_be_are_refused_where_they_sta
 }
 
 #[test]
+fn settings_are_those_that_the_unit_offers_in_their_form() {
+    let mut manifest = manifest();
+    let mut web = manifest.units["web"].as_ref().clone();
+    web.unit.settings = serde_json::from_value(serde_json::json!({
+        "title": {"description": "x", "is": "line"}, "names": {"description": "x", "is": "domain", "many": true},
+    }))
+    .unwrap();
+    manifest.units.insert("web".parse().unwrap(), web.into());
+    let good = "[units.web.settings]\ntitle = \"A & B\"\nnames = [\"a.example\"]\n";
+    let site = Site::parse(&source("site.toml", good), &manifest).unwrap();
+    assert_eq!(site.chosen()["web"].len(), 2);
+    let refused = |text: &str| {
+        let problems = Site::parse(&source("site.toml", text), &manifest).unwrap_err().0;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let line = problems[0].at.unwrap().0;
+        (
+            line,
+            problems[0].message.clone(),
+            problems[0].help.clone().unwrap_or_default(),
+        )
+    };
+    let (line, message, help) = refused("[units.web.settings]\n\ntitel = \"x\"\n");
+    assert_eq!((line, message.as_str()), (3, "`web` has no setting `titel`"));
+    assert_eq!(help, "did you mean `title`?");
+    let (line, message, help) = refused("[units.web.settings]\nnames = [\"a.example\", \"B\"]\n");
+    let why = "`names` must be a domain in lower case, such as `mail.example.org`";
+    assert_eq!(
+        (line, message.as_str(), help.as_str()),
+        (2, why, "`cairn set web` says what it is")
+    );
+    let (line, message, _) = refused("[units.web.settings]\ntitle = 1.5\n");
+    assert_eq!(line, 2, "{message}");
+}
+
+#[test]
 fn what_an_enabled_unit_needs_cannot_be_disabled() {
     let mut manifest = manifest();
     let mut db = manifest.units["web"].as_ref().clone();

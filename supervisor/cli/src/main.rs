@@ -17,6 +17,7 @@ mod pty;
 mod remote;
 mod reset;
 mod security;
+mod settings;
 mod table;
 mod upgrade;
 
@@ -117,6 +118,15 @@ enum Command {
     Disable {
         /// The unit.
         unit: String,
+    },
+    /// List what can be chosen for a unit, or choose: `cairn set UNIT NAME=VALUE ...`.
+    Set {
+        /// The unit.
+        unit: String,
+        /// `NAME=VALUE`, or `NAME=@FILE` for the text of a file. A list's values stand between commas. `NAME=` is what holds if nothing is
+        /// chosen.
+        #[arg(value_name = "NAME=VALUE")]
+        given: Vec<String>,
     },
     /// Have what a unit keeps dumped, while it runs.
     Dump {
@@ -328,6 +338,7 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
         Command::Disable { unit } => {
             shown::<Reloaded>(cli, post(format!("/v1/units/{unit}/disable"))?, table::reloaded)?;
         }
+        Command::Set { unit, given } => settings::run(cli, unit, given, paint)?,
         Command::Dump { unit, output } => dumps::dump(cli, unit, output.as_deref())?,
         Command::Dumps { unit } => dumps::list(cli, unit.as_deref(), paint)?,
         Command::Restore { unit, dump, yes } => dumps::restore(cli, unit, dump, *yes)?,

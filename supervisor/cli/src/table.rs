@@ -214,6 +214,17 @@ pub(crate) fn explained(unit: &Explained, paint: Paint) -> String {
     row("watched by", &unit.health);
     row("stopped by", &unit.stop);
     row("reloads", &unit.reload);
+    let settings = unit.settings.iter().filter(|one| one.chosen);
+    let settings: Vec<String> = settings
+        .filter_map(|one| {
+            Some(format!(
+                "{} = {}",
+                one.name,
+                crate::settings::in_words(one.value.as_ref()?)
+            ))
+        })
+        .collect();
+    row("set", &settings.join("; "));
     let restart = &unit.restart;
     let when = |ms: &u64| {
         if *ms == 0 {

@@ -2,7 +2,7 @@
 
 use cairn_api::{
     Accepted, Boot, Clock, Edge, EdgeKind, Endpoint, Explained, Graph, Health, ImportCertificate, MachineState, Node,
-    Room, SetupCode, Status, Step, Top, UnitPhases, UnitStatus,
+    Room, SettingsWritten, SetupCode, Status, Step, Top, UnitPhases, UnitStatus,
 };
 use cairn_init::protocol::Request;
 use cairn_sandbox::{Enter, Job};
@@ -89,6 +89,10 @@ impl Supervisor {
             Endpoint::Dump => self.make_dump(name, &asked.who),
             Endpoint::ReadDump => self.read_dump(name, asked.values.get(1).map_or("", String::as_str), &asked.who),
             Endpoint::Restore => self.restore_unit(name, asked.query("dump").unwrap_or_default(), &asked.who),
+            Endpoint::WriteSettings => match asked.body() {
+                Ok(SettingsWritten { settings }) => self.write_settings(name, &settings, &asked.who),
+                Err(refused) => refused,
+            },
             Endpoint::Enable => self.enable(name, true, &asked.who),
             Endpoint::Disable => self.enable(name, false, &asked.who),
             Endpoint::Reload => self.reload_site(),
@@ -460,6 +464,7 @@ impl Supervisor {
                 .map(|(file, value)| (file.to_owned(), value))
                 .collect(),
             exceptions: explain::exceptions(unit),
+            settings: crate::settings::told(&self.manifest, name),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cairn_config::Real;
 use cairn_config::history::{Current, History, Note};
-use cairn_unit::{Domain, Limits, Manifest, Name, Problems, Site, Source, TimeServer};
+use cairn_unit::{Chosen, Domain, Limits, Manifest, Name, Problems, Site, Source, TimeServer};
 
 use cairn_api::{Change as Told, Reloaded};
 
@@ -27,6 +27,8 @@ pub enum Change {
     Network,
     /// Other servers tell the time.
     Time(Vec<TimeServer>),
+    /// Other values were chosen for what the unit offers.
+    Settings(Name, Chosen),
     /// The appliance has another name or domain.
     Identity(Name, Option<Domain>),
 }
@@ -48,6 +50,11 @@ pub fn changes(built: &Manifest, old: &Site, new: &Site) -> Vec<Change> {
     }
     if old.network != new.network {
         all.push(Change::Network);
+    }
+    let (chosen, before) = (new.chosen(), old.chosen());
+    for unit in built.units.keys().filter(|unit| chosen.get(*unit) != before.get(*unit)) {
+        let now = chosen.get(unit).cloned().unwrap_or_default();
+        all.push(Change::Settings(unit.clone(), now));
     }
     for (name, unit) in &built.units {
         let (name, own) = (name.as_str(), &unit.unit.limits);
@@ -78,6 +85,8 @@ pub fn choose(manifest: &mut Manifest, changes: &[Change]) {
                 manifest.domain.clone_from(domain);
             }
             Change::Time(servers) => manifest.time.clone_from(servers),
+            Change::Settings(unit, chosen) if chosen.is_empty() => drop(manifest.chosen.remove(unit)),
+            Change::Settings(unit, chosen) => drop(manifest.chosen.insert(unit.clone(), chosen.clone())),
             Change::Network => {}
             Change::Enable(name) => manifest.disabled.retain(|disabled| disabled.as_str() != name),
             Change::Disable(name) => manifest.disabled.extend(name.parse::<Name>().ok()),
@@ -210,6 +219,7 @@ impl Supervisor {
                     self.find_due();
                     told(name.to_string(), "identity", None)
                 }
+                Change::Settings(unit, _) => told(unit.to_string(), "settings", None),
                 Change::Time(_) => told("time".into(), "time", None),
                 Change::Network => {
                     self.network_chosen();
@@ -397,6 +407,21 @@ mod tests {
         choose(&mut chosen, &changes(&built, &timed, &Site::default()));
         assert_eq!(chosen.time, []);
         assert_eq!((&chosen.name, &chosen.domain), (&built.name, &None));
+        let mut offering = built.clone();
+        let unit = Arc::make_mut(offering.units.get_mut("a").unwrap());
+        unit.unit.settings = serde_json::from_str(r#"{"title": {"description": "x", "is": "line"}}"#).unwrap();
+        let titled = site("[units.a.settings]\ntitle = \"x\"\n", &offering);
+        let set = changes(&offering, &Site::default(), &titled);
+        assert!(
+            matches!(&set[..], [Change::Settings(unit, _)] if unit.as_str() == "a"),
+            "{set:?}"
+        );
+        let value = |manifest: &Manifest| manifest.settings("a")["title"].clone().map(|value| value.to_string());
+        choose(&mut offering, &set);
+        assert_eq!(value(&offering).as_deref(), Some("x"));
+        let back = changes(&offering, &titled, &Site::default());
+        choose(&mut offering, &back);
+        assert_eq!(value(&offering), None);
         // Back again.
         choose(&mut chosen, &changes(&built, &new, &old));
         assert_eq!(

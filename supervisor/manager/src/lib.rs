@@ -60,6 +60,7 @@ pub mod saved;
 pub mod schedule;
 mod secrets;
 pub mod security;
+mod settings;
 mod setup;
 mod supervisor;
 #[cfg(test)]

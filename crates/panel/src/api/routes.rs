@@ -110,6 +110,7 @@ pub(super) const ROUTES: &[Route] = &[
     manager("GET", "/api/v1/units/{unit}/dumps", "/v1/units/{unit}/dumps", Read, "The dumps of what a unit keeps."),
     manager("POST", "/api/v1/units/{unit}/dumps", "/v1/units/{unit}/dumps", Operate, "Make a dump of what a unit keeps, while it runs."),
     Route { query: &["dump"], ..manager("POST", "/api/v1/units/{unit}/restore", "/v1/units/{unit}/restore", Owner, "Make what a unit keeps anew of a dump; what was written since is gone once the next dump is made.") },
+    Route { body: true, ..manager("POST", "/api/v1/units/{unit}/settings", "/v1/units/{unit}/settings", Owner, "Choose what a unit offers as settings, and put it in force.") },
     manager("POST", "/api/v1/units/{unit}/enable", "/v1/units/{unit}/enable", Owner, "Let a unit start with the appliance, and now."),
     manager("POST", "/api/v1/units/{unit}/disable", "/v1/units/{unit}/disable", Owner, "Stop a unit and keep it from starting."),
     manager("GET", "/api/v1/machine", "/v1/machine", Read, "The machine: its memory, the room for data, and the clock."),

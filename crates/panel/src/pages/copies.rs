@@ -4,6 +4,7 @@ use cairn_api::UnitDumps;
 use minijinja::Value;
 
 use super::account::confirmed;
+use super::unit::Wrong;
 use crate::app::{App, Failure, Visit};
 use crate::control::encode;
 use crate::http::Response;
@@ -51,7 +52,17 @@ pub(super) async fn make(app: &App, visit: &mut Visit, name: &str) -> Result<Res
 pub(super) async fn go_back(app: &App, visit: &mut Visit, name: &str) -> Result<Response, Failure> {
     if let Err((why, after)) = confirmed(app, visit).await? {
         visit.told = "wrong password".into();
-        return super::unit::page(app, visit, name, 403, Some(why), after).await;
+        return super::unit::page(
+            app,
+            visit,
+            name,
+            403,
+            Wrong {
+                copy: Some((why, after)),
+                ..Wrong::default()
+            },
+        )
+        .await;
     }
     let (unit, dump) = (encode(name), visit.request.form.get("dump").to_owned());
     visit

@@ -20,6 +20,7 @@ mod site;
 mod tokens;
 mod trust;
 mod unit;
+mod unit_settings;
 mod version;
 
 pub(crate) use people::make_code;
@@ -105,6 +106,7 @@ pub(crate) async fn route(app: &Arc<App>, visit: &mut Visit) -> Result<Response,
         (true, ["units", name]) => unit::show(app, visit, name).await,
         (true, ["units", name, "log"]) => live::log(app, visit, name).await,
         (false, ["units", name, "dump"]) => copies::make(app, visit, name).await,
+        (false, ["units", name, "settings"]) => unit_settings::choose(app, visit, name).await,
         (false, ["units", name, "restore"]) => copies::go_back(app, visit, name).await,
         (false, ["units", name, verb]) => unit::act(app, visit, name, verb).await,
         (true, ["diagnosis"]) => care::diagnosis(app, visit).await,

@@ -14,17 +14,25 @@ const LINES: u32 = 200;
 
 /// The page.
 pub(super) async fn show(app: &App, visit: &Visit, name: &str) -> Result<Response, Failure> {
-    page(app, visit, name, 200, None, 0).await
+    page(app, visit, name, 200, Wrong::default()).await
 }
 
-/// The page, with what was wrong with the password for going back to a copy.
+/// What was wrong with what somebody sent from the page.
+#[derive(Default)]
+pub(super) struct Wrong<'a> {
+    /// With the password for going back to a copy, and for how many seconds none is taken.
+    pub copy: Option<(&'a str, u64)>,
+    /// With the settings, and the fields as they were sent.
+    pub settings: Option<(String, &'a crate::http::Fields)>,
+}
+
+/// The page, with what was wrong.
 pub(super) async fn page(
     app: &App,
     visit: &Visit,
     name: &str,
     code: u16,
-    wrong: Option<&str>,
-    after: u64,
+    wrong: Wrong<'_>,
 ) -> Result<Response, Failure> {
     let unit = encode(name);
     let explained: Explained = app.control.get(&format!("/v1/units/{unit}/explain")).await?;
@@ -67,7 +75,9 @@ pub(super) async fn page(
             restart_policy => explained.restart.policy, exceptions => explained.exceptions, limits, publishes,
             picture => Value::from_safe_string(drawn),
             score => security["score"].as_f64(), differs => security["differs"].as_u64(), rows => rows(&security),
-            copies => super::copies::shown(app, name).await, wrong, after,
+            copies => super::copies::shown(app, name).await, wrong => wrong.copy.map(|(why, _)| why), after => wrong.copy.map(|(_, after)| after),
+            settings => super::unit_settings::fields(&explained.settings, wrong.settings.as_ref().map(|(_, sent)| *sent)),
+            settings_wrong => wrong.settings.as_ref().map(|(why, _)| why),
             log, log_error, search, search_path => encode(&search),
         },
     )

@@ -115,7 +115,46 @@ pub(super) fn graph() -> Value {
 }
 
 pub(super) fn explained(status: Value) -> Value {
+    let setting = |name: &str, is: &str, description: &str, values: &[&str], value: Value| {
+        json!({
+            "name": name, "description": description, "is": is, "many": value.is_array(), "values": values, "chosen": false, "value": value,
+        })
+    };
+    let settings = match status["name"].as_str() {
+        Some("wiki") => json!([
+            setting(
+                "names",
+                "domain",
+                "Further names under which the pages are served.",
+                &[],
+                json!(["wiki.example.org"])
+            ),
+            setting(
+                "open",
+                "flag",
+                "Let everybody read, also without an account.",
+                &[],
+                json!(false)
+            ),
+            setting(
+                "sender",
+                "mail",
+                "The sender of what it writes to people.",
+                &[],
+                Value::Null
+            ),
+            setting(
+                "theme",
+                "word",
+                "How the pages look.",
+                &["plain", "paper"],
+                json!("paper")
+            ),
+        ]),
+        _ => json!([]),
+    };
     json!({
+        "settings": settings,
         "why": format!("It is {} since its last start succeeded.", status["state"].as_str().unwrap_or_default()), "status": status,
         "started_by": ["the appliance's start"], "waits_for": ["mariadb", "slapd"], "needed_by": ["caddy"],
         "ready": "when port 8080 accepts a connection, within 2 min", "health": "GET /up on port 8080 every 30 s",

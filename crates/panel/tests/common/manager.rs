@@ -186,6 +186,9 @@ impl Manager {
                     json!({ "error": "site.toml:2:1: unknown key `wrong`", "problems": [place] }),
                 )
             }
+            _ if path.ends_with("/settings") && body.to_string().contains("Wrong") => {
+                (409, json!({ "error": "`names` must be a domain in lower case" }))
+            }
             _ if path.starts_with("/v1/network") => {
                 told.posts.push((path.to_owned(), body.clone()));
                 if let Some(answer) = told.apply.take() {
