@@ -12,6 +12,7 @@ use cairn_api::{Change as Told, Reloaded};
 use crate::control::Answered;
 use crate::error::Error;
 use crate::machine::Event;
+use crate::site_text;
 use crate::supervisor::{Msg, Supervisor};
 
 /// One thing that a reload changes.
@@ -321,22 +322,9 @@ fn told(unit: String, change: &str, error: Option<String>) -> Told {
 
 /// The site's text with one line changed; comments and everything else stay.
 pub(crate) fn edit(text: &str, name: &str, on: bool) -> Result<String, String> {
-    let mut site: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| e.to_string())?;
-    let units = site.entry("units").or_insert_with(table);
-    let unit = units
-        .as_table_like_mut()
-        .map(|units| units.entry(name).or_insert_with(table));
-    let Some(unit) = unit.and_then(|unit| unit.as_table_like_mut()) else {
-        return Err(format!("[units.{name}] is not a table"));
-    };
-    unit.insert("enabled", toml_edit::value(on));
+    let mut site = site_text::parse(text)?;
+    site_text::table_at(&mut site, &["units", name])?.insert("enabled", toml_edit::value(on));
     Ok(site.to_string())
-}
-
-pub(crate) fn table() -> toml_edit::Item {
-    let mut table = toml_edit::Table::new();
-    table.set_implicit(true);
-    toml_edit::Item::Table(table)
 }
 
 #[cfg(test)]
@@ -361,6 +349,8 @@ mod tests {
             text.contains("memory_max = \"1G\"") && text.contains("[units.db]\nenabled = false"),
             "{text}"
         );
+        let inline = edit("units = { db = {} }\n", "web", false).unwrap();
+        assert_eq!(inline, "units = { db = {} , web = { enabled = false } }\n");
         assert!(edit("units = 3\n", "web", true).is_err());
     }
 

@@ -62,6 +62,7 @@ mod secrets;
 pub mod security;
 mod settings;
 mod setup;
+mod site_text;
 mod supervisor;
 #[cfg(test)]
 mod testing;

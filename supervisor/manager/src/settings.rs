@@ -6,8 +6,8 @@ use cairn_api::SettingState;
 use cairn_unit::{Manifest, Name, Setting, SettingValue};
 use serde_json::Value;
 
-use crate::choices::table;
 use crate::control::Answered;
+use crate::site_text;
 use crate::supervisor::Supervisor;
 
 /// A unit's settings, and what holds for each.
@@ -47,22 +47,16 @@ fn read(setting: Option<&Setting>, given: &Value) -> Result<Option<SettingValue>
 
 /// The site's text with other values for a unit's settings; comments and everything else stay.
 fn edit(text: &str, unit: &str, values: &BTreeMap<String, Option<SettingValue>>) -> Result<String, String> {
-    let mut site: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| e.to_string())?;
-    let mut place = site.as_item_mut();
-    for key in ["units", unit, "settings"] {
-        let Some(table_here) = place.as_table_like_mut() else {
-            return Err(format!("[units.{unit}.settings] is not a table"));
-        };
-        place = table_here.entry(key).or_insert_with(table);
-    }
-    let Some(settings) = place.as_table_like_mut() else {
-        return Err(format!("[units.{unit}.settings] is not a table"));
-    };
+    let mut site = site_text::parse(text)?;
+    let settings = site_text::table_at(&mut site, &["units", unit, "settings"])?;
     for (name, value) in values {
         match value {
             None => drop(settings.remove(name)),
             Some(value) => drop(settings.insert(name, toml_edit::value(item(value)))),
         }
+    }
+    if settings.is_empty() {
+        site_text::table_at(&mut site, &["units", unit])?.remove("settings");
     }
     Ok(site.to_string())
 }
@@ -144,6 +138,18 @@ mod tests {
         assert!(text.starts_with("[units.web.settings]\npem = "), "{text}");
         let read: toml::Value = toml::from_str(&text).unwrap();
         assert_eq!(read["units"]["web"]["settings"]["pem"].as_str(), Some("a\nb\n"));
+        let inline = edit(
+            "units = { web = { enabled = true } }\n",
+            "web",
+            &values(&[("on", Some(SettingValue::Flag(true)))]),
+        );
+        let inline = inline.unwrap();
+        assert_eq!(
+            inline,
+            "units = { web = { enabled = true , settings = { on = true } } }\n"
+        );
+        let back = edit(&inline, "web", &values(&[("on", None)])).unwrap();
+        assert_eq!(back.replace(' ', ""), "units={web={enabled=true}}\n");
         assert!(edit("[units]\nweb = 1\n", "web", &values(&[])).is_err());
     }
 

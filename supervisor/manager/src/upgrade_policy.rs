@@ -6,10 +6,10 @@ use cairn_api::{UpgradeHold, UpgradeLine, UpgradeOffer, UpgradePolicy as Told, U
 use cairn_unit::{Hold, Moment, Seconds, UpgradePolicy};
 use sha2::{Digest as _, Sha256};
 
-use crate::choices::table;
 use crate::clock::{now_ms, seconds};
 use crate::control::Answered;
 use crate::schedule::{Action, Known, Offer, Tries, Turn, decide};
+use crate::site_text;
 use crate::supervisor::Supervisor;
 use crate::upgrade::{Work, none};
 
@@ -320,25 +320,18 @@ fn wanted(until: Option<&str>, length: Option<&str>, reason: Option<&str>, now: 
 
 /// The site's text with another hold, or none; comments and everything else stay.
 fn edit_hold(text: &str, hold: Option<&Hold>) -> Result<String, String> {
-    let mut site: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| e.to_string())?;
-    let upgrade = site.entry("upgrade").or_insert_with(table);
-    let Some(upgrade) = upgrade.as_table_like_mut() else {
-        return Err("[upgrade] is not a table".to_owned());
-    };
-    match hold {
-        Some(hold) => {
-            let mut held = toml_edit::Table::new();
-            if let Some(until) = hold.until {
-                held.insert("until", toml_edit::value(until.to_string()));
-            }
-            if !hold.reason.is_empty() {
-                held.insert("reason", toml_edit::value(&hold.reason));
-            }
-            upgrade.insert("hold", toml_edit::Item::Table(held));
+    let mut site = site_text::parse(text)?;
+    site_text::table_at(&mut site, &["upgrade"])?.remove("hold");
+    if let Some(hold) = hold {
+        let held = site_text::table_at(&mut site, &["upgrade", "hold"])?;
+        if let Some(until) = hold.until {
+            held.insert("until", toml_edit::value(until.to_string()));
         }
-        None => _ = upgrade.remove("hold"),
+        if !hold.reason.is_empty() {
+            held.insert("reason", toml_edit::value(&hold.reason));
+        }
     }
-    if upgrade.is_empty() {
+    if site_text::table_at(&mut site, &["upgrade"])?.is_empty() {
         site.remove("upgrade");
     }
     Ok(site.to_string())
@@ -369,6 +362,13 @@ mod tests {
                 assert_eq!(edit_hold(&again, None).unwrap().trim(), text.trim());
             }
         }
+        let inline = "upgrade = { mode = \"automatic\" }\n";
+        let hold = wanted(None, None, Some("audit"), NOW).unwrap();
+        let held = edit_hold(inline, Some(&hold)).unwrap();
+        assert_eq!(
+            held,
+            "upgrade = { mode = \"automatic\" , hold = { reason = \"audit\" } }\n"
+        );
         assert!(edit_hold("upgrade = 3\n", None).is_err());
     }
 
