@@ -31,6 +31,14 @@ pub(crate) fn walk(browser: &mut Browser, steps: &[(&str, &[(&str, &str)])]) -> 
     Ok(())
 }
 
+/// The parts that the wizard offers, which all are taken.
+fn parts(page: &str) -> Vec<String> {
+    let named = page.split("name=\"unit\" value=\"").skip(1);
+    named
+        .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
+        .collect()
+}
+
 /// Seconds from power-on to the first page, and from the last click until everything is ready.
 fn first_boot(image: &Path, folder: &Path) -> Result<(f64, f64), Box<dyn Error>> {
     let system = System {
@@ -56,7 +64,7 @@ fn first_boot(image: &Path, folder: &Path) -> Result<(f64, f64), Box<dyn Error>>
     }
     let line = machine.wait_for("The code for it: ", LIMIT)?;
     let code = line.split_once("The code for it: ").map_or("", |(_, code)| code.trim());
-    let steps: [(&str, &[(&str, &str)]); 6] = [
+    let steps: [(&str, &[(&str, &str)]); 5] = [
         ("/setup/code", &[("code", code)]),
         ("/setup/name", &[("name", "bench"), ("domain", "bench.example")]),
         ("/setup/network", &[("method", "dhcp")]),
@@ -65,24 +73,21 @@ fn first_boot(image: &Path, folder: &Path) -> Result<(f64, f64), Box<dyn Error>>
             &[("account", "bench"), ("password", PASSWORD), ("again", PASSWORD)],
         ),
         ("/setup/totp", &[("choice", "skip")]),
-        (
-            "/setup/parts",
-            &[
-                ("unit", "caddy"),
-                ("unit", "mariadb"),
-                ("unit", "slapd"),
-                ("unit", "mdns"),
-            ],
-        ),
     ];
     walk(&mut browser, &steps)?;
+    let parts = parts(&browser.get("/setup/parts")?.text);
+    if parts.is_empty() {
+        return Err("the setup offers no part".into());
+    }
+    let all: Vec<(&str, &str)> = parts.iter().map(|part| ("unit", part.as_str())).collect();
+    walk(&mut browser, &[("/setup/parts", &all)])?;
     let click = machine.uptime();
     browser.post("/setup/finish", &[])?;
     machine.wait_for("Ready: https://", LIMIT)?;
     let ready = machine.said_at("Ready: https://").unwrap_or_else(|| machine.uptime());
-    let last = ["mariadb", "slapd", "caddy"].map(|unit| machine.said_at(&format!("unit {unit}: ready")));
-    if last.iter().any(Option::is_none) {
-        return Err("the appliance says it is ready, but not that all of its units are".into());
+    let unready = |part: &&String| machine.said_at(&format!("unit {part}: ready")).is_none();
+    if let Some(part) = parts.iter().find(unready) {
+        return Err(format!("the appliance says it is ready, but not that {part} is").into());
     }
     machine.kill()?;
     Ok((wizard, ready.saturating_sub(click).as_secs_f64()))
