@@ -4,12 +4,14 @@
 use cairn_api::Status;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use hyper::header;
 use regex::{Captures, Regex};
 use serde_json::Value;
 
 use crate::app::App;
 use crate::control::encode;
 use crate::diagnosis;
+use crate::http::Response;
 use crate::store::StoreError;
 use crate::words::Lang;
 
@@ -144,6 +146,12 @@ pub(crate) async fn make(app: &App) -> Result<Vec<u8>, StoreError> {
     })
     .await;
     packed.map_err(|_| StoreError::Broken)?.map_err(|_| StoreError::Broken)
+}
+
+/// The answer that is saved as a file.
+pub(crate) fn response(file: Vec<u8>) -> Response {
+    let name = "attachment; filename=\"cairn-support.tar.gz\"";
+    Response::new(200, "application/gzip", file).with(header::CONTENT_DISPOSITION, name)
 }
 
 const README: &str = "How this appliance is, for somebody who helps: its state, what its own diagnosis says, and the ends of the logs.\n\

@@ -68,9 +68,28 @@ async fn the_machine_and_logs_are_told_to_programs() {
         let (status, told) = ask(&mut program, "GET", &format!("/logs?lines={lines}"), "").await;
         assert_eq!((status, &told["field"]), (400, &json!("lines")), "{lines}");
     }
+    let (_, _) = ask(&mut program, "GET", "/logs?unit=wiki&lines=3&unit=web", "").await;
+    let asked = panel.manager.told.lock().unwrap().looks.last().unwrap().clone();
+    assert_eq!(asked, "/v1/logs?unit=wiki&lines=3&unit=web&output=short");
     // A program cannot hold one of the manager's places.
     let (status, told) = ask(&mut program, "GET", "/logs?follow=1", "").await;
     assert_eq!(status, 400, "{told}");
+}
+
+#[tokio::test]
+async fn the_file_for_somebody_who_helps_is_given_to_a_program_that_may_operate_and_that_is_noted() {
+    let panel = Panel::new().await;
+    let mut owner = panel.owner().await;
+    let mut looker = program(&panel, &mut owner, "read").await;
+    assert_eq!(ask(&mut looker, "GET", "/support", "").await.0, 403);
+    let mut program = program(&panel, &mut owner, "operate").await;
+    let file = program.bytes("/api/v1/support").await;
+    assert!(
+        file.starts_with(b"\x1f\x8b") && file.len() > 500,
+        "{} bytes",
+        file.len()
+    );
+    owner.get("/audit").await.says("GET &#x2f;api&#x2f;v1&#x2f;support");
 }
 
 #[tokio::test]

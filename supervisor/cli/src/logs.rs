@@ -65,20 +65,46 @@ enum Output {
 }
 
 impl Logs {
-    /// The request's path.
-    fn path(&self, terminal: bool) -> String {
-        let mut pairs: Vec<(&str, &str)> = self.units.iter().map(|unit| ("unit", unit.as_str())).collect();
+    /// The request's path where another machine is asked, which tells of no more than so many lines and no longer than it is asked.
+    #[cfg(feature = "remote")]
+    pub(crate) fn remote_path(&self) -> Result<String, String> {
+        const MOST: &str = "2000";
+        let here = [
+            ("--follow", self.follow),
+            ("--boot", self.boot),
+            ("--output", self.output != Output::Short),
+        ];
+        if let Some((option, _)) = here.iter().find(|(_, given)| *given) {
+            return Err(format!("{option} is only for logs on the appliance itself"));
+        }
+        let narrow = self.since.is_some() || self.until.is_some() || self.grep.is_some();
+        let lines = match self.lines.as_deref() {
+            Some("all") => MOST,
+            None if narrow => MOST,
+            None => LINES,
+            Some(lines) => lines,
+        };
+        let pairs = self.asked().chain([("lines", lines)]);
+        Ok(format!("/v1/logs?{}", joined(pairs)))
+    }
+
+    /// Of what is asked.
+    fn asked(&self) -> impl Iterator<Item = (&str, &str)> {
         let given = [
             ("since", &self.since),
             ("until", &self.until),
             ("grep", &self.grep),
             ("priority", &self.priority),
         ];
-        pairs.extend(
-            given
-                .iter()
-                .filter_map(|(name, value)| Some((*name, value.as_deref()?))),
-        );
+        let given = given
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        self.units.iter().map(|unit| ("unit", unit.as_str())).chain(given)
+    }
+
+    /// The request's path.
+    fn path(&self, terminal: bool) -> String {
+        let mut pairs: Vec<(&str, &str)> = self.asked().collect();
         let narrow = self.since.is_some() || self.until.is_some() || self.grep.is_some();
         match (self.lines.as_deref(), self.follow) {
             (Some("all"), _) => {}
@@ -99,11 +125,7 @@ impl Logs {
             ("colour", terminal && self.output == Output::Short),
         ];
         pairs.extend(flags.iter().filter(|(_, on)| *on).map(|(name, _)| (*name, "1")));
-        let pairs: Vec<String> = pairs
-            .iter()
-            .map(|(name, value)| format!("{name}={}", client::encode(value)))
-            .collect();
-        format!("/v1/logs?{}", pairs.join("&"))
+        format!("/v1/logs?{}", joined(pairs))
     }
 
     /// Shows them. Exit codes as of the other commands.
@@ -146,6 +168,13 @@ impl Logs {
             }
         }
     }
+}
+
+fn joined<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let pairs = pairs
+        .into_iter()
+        .map(|(name, value)| format!("{name}={}", client::encode(value)));
+    pairs.collect::<Vec<String>>().join("&")
 }
 
 /// As far as the reader wants it: a closed pipe is its wish.
@@ -272,6 +301,23 @@ mod tests {
         Cli::parse_from(["logs".to_owned()].into_iter().chain(words.filter(|w| !w.is_empty())))
             .logs
             .path(true)
+    }
+
+    #[cfg(feature = "remote")]
+    #[test]
+    fn another_machine_is_asked_for_what_its_panel_tells() {
+        let asked = |words: &[&str]| Cli::parse_from([&["logs"], words].concat()).logs.remote_path();
+        assert_eq!(asked(&[]), Ok("/v1/logs?lines=1000".into()));
+        assert_eq!(
+            asked(&["web", "db", "--since", "-1h", "-p", "err"]),
+            Ok("/v1/logs?unit=web&unit=db&since=-1h&priority=err&lines=2000".into())
+        );
+        assert_eq!(asked(&["-n", "5"]), Ok("/v1/logs?lines=5".into()));
+        assert_eq!(asked(&["-n", "all"]), Ok("/v1/logs?lines=2000".into()));
+        for option in ["--follow", "--boot", "--output=json"] {
+            let why = asked(&[option]).unwrap_err();
+            assert!(option.starts_with(why.split(' ').next().unwrap()), "{why}");
+        }
     }
 
     #[test]

@@ -311,9 +311,10 @@ fn run(cli: &Cli) -> Outcome<ExitCode> {
             shown::<Explained>(cli, answer, |unit| table::explained(unit, paint))?;
         }
         Command::Top { delay, once } => top(cli, *delay, *once, paint)?,
-        Command::Logs(_) | Command::Events | Command::Enter { .. } | Command::Learn { .. } if is_remote(cli)? => {
-            let why = "this is only done on the appliance itself; its panel shows logs";
-            return Err(Refused(why.into(), 2));
+        #[cfg(feature = "remote")]
+        Command::Logs(logs) if is_remote(cli)? => remote::logs(cli, logs)?,
+        Command::Events | Command::Enter { .. } | Command::Learn { .. } if is_remote(cli)? => {
+            return Err(Refused("this is only done on the appliance itself".into(), 2));
         }
         #[cfg(feature = "remote")]
         Command::Remote(command) => remote::run(cli, command)?,

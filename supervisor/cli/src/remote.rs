@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
-use crate::{Cli, Outcome, Refused, put};
+use crate::logs::Logs;
+use crate::{Cli, Outcome, Refused, ask, put, shown};
 
 /// The panel's port where an address names none (`units/panel.toml`).
 const PORT: u16 = 8443;
@@ -213,6 +214,16 @@ fn same(one: &str, other: &str) -> bool {
         all.map(|c| c.to_ascii_uppercase()).collect()
     };
     digits(one) == digits(other)
+}
+
+/// Shows another machine's logs.
+pub(crate) fn logs(cli: &Cli, logs: &Logs) -> Outcome<()> {
+    #[derive(Serialize, Deserialize)]
+    struct Told {
+        text: String,
+    }
+    let path = logs.remote_path().map_err(|why| Refused(why, 2))?;
+    shown::<Told>(cli, ask(cli, "GET", &path)?, |told| told.text.clone()).map(drop)
 }
 
 /// The command.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use self::routes::{Own, ROUTES, Route, To};
 use crate::app::{App, Failure, path};
+use crate::bundle;
 use crate::control::{ControlError, encode};
 use crate::http::{Request, Response};
 use crate::limits::Bound;
@@ -71,8 +72,17 @@ pub(crate) async fn answer(app: &App, request: &Request) -> Response {
         );
     }
     let who = format!("token {}", token.name);
-    let (status, answered) = done(app, route, request, &values, &who).await;
-    if route.method != "GET" {
+    let file = match route.to {
+        To::Panel(Own::Support) => Some(bundle::make(app).await),
+        _ => None,
+    };
+    let (status, answered) = match &file {
+        None => done(app, route, request, &values, &who).await,
+        Some(Ok(_)) => (200, json!({})),
+        Some(Err(error)) => (500, json!({ "error": error.to_string() })),
+    };
+    // What changes nothing but goes away with the one who asked is told of too.
+    if route.method != "GET" || file.is_some() {
         let result = match answered["error"].as_str() {
             Some(error) if status >= 400 => error.to_owned(),
             _ => "done".to_owned(),
@@ -86,7 +96,10 @@ pub(crate) async fn answer(app: &App, request: &Request) -> Response {
         };
         let _ = app.store.with(move |db| db.record(&record)).await;
     }
-    Response::json(status, &answered)
+    match file {
+        Some(Ok(file)) => bundle::response(file),
+        _ => Response::json(status, &answered),
+    }
 }
 
 /// Has a route's work done; a status, and what is said.
@@ -154,9 +167,10 @@ fn matched<'a>(form: &str, parts: &[&'a str]) -> Option<Vec<&'a str>> {
 
 /// The query for the manager: of the request's, what the route says.
 fn query(route: &Route, request: &Request) -> String {
-    let given = route.query.iter().map(|name| (name, request.query.get(name)));
-    let pairs: Vec<String> = given
-        .filter(|(_, value)| !value.is_empty())
+    // Each as often as it was given: logs are asked of several units.
+    let known = |name: &str| route.query.contains(&name);
+    let pairs: Vec<String> = (request.query.0.iter())
+        .filter(|(name, value)| known(name) && !value.is_empty())
         .map(|(name, value)| format!("{name}={}", encode(value)))
         .collect();
     match pairs.is_empty() {

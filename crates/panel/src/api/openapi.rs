@@ -47,7 +47,8 @@ fn answered(own: Own) -> (&'static str, Value) {
         | Own::PasskeysOff
         | Own::RemoveGroup
         | Own::AddMember
-        | Own::DropMember => ("200", json!({ "type": "object" })),
+        | Own::DropMember
+        | Own::Support => ("200", json!({ "type": "object" })),
     }
 }
 
@@ -82,7 +83,11 @@ fn operation(route: &Route, control: &Value) -> Value {
                 operation["requestBody"] = json!({ "required": true, "content": content });
             }
             let (status, schema) = answered(own);
-            json!({ status: { "description": "Done.", "content": content(schema) } })
+            let content = match own {
+                Own::Support => json!({ "application/gzip": {} }),
+                _ => content(schema),
+            };
+            json!({ status: { "description": "Done.", "content": content } })
         }
     };
     for status in ["4XX", "5XX"] {

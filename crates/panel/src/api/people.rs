@@ -201,7 +201,7 @@ pub(super) async fn answer(app: &App, own: Own, request: &Request, values: &[&st
             (200, json!({ "findings": said }))
         }
         // Answered before.
-        Own::LookUp | Own::Logs => (404, json!({ "error": "there is nothing here" })),
+        Own::LookUp | Own::Logs | Own::Support => (404, json!({ "error": "there is nothing here" })),
         Own::Audit => (200, json!({ "entries": app.store.with(|db| db.audit(500)).await? })),
     })
 }

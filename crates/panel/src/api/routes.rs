@@ -34,6 +34,7 @@ pub(super) enum Own {
     Diagnosis,
     LookUp,
     Logs,
+    Support,
     Audit,
 }
 
@@ -135,6 +136,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/api/v1/diagnosis", to: To::Panel(Own::Diagnosis), query: &[], body: false, scope: Read, summary: "How the appliance is, what that means and what to do; the worst first." },
     Route { scope: Read, query: &["name"], ..own("GET", "/api/v1/dns", Own::LookUp, "To where the owner's domain leads, or a name in it, as the diagnosis looks it up.") },
     Route { scope: Operate, query: LOGS, ..own("GET", "/api/v1/logs", Own::Logs, "What units have written; the last 200 lines, or as many as `lines` says, up to 2000.") },
+    Route { scope: Operate, ..own("GET", "/api/v1/support", Own::Support, "The file for somebody who helps (tar, gzip): state, diagnosis and the ends of the logs, without secrets.") },
     own("GET", "/api/v1/audit", Own::Audit, "What was asked for, the newest first."),
     own("GET", "/api/v1/people", Own::People, "People; with `search` those of whom the login, the name or an address has this text."),
     own("POST", "/api/v1/people", Own::AddPerson, "Make a person, without a password."),

@@ -1,7 +1,5 @@
 //! The diagnosis, and the file for somebody who helps.
 
-use hyper::header;
-
 use crate::app::{App, Failure, Visit};
 use crate::bundle;
 use crate::diagnosis::{Mood, ask, diagnose};
@@ -25,9 +23,5 @@ pub(super) async fn support(app: &App, visit: &Visit) -> Result<Response, Failur
         visit.who(),
         visit.request.peer
     );
-    let answer = Response::new(200, "application/gzip", made);
-    Ok(answer.with(
-        header::CONTENT_DISPOSITION,
-        "attachment; filename=\"cairn-support.tar.gz\"",
-    ))
+    Ok(bundle::response(made))
 }
